@@ -1,0 +1,1 @@
+"""Nouns: everything that crosses a topic, the only codec, the catalogue of topics, the pipeline's values."""

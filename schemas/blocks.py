@@ -1,0 +1,252 @@
+"""Blocks: 1 to 256 rows in one record, between our own roles.
+
+MessagePack columns; numbers as little-endian bytes, so that a block is read into numpy without a loop.
+A block's tag carries kind and version ("rows/1"): an unknown one is refused by name. A row's ticket is the
+record's partition with the row's offset. A model written in another language speaks JSON instead (`wire`).
+"""
+
+from typing import Final
+
+import numpy as np
+from msgspec import DecodeError, Struct, json, msgpack
+from numpy.typing import NDArray
+
+from schemas.errors import UnreadableBlock
+
+MAX_ROWS: Final = 256
+"""Rows of one block: bounds the time one record can hold an event loop."""
+
+Offsets = NDArray[np.int64]
+Matrix = NDArray[np.float64]
+
+
+class RowBlock(Struct, frozen=True, array_like=True, tag="rows/1"):
+    """Rows for one model, as they lie on `model.<name>`; `deadlines` are broker times in ms."""
+
+    model: str
+    offsets: bytes
+    deadlines: bytes
+    features: bytes
+    width: int
+
+
+class RowError(Struct, frozen=True, array_like=True):
+    """Why one row has no score."""
+
+    offset: int
+    reason: str
+
+
+class ScoreBlock(Struct, frozen=True, array_like=True, tag="scores/1"):
+    """One model's scores, as they lie on `scores`: finite numbers, and the errors of rows without one."""
+
+    model: str
+    version: str
+    offsets: bytes
+    scores: bytes
+    errors: tuple[RowError, ...] = ()
+
+
+class RejectionBlock(Struct, frozen=True, array_like=True, tag="rejected/1"):
+    """Requests the router could not read: the rendezvous answers them `rejected` at once."""
+
+    rows: tuple[RowError, ...]
+
+
+class NotAskedBlock(Struct, frozen=True, array_like=True, tag="not-asked/1"):
+    """Models the router passed over for these requests, and why."""
+
+    models: tuple[str, ...]
+    offsets: bytes
+    reason: str
+
+
+class TickBlock(Struct, frozen=True, array_like=True, tag="tick/1"):
+    """Nothing but its own log time: the rendezvous measures its clock's skew by it."""
+
+    sent_ms: float
+
+
+ScoresBlock = ScoreBlock | RejectionBlock | NotAskedBlock | TickBlock
+
+
+class Rows(Struct, frozen=True):
+    """Rows of one model, decoded: n offsets, n deadlines (ms, broker's clock), an n x width matrix."""
+
+    model: str
+    offsets: Offsets
+    deadlines_ms: Offsets
+    matrix: Matrix
+
+
+class _JsonRow(Struct, frozen=True):
+    model: str
+    offset: int
+    deadline_ms: int
+    features: list[float]
+
+
+class _JsonScore(Struct, frozen=True):
+    model: str
+    version: str
+    offset: int
+    score: float | None = None
+    error: str = ""
+
+
+_encode = msgpack.Encoder().encode
+_decode_rows = msgpack.Decoder(RowBlock).decode
+_decode_scores = msgpack.Decoder(ScoresBlock).decode
+_decode_json_row = json.Decoder(_JsonRow).decode
+_decode_json_score = json.Decoder(_JsonScore).decode
+_encode_json = json.Encoder().encode
+_decode_tag = msgpack.Decoder(list).decode
+
+
+def encode_rows(rows: Rows) -> bytes:
+    """One block of at most 256 rows."""
+    return _encode(
+        RowBlock(
+            rows.model,
+            rows.offsets.astype("<i8", copy=False).tobytes(),
+            rows.deadlines_ms.astype("<i8", copy=False).tobytes(),
+            np.ascontiguousarray(rows.matrix, dtype="<f8").tobytes(),
+            rows.matrix.shape[1],
+        )
+    )
+
+
+def encode_json_rows(rows: Rows) -> list[bytes]:
+    """One JSON object per row, for a model with `wire = "json"`."""
+    return [
+        _encode_json(_JsonRow(rows.model, int(offset), int(deadline), features.tolist()))
+        for offset, deadline, features in zip(rows.offsets, rows.deadlines_ms, rows.matrix, strict=True)
+    ]
+
+
+def decode_rows(value: bytes | None) -> Rows:
+    """Read a block of rows, or one JSON row; raises UnreadableBlock with what is wrong."""
+    if not value:
+        raise UnreadableBlock("the record is empty: expected a block of rows")
+    if value[:1] == b"{":
+        return _rows_of_json(value)
+    try:
+        block = _decode_rows(value)
+    except DecodeError as error:
+        raise UnreadableBlock(_refusal(value, "rows/1", error)) from error
+    offsets, deadlines = _offsets(block.offsets), _offsets(block.deadlines)
+    features = np.frombuffer(_whole(block.features), dtype="<f8")
+    if len(deadlines) != len(offsets) or block.width < 0 or len(features) != len(offsets) * block.width:
+        raise UnreadableBlock(
+            f"a block of {len(offsets)} rows of {block.width} features has {len(deadlines)} deadlines "
+            f"and {len(features)} numbers"
+        )
+    return Rows(block.model, offsets, deadlines, features.reshape(len(offsets), block.width))
+
+
+def encode_scores(block: ScoresBlock) -> bytes:
+    """One record for `scores`."""
+    return _encode(block)
+
+
+def score_block(
+    model: str, version: str, offsets: Offsets, scores: Matrix, errors: tuple[RowError, ...] = ()
+) -> ScoreBlock:
+    """Pack n offsets and their n finite scores."""
+    return ScoreBlock(
+        model,
+        version,
+        offsets.astype("<i8", copy=False).tobytes(),
+        scores.astype("<f8", copy=False).tobytes(),
+        errors,
+    )
+
+
+def decode_scores(value: bytes | None) -> ScoresBlock:
+    """Read what lies on `scores`, or one JSON score; raises UnreadableBlock with what is wrong."""
+    if not value:
+        raise UnreadableBlock("the record is empty: expected a block of scores")
+    if value[:1] == b"{":
+        return _score_of_json(value)
+    try:
+        block = _decode_scores(value)
+    except DecodeError as error:
+        raise UnreadableBlock(_refusal(value, "scores/1, rejected/1, not-asked/1, tick/1", error)) from error
+    if isinstance(block, ScoreBlock):
+        offsets, scores = _offsets(block.offsets), np.frombuffer(_whole(block.scores), dtype="<f8")
+        if len(offsets) != len(scores):
+            raise UnreadableBlock(f"a block of {len(offsets)} offsets has {len(scores)} scores")
+        if not np.isfinite(scores).all():
+            raise UnreadableBlock(f"a block of scores of {block.model!r} holds a number that is not finite")
+    elif isinstance(block, NotAskedBlock):
+        _offsets(block.offsets)
+    return block
+
+
+def offsets_of(packed: bytes) -> list[int]:
+    """Offsets of a block that was decoded, as Python integers."""
+    return np.frombuffer(packed, dtype="<i8").tolist()
+
+
+def scores_of(packed: bytes) -> list[float]:
+    """Scores of a block that was decoded, as Python floats."""
+    return np.frombuffer(packed, dtype="<f8").tolist()
+
+
+def pack_offsets(offsets: list[int]) -> bytes:
+    """Offsets as a block carries them."""
+    return np.array(offsets, dtype="<i8").tobytes()
+
+
+def _rows_of_json(value: bytes) -> Rows:
+    try:
+        row = _decode_json_row(value)
+    except DecodeError as error:
+        raise UnreadableBlock(f"no JSON row: {error}") from error
+    return Rows(
+        row.model,
+        np.array([row.offset], dtype=np.int64),
+        np.array([row.deadline_ms], dtype=np.int64),
+        np.array([row.features], dtype=np.float64),
+    )
+
+
+def _score_of_json(value: bytes) -> ScoreBlock:
+    try:
+        row = _decode_json_score(value)
+    except DecodeError as error:
+        raise UnreadableBlock(f"no JSON score: {error}") from error
+    if row.score is None:
+        return ScoreBlock(row.model, row.version, b"", b"", (RowError(row.offset, row.error or "no score"),))
+    return ScoreBlock(
+        row.model, row.version, pack_offsets([row.offset]), np.array([row.score], dtype="<f8").tobytes()
+    )
+
+
+def _offsets(packed: bytes) -> Offsets:
+    offsets = np.frombuffer(_whole(packed), dtype="<i8")
+    if len(offsets) > MAX_ROWS:
+        raise UnreadableBlock(f"a block of {len(offsets)} rows; at most {MAX_ROWS} are allowed")
+    if len(offsets) and int(offsets.min()) < 0:
+        raise UnreadableBlock(f"a block names offset {int(offsets.min())}; offsets start at 0")
+    return offsets
+
+
+def _whole(packed: bytes) -> bytes:
+    if len(packed) % 8:
+        raise UnreadableBlock(f"a column of {len(packed)} bytes is no whole number of 8-byte values")
+    return packed
+
+
+def _refusal(value: bytes, readable: str, error: DecodeError) -> str:
+    """Name the version of a block we cannot read; anything else is another program's bytes."""
+    try:
+        fields = _decode_tag(value)
+    except DecodeError:
+        fields = []
+    tag = fields[0] if fields and isinstance(fields[0], str) else None
+    if tag is None:
+        return f"another program's bytes, no block: {error}"
+    if tag in readable.split(", "):
+        return f"a damaged block {tag!r}: {error}"
+    return f"block {tag[:64]!r} is of a version this program does not read (it reads {readable}): upgrade it"

@@ -1,0 +1,36 @@
+"""Dead letters: records nobody could read, with the original bytes untouched and the story in headers.
+
+The header names are Kafka Connect's (KIP-298) under our own prefix, so that triage tools of the field need
+one prefix changed.
+"""
+
+from msgspec import Struct
+
+PREFIX = "rendezvous.error."
+ORIGINAL_CAP = 256
+"""Bytes kept of an original that is larger than a dead letter may be."""
+
+
+class DeadLetter(Struct, frozen=True):
+    """One unreadable record: where it came from, which stage refused it, and why."""
+
+    topic: str
+    partition: int
+    offset: int
+    stage: str
+    error: str
+    reason: str
+    attempt: int = 1
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        """Kafka headers that tell the story; values are UTF-8."""
+        story = {
+            "topic": self.topic,
+            "partition": self.partition,
+            "offset": self.offset,
+            "stage": self.stage,
+            "exception.class.name": self.error,
+            "exception.message": self.reason,
+            "attempt": self.attempt,
+        }
+        return [(PREFIX + name, str(value).encode()) for name, value in story.items()]

@@ -1,0 +1,76 @@
+"""The decision: one explained answer to one request, one JSON object per record."""
+
+from enum import StrEnum
+
+from msgspec import Struct, json
+
+
+class Outcome(StrEnum):
+    """How a request was answered."""
+
+    PREFERRED = "preferred"  # by the champion
+    FALLBACK = "fallback"  # by another model, within the schedule
+    DEFAULT = "default"  # by the pipeline's default: nobody acceptable answered in time
+    REJECTED = "rejected"  # not at all: the request could not be read
+
+
+class Ticket(Struct, frozen=True, order=True):
+    """A request's address: where its raw record lies. Unique within one life of the topic."""
+
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        """`partition/offset`, as the command line takes it."""
+        return f"{self.partition}/{self.offset}"
+
+
+class ScoreSeen(Struct, frozen=True, gc=False):
+    """A score that had arrived when the decision was taken.
+
+    `age_ms` is the age of the request when the score was appended: both by the broker's clock.
+    """
+
+    score: float
+    version: str
+    age_ms: int
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """The answer. The final decision of a ticket is the first record with `final = true` for it.
+
+    `missing` are the models that were asked and had not answered, `failed` those that answered with an
+    error, `not_asked` those the router passed over. `used_ms` is the time from raw's log time to the
+    decision, by the rendezvous's clock corrected for skew; `decided_at_ms` is on the same clock.
+    """
+
+    request_id: str
+    ticket: Ticket
+    outcome: Outcome
+    final: bool
+    revision: int
+    model: str | None
+    version: str | None
+    score: float | None
+    scores: dict[str, ScoreSeen]
+    missing: list[str]
+    failed: dict[str, str]
+    not_asked: dict[str, str]
+    budget_ms: int
+    used_ms: float
+    decided_at_ms: int
+    reason: str
+
+
+_encoder = json.Encoder()
+_decoder = json.Decoder(Decision)
+
+
+def encode_decision(decision: Decision) -> bytes:
+    """One JSON object, UTF-8."""
+    return _encoder.encode(decision)
+
+
+def decode_decision(value: bytes) -> Decision:
+    """Read a decision; raises msgspec.DecodeError when it is none. Fields not known here are ignored."""
+    return _decoder.decode(value)

@@ -1,0 +1,192 @@
+"""One pipeline as frozen values: what its TOML file says, with the defaults filled in.
+
+The file is read, and its mistakes are collected, by `streams.pipeline_file`; a `Pipeline` that exists is
+complete and consistent. Durations wear their unit; paths are as written, relative to the file.
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+from msgspec import Struct
+
+MAX_BUDGET_MS = 600_000
+"""Ten minutes: a request that may wait longer is a batch job."""
+
+
+class Role(StrEnum):
+    """What a model is for, from the first choice to the mere listener."""
+
+    CHAMPION = "champion"  # the first choice
+    CHALLENGER = "challenger"  # answers by the schedule, behind the champion
+    SHADOW = "shadow"  # scores everything, never answers
+    CANARY = "canary"  # an old, stable model on all of the traffic: the yardstick, never answers
+    DECOY = "decoy"  # scores nothing, records what models are given
+
+    @property
+    def answers(self) -> bool:
+        """Whether a score of this role may become a decision."""
+        return self in (Role.CHAMPION, Role.CHALLENGER)
+
+
+class Kind(StrEnum):
+    """What a model is made of: a closed set, because loading a file may run what is in it."""
+
+    LIGHTGBM = "lightgbm"  # a LightGBM text file, checked by sha256
+    PYTHON = "python"  # `module:callable` over a float64 matrix, one score per row
+    CONSTANT = "constant"  # the same score for every row
+
+
+class FeatureType(StrEnum):
+    """How a feature's JSON value becomes a float64."""
+
+    NUMBER = "number"  # a finite JSON number
+    BOOLEAN = "boolean"  # false is 0, true is 1
+    CATEGORY = "category"  # a string of the vocabulary; its place there is the number
+
+
+class Feature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One column of the matrix that models see.
+
+    `path` is where the value stands in the event (`a.b` is b inside a; default: the name). Without
+    `default` the feature is required. `derive = "module:function"` computes it from the whole event
+    instead, once, in the router.
+    """
+
+    name: str
+    type: FeatureType
+    path: str = ""
+    vocabulary: tuple[str, ...] = ()
+    default: float | bool | str | None = None
+    derive: str = ""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The path as keys, from the outermost."""
+        return tuple((self.path or self.name).split("."))
+
+
+class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model: a name, a version, an artifact and a role.
+
+    `sha256` is 64 hex digits, or the name of a file in `sha256sum` format beside the artifact.
+    `features` empty means all of the pipeline's, in its order. `prepare` is `module:function` over the
+    matrix, run by the scorer. `expired` says whether rows past their deadline are scored all the same.
+    """
+
+    name: str
+    version: str
+    kind: Kind
+    role: Role
+    artifact: str = ""
+    sha256: str = ""
+    callable: str = ""
+    value: float | None = None
+    features: tuple[str, ...] = ()
+    prepare: str = ""
+    wire: Literal["blocks", "json"] = "blocks"
+    expired: Literal["skip", "score"] = "skip"
+
+
+class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Until this share of the budget is used, only these models (by name or role) may answer."""
+
+    until: float
+    accept: tuple[str, ...]
+
+
+class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may answer, and when: a schedule of growing compromise.
+
+    `answer` is `first`: as soon as an acceptable score is there; or `all`: only when every model asked
+    has answered or failed, and at the deadline at the latest.
+    """
+
+    kind: Literal["schedule"] = "schedule"
+    answer: Literal["first", "all"] = "first"
+    steps: tuple[Step, ...] = (
+        Step(until=0.6, accept=("champion",)),
+        Step(until=1.0, accept=("champion", "challenger")),
+    )
+
+
+class RequestShape(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a request's id and budget stand, and how long it may take.
+
+    The budget is that of the header `budget-ms`, else of the field `budget` names, else `budget_ms`.
+    """
+
+    id: str = "request_id"
+    budget: str = ""
+    budget_ms: int = 200
+    max_budget_ms: int = MAX_BUDGET_MS
+
+
+class Answer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a request is answered when nothing better is there at its deadline."""
+
+    score: float | None = None
+
+
+class Archive(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where raw is kept (default: in the state folder) and when a file is closed, whichever comes first."""
+
+    root: str = ""
+    max_rows: int = 100_000
+    max_bytes: int = 64 << 20
+    max_age_s: float = 60.0
+
+
+class Output(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a decision carries over from its raw record, and where `reply-to` may send a copy.
+
+    `headers` are names carried over beside `traceparent`. `reply_to_prefix` empty means that the header
+    `reply-to` is not obeyed.
+    """
+
+    headers: tuple[str, ...] = ()
+    reply_to_prefix: str = ""
+
+
+class Overload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Age of the oldest waiting event, as a share of the budget, at which models are no longer asked."""
+
+    shadows: float = 0.25
+    challengers: float = 0.5
+
+
+class KafkaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """librdkafka settings, passed on as they are."""
+
+    consumer: dict[str, str | int | float | bool] = {}
+    producer: dict[str, str | int | float | bool] = {}
+
+
+class Pipeline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole of one pipeline file."""
+
+    name: str
+    partitions: int = 1
+    replication: int = 1
+    retention_hours: float = 168.0
+    start: Literal["earliest", "latest"] = "earliest"
+    record_cap_bytes: int = 256 << 10
+    request: RequestShape = RequestShape()
+    features: tuple[Feature, ...] = ()
+    models: tuple[Model, ...] = ()
+    policy: Policy = Policy()
+    default: Answer = Answer()
+    archive: Archive = Archive()
+    output: Output = Output()
+    overload: Overload = Overload()
+    kafka: KafkaSettings = KafkaSettings()
+
+    def model(self, name: str) -> Model:
+        """Return the model of that name; KeyError when the pipeline has none."""
+        for model in self.models:
+            if model.name == name:
+                return model
+        raise KeyError(name)
+
+    def features_of(self, model: Model) -> tuple[str, ...]:
+        """Names of the columns this model is given, in its order."""
+        return model.features or tuple(feature.name for feature in self.features)

@@ -1,0 +1,80 @@
+"""The catalogue of topics: every name, what is on it, who writes and who reads it.
+
+Names are `<pipeline>.<what>`; words are joined by `-`, never `_`, which metric names cannot tell from `.`.
+All topics of a pipeline have the same number of partitions: what enters raw partition p stays in p.
+"""
+
+from msgspec import Struct
+
+from schemas.pipeline import Pipeline
+
+DEAD_LETTER_ROOM = 64 << 10
+"""Bytes that dead letters may be larger than raw's cap: the original with its reason in the headers."""
+
+BLOCK_CAP = 1 << 20
+"""Bytes of one block: 256 rows of features, or of scores, fit many times over."""
+
+
+class Entry(Struct, frozen=True):
+    """One row of the catalogue, as the README shows it."""
+
+    what: str
+    value: str
+    written_by: str
+    read_by: str
+
+
+RAW = Entry("raw", "one JSON object, as the producer sent it", "producers", "router, rendezvous, archiver")
+MODEL = Entry("model.<name>", "a block of rows for one model (or one JSON each)", "router", "scorer")
+SCORES = Entry("scores", "a block of scores (or one JSON each)", "scorer, router", "rendezvous")
+DECISIONS = Entry("decisions", "one JSON decision, keyed as the raw event was", "rendezvous", "consumers")
+DEAD_LETTERS = Entry("dead-letters", "the original bytes; why and whence in headers", "router, scorer", "people")
+
+CATALOGUE = (RAW, MODEL, SCORES, DECISIONS, DEAD_LETTERS)
+
+
+class Topic(Struct, frozen=True):
+    """A topic as the broker is asked for it: `config` holds Kafka's own topic settings."""
+
+    name: str
+    entry: Entry
+    partitions: int
+    replication: int
+    config: dict[str, str]
+
+
+class Topics:
+    """The topics of one pipeline, by name."""
+
+    def __init__(self, pipeline: str) -> None:
+        self.pipeline = pipeline
+        self.raw = f"{pipeline}.raw"
+        self.scores = f"{pipeline}.scores"
+        self.decisions = f"{pipeline}.decisions"
+        self.dead_letters = f"{pipeline}.dead-letters"
+
+    def model(self, name: str) -> str:
+        """Return the topic of one model's rows."""
+        return f"{self.pipeline}.model.{name}"
+
+
+def topics_of(pipeline: Pipeline) -> list[Topic]:
+    """Every topic this pipeline needs, in the order of the road."""
+    names = Topics(pipeline.name)
+    cap = pipeline.record_cap_bytes
+
+    def topic(name: str, entry: Entry, max_bytes: int) -> Topic:
+        config = {
+            "message.timestamp.type": "LogAppendTime",
+            "max.message.bytes": str(max_bytes),
+            "retention.ms": str(int(pipeline.retention_hours * 3_600_000)),
+        }
+        return Topic(name, entry, pipeline.partitions, pipeline.replication, config)
+
+    return [
+        topic(names.raw, RAW, cap),
+        *(topic(names.model(model.name), MODEL, max(BLOCK_CAP, cap)) for model in pipeline.models),
+        topic(names.scores, SCORES, BLOCK_CAP),
+        topic(names.decisions, DECISIONS, BLOCK_CAP),
+        topic(names.dead_letters, DEAD_LETTERS, cap + DEAD_LETTER_ROOM),
+    ]

@@ -1,0 +1,40 @@
+"""A raw record after the validator has read it: a request, or the reason why it is none."""
+
+from typing import Any
+
+from msgspec import Struct
+
+Headers = list[tuple[str, bytes | None]]
+
+
+class Request(Struct, frozen=True, gc=False):
+    """A well-formed request.
+
+    `at_ms` is raw's log time, by the broker's clock. `fields` are its decoded features, as the validator's
+    own type holds them; `streams.core.features` turns them into columns. `value` is the original.
+    """
+
+    offset: int
+    request_id: str
+    at_ms: int
+    budget_ms: int
+    key: bytes | None
+    headers: Headers | None
+    fields: Any
+    value: bytes
+
+
+class Rejection(Struct, frozen=True, gc=False):
+    """A raw record that is no request: what to answer (`rejected`) and why.
+
+    `error` is a short name for machines, `reason` a sentence that names the field.
+    """
+
+    offset: int
+    request_id: str
+    at_ms: int
+    budget_ms: int
+    key: bytes | None
+    headers: Headers | None
+    error: str
+    reason: str

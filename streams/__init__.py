@@ -1,0 +1,1 @@
+"""Verbs: what happens to an event, in a pure core and at three edges (Kafka, archive, models)."""

@@ -1,0 +1,123 @@
+"""One request that waits for its answer, and the answers it can be given."""
+
+from schemas.decisions import Decision, Outcome, ScoreSeen, Ticket
+from schemas.pipeline import Pipeline, Role
+from schemas.requests import Rejection, Request
+
+
+class Pending:
+    """A request, and what has come for it so far. Times are in ms on the broker's clock."""
+
+    __slots__ = ("deadline_ms", "failed", "not_asked", "request", "scores", "start_ms")
+
+    def __init__(self, request: Request, start_ms: float) -> None:
+        self.request = request
+        self.start_ms = start_ms
+        self.deadline_ms = start_ms + request.budget_ms
+        self.scores: dict[str, ScoreSeen] = {}
+        self.failed: dict[str, str] = {}
+        self.not_asked: dict[str, str] = {}
+
+    def share(self, now_ms: float) -> float:
+        """How much of the budget is used: 0 at the start, 1 at the deadline.
+
+        Rounded up by a hair, so that a timer set for a share finds that share reached.
+        """
+        return (now_ms - self.start_ms) / self.request.budget_ms + 1e-9
+
+    def out(self) -> dict[str, str]:
+        """Models that will never score this request, and why."""
+        if not self.failed:
+            return self.not_asked
+        return self.failed | self.not_asked
+
+
+class Reply:
+    """A decision on its way, with the raw record's key and headers to go with it."""
+
+    __slots__ = ("decision", "request")
+
+    def __init__(self, decision: Decision, request: Request | Rejection) -> None:
+        self.decision = decision
+        self.request = request
+
+
+class Explanation:
+    """Writes decisions: the outcome, everything that was known, and one plain sentence."""
+
+    def __init__(self, pipeline: Pipeline, partition: int) -> None:
+        self._partition = partition
+        self._asked = tuple(model.name for model in pipeline.models if model.role is not Role.DECOY)
+        self._champions = {model.name for model in pipeline.models if model.role is Role.CHAMPION}
+        self._default = pipeline.default.score
+
+    def answered(self, pending: Pending, model: str, now_ms: float) -> Reply:
+        """The answer is this model's score."""
+        seen = pending.scores[model]
+        if model in self._champions:
+            outcome, reason = Outcome.PREFERRED, f"the champion {model} answered after {seen.age_ms} ms"
+        else:
+            outcome, reason = Outcome.FALLBACK, self._why_not_champion(pending, model, seen, now_ms)
+        return self._reply(pending, outcome, model, seen, reason, now_ms)
+
+    def default(self, pending: Pending, now_ms: float) -> Reply:
+        """The answer is the pipeline's default: nobody else can, or the deadline is here."""
+        missing = ", ".join(self._missing(pending)) or "nobody"
+        if pending.out() and not self._missing(pending):
+            reason = "every model asked has failed or was passed over: the default answers"
+        else:
+            reason = f"no acceptable score by the deadline, still missing {missing}: the default answers"
+        return self._reply(pending, Outcome.DEFAULT, None, None, reason, now_ms)
+
+    def rejected(self, request: Request | Rejection, reason: str, now_ms: float) -> Reply:
+        """There is no answer: the request cannot be read."""
+        return self._reply(Pending(request, request.at_ms), Outcome.REJECTED, None, None, reason, now_ms)  # type: ignore[arg-type]
+
+    def _reply(
+        self,
+        pending: Pending,
+        outcome: Outcome,
+        model: str | None,
+        seen: ScoreSeen | None,
+        reason: str,
+        now_ms: float,
+    ) -> Reply:
+        request = pending.request
+        default = self._default if outcome is Outcome.DEFAULT else None
+        rejected = outcome is Outcome.REJECTED
+        decision = Decision(
+            request_id=request.request_id,
+            ticket=Ticket(self._partition, request.offset),
+            outcome=outcome,
+            final=True,
+            revision=0,
+            model=model,
+            version=seen.version if seen else None,
+            score=seen.score if seen else default,
+            scores=pending.scores,
+            missing=[] if rejected else self._missing(pending),
+            failed=pending.failed,
+            not_asked=pending.not_asked,
+            budget_ms=request.budget_ms,
+            used_ms=round(now_ms - request.at_ms, 1),
+            decided_at_ms=int(now_ms),
+            reason=reason,
+        )
+        return Reply(decision, request)
+
+    def _missing(self, pending: Pending) -> list[str]:
+        if len(pending.scores) == len(self._asked):
+            return []
+        out = pending.out()
+        return [name for name in self._asked if name not in pending.scores and name not in out]
+
+    def _why_not_champion(self, pending: Pending, model: str, seen: ScoreSeen, now_ms: float) -> str:
+        champion = next(iter(self._champions), "champion")
+        if champion in pending.failed:
+            why = f"the champion {champion} failed"
+        elif champion in pending.not_asked:
+            why = f"the champion {champion} was not asked"
+        else:
+            used = min(100, round(100 * pending.share(now_ms)))
+            why = f"the champion {champion} had not answered by {used} % of the budget"
+        return f"{why}; {model} answered after {seen.age_ms} ms"

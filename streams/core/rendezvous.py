@@ -1,0 +1,238 @@
+"""The rendezvous of one partition: scores meet their request here; each request is decided exactly once.
+
+Reads no clock and sends nothing: pass the time in (ms on the broker's clock), publish what comes back, and say
+what was published. A ticket is the raw record's offset, so the join is one look-up.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+from schemas.blocks import NotAskedBlock, RejectionBlock, ScoreBlock, offsets_of, scores_of
+from schemas.decisions import ScoreSeen
+from schemas.pipeline import Pipeline
+from schemas.requests import Rejection, Request
+from streams.core.pending import Explanation, Pending, Reply
+from streams.core.policy import schedule_of
+
+HOLD_LIMIT = 100_000
+"""Offsets a score may be ahead of the reading of raw; beyond it the score is refused and counted."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What came that decided nothing. Late: after the decision. Untrusted: of a model not configured."""
+
+    late: int = 0
+    untrusted: int = 0
+    refused: int = 0
+    repeated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where to read on after a crash: raw at the low watermark, scores where its first score may lie."""
+
+    raw: int
+    scores: int
+
+
+class Rendezvous:
+    """Joins requests and scores of one partition and decides when each request is answered."""
+
+    def __init__(self, pipeline: Pipeline, partition: int, lead_ms: float = 0.0) -> None:
+        self.counts = Counts()
+        self.lead_ms = lead_ms
+        self._schedule = schedule_of(pipeline)
+        self._explain = Explanation(pipeline, partition)
+        self._versions = {model.name: model.version for model in pipeline.models}
+        self._pending: dict[int, Pending] = {}
+        self._held: dict[int, list[tuple[str, ScoreSeen | str]]] = {}
+        self._held_from: int | None = None
+        self._timers: list[tuple[float, int]] = []
+        self._order: deque[int] = deque()
+        self._unpublished: set[int] = set()
+        self._marks: deque[tuple[int, int]] = deque()
+        self._next_raw = 0
+        self._next_score = 0
+
+    def requests_seen(self, requests: Iterable[Request | Rejection], now_ms: float) -> list[Reply]:
+        """Take note of raw records, in offset order; a rejection is answered at once."""
+        replies: list[Reply] = []
+        first = True
+        for request in requests:
+            offset = request.offset
+            if first:
+                self._mark(offset)
+                first = False
+            self._next_raw = offset + 1
+            self._order.append(offset)
+            self._unpublished.add(offset)
+            if isinstance(request, Rejection):
+                replies.append(self._explain.rejected(request, request.reason, now_ms))
+                continue
+            # A log time ahead of our clock must not lengthen the wait.
+            pending = Pending(request, min(request.at_ms, now_ms))
+            self._pending[offset] = pending
+            if self._held and offset in self._held:
+                self._take_held(pending)
+            self._consider(pending, now_ms, replies, arm=True)
+        if self._held:
+            self._drop_held_in_holes()
+        return replies
+
+    def scores_offered(self, block: ScoreBlock, position: int, log_ms: int, now_ms: float) -> list[Reply]:
+        """Join one block of scores that lies at `position` and was appended at `log_ms`."""
+        self._next_score = position + 1
+        replies: list[Reply] = []
+        model = block.model
+        if self._versions.get(model) != block.version:
+            self.counts.untrusted += 1
+            return replies
+        pendings = self._pending
+        for offset, score in zip(offsets_of(block.offsets), scores_of(block.scores), strict=True):
+            pending = pendings.get(offset)
+            if pending is None:
+                at_ms = log_ms
+                self._hold_or_count(offset, position, (model, ScoreSeen(score, block.version, at_ms)))
+            elif model in pending.scores:
+                self.counts.repeated += 1
+            else:
+                pending.scores[model] = ScoreSeen(
+                    score, block.version, max(0, log_ms - pending.request.at_ms)
+                )
+                self._consider(pending, now_ms, replies)
+        for error in block.errors:
+            self._failed(error.offset, model, error.reason, position, now_ms, replies)
+        return replies
+
+    def rejected(self, block: RejectionBlock, position: int, now_ms: float) -> list[Reply]:
+        """The router could not read these requests: answer them at once."""
+        self._next_score = position + 1
+        replies = []
+        for row in block.rows:
+            pending = self._pending.pop(row.offset, None)
+            if pending is not None:
+                replies.append(self._explain.rejected(pending.request, row.reason, now_ms))
+        return replies
+
+    def not_asked(self, block: NotAskedBlock, position: int, now_ms: float) -> list[Reply]:
+        """The router passed these models over: do not wait for them."""
+        self._next_score = position + 1
+        replies: list[Reply] = []
+        for offset in offsets_of(block.offsets):
+            pending = self._pending.get(offset)
+            if pending is not None:
+                pending.not_asked.update(dict.fromkeys(block.models, block.reason))
+                self._consider(pending, now_ms, replies)
+        return replies
+
+    def due(self, now_ms: float) -> list[Reply]:
+        """Decide what time alone decides: a step of the schedule that ended, a deadline."""
+        replies: list[Reply] = []
+        timers = self._timers
+        while timers and timers[0][0] <= now_ms:
+            pending = self._pending.get(heappop(timers)[1])
+            if pending is not None:
+                self._consider(pending, now_ms, replies, arm=True)
+        return replies
+
+    @property
+    def next_due_ms(self) -> float | None:
+        """When `due` has something to look at next; None when nothing waits."""
+        timers = self._timers
+        while timers and timers[0][1] not in self._pending:
+            heappop(timers)
+        return timers[0][0] if timers else None
+
+    def published(self, offsets: Iterable[int]) -> None:
+        """The final decisions of these requests are confirmed by the broker."""
+        self._unpublished.difference_update(offsets)
+
+    @property
+    def undecided(self) -> int:
+        """Requests without a decision."""
+        return len(self._pending)
+
+    def oldest_overdue_ms(self, now_ms: float) -> float:
+        """How long ago the first undecided request should have been decided: a rendezvous that works has 0."""
+        due = self.next_due_ms
+        return max(0.0, now_ms - due) if due is not None else 0.0
+
+    def checkpoint(self) -> Checkpoint:
+        """The low watermark of unpublished requests, and the score position that belongs to it."""
+        order, unpublished = self._order, self._unpublished
+        while order and order[0] not in unpublished:
+            order.popleft()
+        raw = order[0] if order else self._next_raw
+        marks = self._marks
+        while len(marks) > 1 and marks[1][0] <= raw:
+            marks.popleft()
+        return Checkpoint(raw, marks[0][1] if order and marks else self._score_position())
+
+    def _mark(self, offset: int) -> None:
+        position = self._score_position()
+        if not self._marks or self._marks[-1][1] != position:
+            self._marks.append((offset, position))
+
+    def _score_position(self) -> int:
+        return self._next_score if self._held_from is None else self._held_from
+
+    def _consider(
+        self, pending: Pending, now_ms: float, replies: list[Reply], *, arm: bool = False
+    ) -> None:
+        """Decide now, or (arm) set the timer for the next moment at which time alone decides."""
+        schedule = self._schedule
+        share = 1.0 if now_ms >= pending.deadline_ms - self.lead_ms else pending.share(now_ms)
+        out = pending.out()
+        model = schedule.choose(share, pending.scores, out)
+        if model is not None:
+            replies.append(self._explain.answered(pending, model, now_ms))
+        elif share >= 1 or schedule.hopeless(out):
+            replies.append(self._explain.default(pending, now_ms))
+        else:
+            if arm:
+                change = schedule.next_change(share)
+                at_ms = pending.start_ms + change * pending.request.budget_ms
+                heappush(self._timers, (at_ms - self.lead_ms if change == 1 else at_ms, pending.request.offset))
+            return
+        del self._pending[pending.request.offset]
+
+    def _failed(
+        self, offset: int, model: str, reason: str, position: int, now_ms: float, replies: list[Reply]
+    ) -> None:
+        pending = self._pending.get(offset)
+        if pending is None:
+            self._hold_or_count(offset, position, (model, reason))
+        elif model not in pending.scores:
+            pending.failed[model] = reason
+            self._consider(pending, now_ms, replies)
+
+    def _hold_or_count(self, offset: int, position: int, what: tuple[str, ScoreSeen | str]) -> None:
+        """A score may overtake its request, but no offset from outside may size anything."""
+        if offset < self._next_raw:
+            self.counts.late += 1
+        elif offset >= self._next_raw + HOLD_LIMIT:
+            self.counts.refused += 1
+        else:
+            self._held.setdefault(offset, []).append(what)
+            if self._held_from is None:
+                self._held_from = position
+
+    def _drop_held_in_holes(self) -> None:
+        """What is held for an offset that raw has passed by belongs to no request."""
+        for offset in [offset for offset in self._held if offset < self._next_raw]:
+            self.counts.refused += len(self._held.pop(offset))
+        if not self._held:
+            self._held_from = None
+
+    def _take_held(self, pending: Pending) -> None:
+        for model, what in self._held.pop(pending.request.offset):
+            if isinstance(what, str):
+                pending.failed[model] = what
+            else:
+                age_ms = max(0, what.age_ms - pending.request.at_ms)
+                pending.scores.setdefault(model, ScoreSeen(what.score, what.version, age_ms))
+        if not self._held:
+            self._held_from = None

@@ -41,7 +41,9 @@ class Checkpoint:
 class Rendezvous:
     """Joins requests and scores of one partition and decides when each request is answered."""
 
-    def __init__(self, pipeline: Pipeline, partition: int, lead_ms: float = 0.0) -> None:
+    def __init__(
+        self, pipeline: Pipeline, partition: int, start: Checkpoint = Checkpoint(0, 0), lead_ms: float = 0.0
+    ) -> None:
         self.counts = Counts()
         self.lead_ms = lead_ms
         self._schedule = schedule_of(pipeline)
@@ -54,8 +56,8 @@ class Rendezvous:
         self._order: deque[int] = deque()
         self._unpublished: set[int] = set()
         self._marks: deque[tuple[int, int]] = deque()
-        self._next_raw = 0
-        self._next_score = 0
+        self._next_raw = start.raw
+        self._next_score = start.scores
 
     def requests_seen(self, requests: Iterable[Request | Rejection], now_ms: float) -> list[Reply]:
         """Take note of raw records, in offset order; a rejection is answered at once."""

@@ -1,0 +1,78 @@
+"""One event to many models: which models are asked for which requests, and the blocks they are sent."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.blocks import MAX_ROWS, NotAskedBlock, Rows, pack_offsets
+from schemas.pipeline import Model, Pipeline, Role
+from schemas.requests import Request
+from streams.core.features import Derivation, FeatureTable
+
+OVERLOADED = "the pipeline is overloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Fan:
+    """What one batch becomes: rows for each model, and the models that were passed over."""
+
+    rows: list[tuple[Model, Rows]]
+    not_asked: NotAskedBlock | None
+
+
+class FanOut:
+    """Asks models for what they can make.
+
+    When events wait, shadows are passed over first, then challengers. A request past its deadline is sent
+    only to models that want it (`expired = "score"`). Pure: the time (ms, broker's clock) is an argument.
+    """
+
+    def __init__(self, pipeline: Pipeline, derivations: Mapping[str, Derivation] | None = None) -> None:
+        self._table = FeatureTable(pipeline.features, derivations)
+        self._limits = {
+            Role.SHADOW: pipeline.overload.shadows,
+            Role.CHALLENGER: pipeline.overload.challengers,
+        }
+        self._models = [
+            (model, self._table.indices(pipeline.features_of(model))) for model in pipeline.models
+        ]
+
+    def fan(self, requests: Sequence[Request], now_ms: float) -> Fan:
+        """Blocks for at most 256 requests. Raises what a derivation raises."""
+        if len(requests) > MAX_ROWS:
+            raise ValueError(f"{len(requests)} requests at once; a block holds {MAX_ROWS}")
+        live = [request for request in requests if request.at_ms + request.budget_ms > now_ms]
+        waited = max(((now_ms - request.at_ms) / request.budget_ms for request in live), default=0.0)
+        asked = [(model, columns) for model, columns in self._models if not self._passed_over(model, waited)]
+        passed = tuple(model.name for model, _ in self._models if self._passed_over(model, waited))
+        rows = self._rows(requests, live, asked)
+        not_asked = None
+        if passed and live:
+            not_asked = NotAskedBlock(passed, pack_offsets([request.offset for request in live]), OVERLOADED)
+        return Fan(rows, not_asked)
+
+    def _passed_over(self, model: Model, waited: float) -> bool:
+        return waited >= self._limits.get(model.role, 2.0)
+
+    def _rows(
+        self, requests: Sequence[Request], live: Sequence[Request], asked: Sequence[tuple[Model, list[int]]]
+    ) -> list[tuple[Model, Rows]]:
+        wanted = requests if any(model.expired == "score" for model, _ in asked) else live
+        if not wanted or not asked:
+            return []
+        offsets = np.array([request.offset for request in wanted], dtype=np.int64)
+        deadlines = np.array([request.at_ms + request.budget_ms for request in wanted], dtype=np.int64)
+        matrix = self._table.matrix(wanted)
+        places = None
+        if len(wanted) != len(live):
+            alive = {request.offset for request in live}
+            places = np.array([request.offset in alive for request in wanted])
+        rows = []
+        for model, columns in asked:
+            chosen = matrix if len(columns) == matrix.shape[1] and columns == sorted(columns) else matrix[:, columns]
+            if places is None or model.expired == "score":
+                rows.append((model, Rows(model.name, offsets, deadlines, chosen)))
+            elif places.any():
+                rows.append((model, Rows(model.name, offsets[places], deadlines[places], chosen[places])))
+        return rows

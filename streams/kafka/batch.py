@@ -1,0 +1,88 @@
+"""A batch: raw records of one partition in offset order, and what is left to do for them.
+
+A batch is finished when the agent has asked for the next one and every record produced for it is confirmed
+by the broker.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One record to produce; without `partition` the key decides."""
+
+    topic: str
+    value: bytes | None
+    key: bytes | None = None
+    partition: int = -1
+    headers: list[tuple[str, Any]] | None = None
+
+
+class Sending:
+    """Records on their way to the broker for one cause."""
+
+    __slots__ = ("failures", "pending")
+
+    def __init__(self) -> None:
+        self.pending = 0
+        self.failures: list[tuple[KafkaError, Message]] = []
+
+    def delivered(self, error: KafkaError | None, message: Message) -> None:
+        """Delivery report of one record."""
+        self.pending -= 1
+        if error is not None:
+            self.failures.append((error, message))
+
+
+class Batch(Sending):
+    """Records an agent is handed at once."""
+
+    __slots__ = ("attempt", "generation", "messages", "parent", "partition", "parts", "taken", "topic")
+
+    def __init__(self, topic: str, partition: int, messages: Sequence[Message], generation: int = 0) -> None:
+        super().__init__()
+        self.topic = topic
+        self.partition = partition
+        self.messages = messages
+        self.generation = generation
+        self.taken = False
+        self.attempt = 1
+        self.parts = 0
+        self.parent: Batch | None = None
+
+    def __len__(self) -> int:
+        """Records, not rows."""
+        return len(self.messages)
+
+    @property
+    def next_offset(self) -> int:
+        """The offset after the last record."""
+        last = self.messages[-1].offset()
+        if last is None:
+            raise ValueError(f"a record of {self.topic}/{self.partition} has no offset")
+        return last + 1
+
+    @property
+    def finished(self) -> bool:
+        """Taken by the agent to its end, its parts too if it was split, and all it sent confirmed."""
+        return self.taken and self.pending == 0 and self.parts == 0 and not self.failures
+
+    @property
+    def owner(self) -> "Batch":
+        """The batch that accounts for what is sent: the one that was read, never a part of it."""
+        return self.parent or self
+
+    def split(self) -> list["Batch"]:
+        """One batch per record; this one is finished when they all are."""
+        parts = []
+        for message in self.messages:
+            part = Batch(self.topic, self.partition, [message], self.generation)
+            part.parent, part.attempt = self, self.attempt
+            parts.append(part)
+        self.parts = len(parts)
+        self.taken = True
+        return parts

@@ -1,0 +1,42 @@
+"""How one role meets Kafka: the settings of its clients, and the hooks of roles that hold their work."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from confluent_kafka import TopicPartition
+from faust.types import TP
+
+Position = tuple[int, str]
+"""An offset to commit or to read on from, and the commit's metadata."""
+
+Positions = Callable[[Sequence[TopicPartition]], Mapping[TP, int]]
+"""Committed offsets with their metadata (offset < 0: none) -> where to read on, for those that know better."""
+
+Committable = Callable[[], Mapping[TP, Position]]
+"""What a role that holds its work says may be committed now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Everything the transport needs to know about one role.
+
+    `consumer` and `producer` are librdkafka settings. Without `committable`, a batch is finished when the
+    agent asks for the next one; with it, the role says itself what may be committed. Topics of
+    `same_partitions` must be assigned with equal partition numbers.
+    """
+
+    role: str
+    consumer: Mapping[str, Any]
+    producer: Mapping[str, Any]
+    dead_letters: str
+    dead_letter_cap: int
+    start: Literal["earliest", "latest"] = "earliest"
+    commit_interval_s: float = 0.25
+    committable: Committable | None = None
+    positions: Positions | None = None
+    same_partitions: tuple[str, ...] = ()
+    max_batch_bytes: int = 256 << 10
+    max_batch_records: int = 256
+    pace_per_thousand_ms: float = 1.0
+    pace_max_ms: float = 4.0

@@ -1,0 +1,163 @@
+"""The producer under the agents: librdkafka, with a delivery report for every record.
+
+A full queue is awaited, never dropped. A record that the broker will never take (too large) becomes a dead
+letter; any other lasting error ends the process, and its supervisor's restart reads again.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Iterable
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import Producer as Client
+from faust.transport import base
+from mode import Service
+
+from schemas.dead_letters import ORIGINAL_CAP, DeadLetter
+from streams.kafka.batch import Batch, Outgoing, Sending
+
+POLL_S = 0.003
+FULL_QUEUE_S = 0.005
+FLUSH_S = 10.0
+UNTAKEABLE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD)
+
+
+class Producer(base.Producer):
+    """Faust's producer interface, and `send_batch` for our agents. Used on the event loop only."""
+
+    client: Client
+
+    def __post_init__(self) -> None:
+        self._sent = asyncio.Event()
+
+    async def on_start(self) -> None:
+        """Connect (lazily: librdkafka does so in the background)."""
+        self.client = Client(self.app.edge.producer)
+        await super().on_start()
+
+    async def send_batch(self, batch: Sending, records: Iterable[Outgoing]) -> None:
+        """Produce for a batch: it is not finished before each of these is confirmed.
+
+        Raises KafkaException when the client refuses a record for any reason but its size.
+        """
+        if isinstance(batch, Batch):
+            batch = batch.owner
+        produce = self.client.produce
+        for record in records:
+            while True:
+                try:
+                    produce(
+                        record.topic,
+                        record.value,
+                        record.key,
+                        record.partition,
+                        batch.delivered,
+                        0,
+                        record.headers,
+                    )
+                except BufferError:
+                    self.client.poll(0)
+                    await asyncio.sleep(FULL_QUEUE_S)
+                except KafkaException as error:
+                    await self._refused(batch, record, error)
+                    break
+                else:
+                    batch.pending += 1
+                    break
+        self._sent.set()
+
+    async def _refused(self, batch: Sending, record: Outgoing, error: KafkaException) -> None:
+        """The client itself will not take this record."""
+        cause = error.args[0]
+        if cause.code() not in UNTAKEABLE or record.topic == self.app.edge.dead_letters:
+            raise error
+        letter = DeadLetter(
+            record.topic, record.partition, -1, self.app.edge.role, cause.name(), str(cause.str())
+        )
+        await self.dead_letter(batch, letter, record.key, record.value)
+
+    async def dead_letter(
+        self, batch: Sending, letter: DeadLetter, key: bytes | None, value: bytes | None
+    ) -> None:
+        """Keep a record nobody could read: the original, or what identifies it when it is too large."""
+        headers: list[tuple[str, Any]] = list(letter.headers())
+        if value is not None and len(value) > self.app.edge.dead_letter_cap:
+            digest = hashlib.sha256(value).hexdigest()
+            headers += [("rendezvous.error.original.bytes", str(len(value)).encode())]
+            headers += [("rendezvous.error.original.sha256", digest.encode())]
+            value = value[:ORIGINAL_CAP]
+        topic = self.app.edge.dead_letters
+        await self.send_batch(batch, [Outgoing(topic, value, key, letter.partition, headers)])
+
+    async def resolve_failures(self, batch: Sending) -> None:
+        """Turn deliveries the broker refused for good into dead letters.
+
+        Raises KafkaException when a failure is of any other kind.
+        """
+        failures, batch.failures = batch.failures, []
+        for error, message in failures:
+            if error.code() not in UNTAKEABLE or message.topic() == self.app.edge.dead_letters:
+                raise KafkaException(error)
+            letter = DeadLetter(
+                message.topic() or "",
+                message.partition() or 0,
+                -1,
+                self.app.edge.role,
+                error.name(),
+                error.str(),
+            )
+            await self.dead_letter(batch, letter, _key(message), message.value())
+
+    @Service.task
+    async def _poll(self) -> None:
+        """Serve delivery reports here, on the loop: no thread, no lock."""
+        while not self.should_stop:
+            if len(self.client):
+                self.client.poll(0)
+                await asyncio.sleep(POLL_S)
+            else:
+                self._sent.clear()
+                await self._sent.wait()
+
+    def poll(self) -> int:
+        """Serve delivery reports now; returns how many records are still in flight."""
+        self.client.poll(0)
+        return len(self.client)
+
+    async def flush(self) -> None:
+        """Wait, bounded, until all that was sent is confirmed."""
+        deadline_s = self.loop.time() + FLUSH_S
+        while self.poll() and self.loop.time() < deadline_s:
+            await asyncio.sleep(POLL_S)
+
+    async def send(  # type: ignore[override]
+        self, topic: str, key: bytes | None, value: bytes | None, partition: int | None, *_: Any, **__: Any
+    ) -> Awaitable[Any]:
+        """Faust's own way to send: one record; the future resolves when the broker has it."""
+        confirmed: asyncio.Future[Message] = self.loop.create_future()
+
+        def report(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                confirmed.set_exception(KafkaException(error))
+            else:
+                confirmed.set_result(message)
+
+        self.client.produce(topic, value, key, -1 if partition is None else partition, report)
+        self._sent.set()
+        return confirmed
+
+    async def on_stop(self) -> None:
+        """Confirm what is in flight, then let go."""
+        await super().on_stop()
+        if hasattr(self, "client"):
+            await self.flush()
+
+    def supports_headers(self) -> bool:
+        """Kafka has had headers since 0.11."""
+        return True
+
+
+def _key(message: Message) -> bytes | None:
+    key = message.key()
+    return key.encode() if isinstance(key, str) else key

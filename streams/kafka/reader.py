@@ -1,0 +1,221 @@
+"""The thread that reads: librdkafka's consumer, polled beside the event loop.
+
+It cuts what it reads into batches of one partition and hands them to the loop, one hop per pass. Outside the
+rebalance callbacks it touches nothing of the loop's. It paces itself: at once when idle, seldom when busy.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from confluent_kafka import Consumer as Client
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from faust.types import TP
+
+from schemas.errors import RendezvousError
+from streams.core.pacing import Pace
+from streams.kafka.batch import Batch
+from streams.kafka.edge import Edge
+
+logger = logging.getLogger(__name__)
+
+IDLE_S = 0.1
+RECORDS = 1023
+FULL_S = 2.0
+NOT_ASSIGNED_S = 0.01
+ASK_S = 10.0
+
+
+class Fenced(RendezvousError):
+    """Another process took this instance id: stop at once, send nothing, do not come back."""
+
+    exit_code = 75
+
+
+class Loop(Protocol):
+    """What the thread asks of the event loop's side; each call is thread-safe."""
+
+    def assigned(self, positions: Mapping[TP, int], generation: int) -> None:
+        """These are all the partitions now."""
+
+    def revoked(self, partitions: set[TP]) -> None:
+        """Finish what can be finished, commit, let go: returns when that is done."""
+
+    def lost(self, partitions: set[TP]) -> None:
+        """Somebody else has these already: drop what is in flight."""
+
+    def deliver(self, batches: list[Batch]) -> None:
+        """Hand batches to the agents."""
+
+    def died(self, error: BaseException) -> None:
+        """The thread has ended by an error."""
+
+
+class Reader:
+    """Owns the consumer client and its thread."""
+
+    def __init__(self, edge: Edge, loop: Loop) -> None:
+        self.client = Client(dict(edge.consumer))
+        self.generation = 0
+        self.space = threading.Event()
+        self.space.set()
+        self.flowing = threading.Event()
+        self.rate = 0.0
+        self._edge = edge
+        self._loop = loop
+        self._pace = Pace(edge.pace_per_thousand_ms, edge.pace_max_ms)
+        self._stop = threading.Event()
+        self._paused: list[TopicPartition] = []
+        self._thread = threading.Thread(target=self._run, name=f"{edge.role}-reader", daemon=True)
+
+    def start(self, topics: Iterable[str]) -> None:
+        """Subscribe and begin to read."""
+        self.client.subscribe(
+            list(topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; blocks until it has."""
+        self._stop.set()
+        self.space.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def close(self) -> None:
+        """Close the client: a static member keeps its partitions for a session."""
+        self.client.close()
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._pass()
+        except BaseException as error:  # noqa: BLE001  whatever ends this thread must end the process
+            self._loop.died(error)
+
+    def _pass(self) -> None:
+        self._wait_for_space()
+        self._resume_when_flowing()
+        messages = self.client.consume(1, NOT_ASSIGNED_S if self._paused else IDLE_S)
+        if not messages:
+            return
+        started_s = time.monotonic()
+        messages += self.client.consume(RECORDS, 0)
+        self._loop.deliver(list(self._cut(messages)))
+        pause_s = self._pace.pause_s(len(messages), started_s)
+        self.rate = self._pace.rate
+        remaining_s = pause_s - (time.monotonic() - started_s)
+        if remaining_s > 0:
+            time.sleep(remaining_s)
+
+    def _cut(self, messages: Sequence[Message]) -> Iterable[Batch]:
+        """Runs of one partition, bounded in records and bytes so that no batch holds the loop for long."""
+        generation = self.generation
+        run: list[Message] = []
+        place: tuple[str | None, int | None] = (None, None)
+        room = 0
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._check(error)
+                continue
+            here = (message.topic(), message.partition())
+            size = len(message)
+            if here != place or size > room or len(run) >= self._edge.max_batch_records:
+                if run:
+                    yield Batch(str(place[0]), int(place[1] or 0), run, generation)
+                run, place, room = [], here, self._edge.max_batch_bytes
+            run.append(message)
+            room -= size
+        if run:
+            yield Batch(str(place[0]), int(place[1] or 0), run, generation)
+
+    def _check(self, error: KafkaError) -> None:
+        if error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):  # noqa: SLF001
+            raise Fenced(
+                f"{self._edge.consumer.get('group.instance.id')}: another process runs under this name; "
+                "this one ends. Run each instance once"
+            )
+        if error.fatal() or not error.retriable():
+            if error.code() == KafkaError._MAX_POLL_EXCEEDED:  # noqa: SLF001  it joins again by itself
+                logger.warning("%s", error.str())
+                return
+            raise KafkaException(error)
+        logger.warning("%s", error.str())
+
+    def _wait_for_space(self) -> None:
+        """Leave the broker alone while the agents are behind, but never so long that it throws us out."""
+        if self.space.is_set() or self.space.wait(FULL_S):
+            return
+        held = self.client.assignment()
+        self.client.pause(held)
+        while not self.space.wait(IDLE_S) and not self._stop.is_set():
+            # Everything is paused: this only serves the group's heartbeat and rebalances.
+            for message in self.client.consume(1, 0):
+                error = message.error()
+                if error is None:
+                    raise RuntimeError(f"a record of the paused {message.topic()} arrived")
+                self._check(error)
+        if not self._paused:
+            self.client.resume(self.client.assignment())
+
+    def _resume_when_flowing(self) -> None:
+        if self._paused and self.flowing.is_set():
+            self.client.resume(self._paused)
+            self._paused = []
+
+    def _assign(self, client: Client, partitions: list[TopicPartition]) -> None:
+        self.generation += 1
+        positions = self._positions(client, partitions)
+        placed = [TopicPartition(tp.topic, tp.partition, offset) for tp, offset in positions.items()]
+        self.flowing.clear()
+        client.assign(placed)
+        client.pause(placed)
+        self._paused = placed
+        self._check_same_numbers(positions)
+        self._loop.assigned(positions, self.generation)
+
+    def _positions(self, client: Client, partitions: list[TopicPartition]) -> dict[TP, int]:
+        committed = client.committed(partitions, timeout=ASK_S) if partitions else []
+        own = self._edge.positions(committed) if self._edge.positions else {}
+        positions: dict[TP, int] = {}
+        for place in committed:
+            if place.error is not None:
+                raise KafkaException(place.error)
+            tp = TP(place.topic, place.partition)
+            if tp in own:
+                positions[tp] = own[tp]
+            elif place.offset >= 0:
+                positions[tp] = place.offset
+            else:
+                low, high = client.get_watermark_offsets(place, timeout=ASK_S)
+                positions[tp] = low if self._edge.start == "earliest" else high
+        return positions
+
+    def _check_same_numbers(self, positions: Mapping[TP, int]) -> None:
+        numbers = {
+            topic: {tp.partition for tp in positions if tp.topic == topic}
+            for topic in self._edge.same_partitions
+        }
+        if len({frozenset(found) for found in numbers.values()}) > 1:
+            raise RendezvousError(
+                f"the group gave this member different partitions of its topics: {numbers}. Give all topics "
+                "of the pipeline the same number of partitions, and all members the assignor `range`"
+            )
+
+    def _revoke(self, client: Client, partitions: list[TopicPartition]) -> None:
+        self._loop.revoked({TP(place.topic, place.partition) for place in partitions})
+        client.unassign()
+        self._paused = []
+
+    def _lose(self, client: Client, partitions: list[TopicPartition]) -> None:
+        self._loop.lost({TP(place.topic, place.partition) for place in partitions})
+        client.unassign()
+        self._paused = []
+
+    def watermark(self, tp: TP) -> int | None:
+        """The end of a partition as of the last fetch; None before the first."""
+        marks: Any = self.client.get_watermark_offsets(TopicPartition(tp.topic, tp.partition), cached=True)
+        return int(marks[1]) if marks and marks[1] >= 0 else None

@@ -6,21 +6,25 @@ letter; any other lasting error ends the process, and its supervisor's restart r
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Iterable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message
 from confluent_kafka import Producer as Client
 from faust.transport import base
 from mode import Service
 
 from schemas.dead_letters import ORIGINAL_CAP, DeadLetter
+from streams.core.log_clock import LogClock
 from streams.kafka.batch import Batch, Outgoing, Sending
 
 POLL_S = 0.003
 FULL_QUEUE_S = 0.005
 FLUSH_S = 10.0
+SAMPLE_S = 0.5
 UNTAKEABLE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD)
+Report = Callable[[KafkaError | None, Message], None]
 
 
 class Producer(base.Producer):
@@ -30,6 +34,12 @@ class Producer(base.Producer):
 
     def __post_init__(self) -> None:
         self._sent = asyncio.Event()
+        self.clock = LogClock(time.time() * 1e3, time.monotonic() * 1e3)
+        self._sampled_s = 0.0
+
+    def now_ms(self) -> float:
+        """The broker's time, as far as this process knows it."""
+        return self.clock.at_ms(time.monotonic() * 1e3)
 
     async def on_start(self) -> None:
         """Connect (lazily: librdkafka does so in the background)."""
@@ -44,6 +54,7 @@ class Producer(base.Producer):
         if isinstance(batch, Batch):
             batch = batch.owner
         produce = self.client.produce
+        report = self._clock_sample(batch)
         for record in records:
             while True:
                 try:
@@ -52,7 +63,7 @@ class Producer(base.Producer):
                         record.value,
                         record.key,
                         record.partition,
-                        batch.delivered,
+                        report,
                         0,
                         record.headers,
                     )
@@ -64,8 +75,24 @@ class Producer(base.Producer):
                     break
                 else:
                     batch.pending += 1
+                    report = batch.delivered
                     break
         self._sent.set()
+
+    def _clock_sample(self, batch: Sending) -> Report:
+        """Now and then a delivery report tells the time too."""
+        sent_s = time.monotonic()
+        if sent_s - self._sampled_s < SAMPLE_S:
+            return batch.delivered
+
+        def report(error: KafkaError | None, message: Message) -> None:
+            kind, log_ms = message.timestamp()
+            if error is None and kind == TIMESTAMP_LOG_APPEND_TIME:
+                self._sampled_s = sent_s
+                self.clock.confirmed(sent_s * 1e3, time.monotonic() * 1e3, log_ms)
+            batch.delivered(error, message)
+
+        return report
 
     async def _refused(self, batch: Sending, record: Outgoing, error: KafkaException) -> None:
         """The client itself will not take this record."""

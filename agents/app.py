@@ -1,0 +1,41 @@
+"""How each role meets Kafka: its consumer group, its instance id, its topics' cap."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from schemas.pipeline import Pipeline
+from schemas.topics import DEAD_LETTER_ROOM, Topics
+from streams.kafka.clients import Cluster
+from streams.kafka.edge import Edge
+
+FETCH_BYTES = 1 << 20
+
+
+def edge_of(
+    role: str, pipeline: Pipeline, cluster: Cluster, *, model: str = "", number: int = 0, **changes: Any
+) -> Edge:
+    """The edge of one role; `changes` are its fields that this role sets otherwise.
+
+    The group is `<pipeline>.<role>[.<model>]`, the static member `<group>.<number>`.
+    """
+    group = ".".join(word for word in (pipeline.name, role, model) if word)
+    instance = f"{group}.{number}"
+    consumer: Mapping[str, Any] = cluster.consumer_settings(group, instance) | {
+        "client.id": instance,
+        "auto.offset.reset": pipeline.start,
+        "max.partition.fetch.bytes": max(FETCH_BYTES, 2 * pipeline.record_cap_bytes),
+    }
+    producer: Mapping[str, Any] = cluster.producer_settings() | {
+        "client.id": instance,
+        "message.max.bytes": 2 * max(FETCH_BYTES, pipeline.record_cap_bytes + DEAD_LETTER_ROOM),
+    }
+    edge = Edge(
+        role=role,
+        consumer=consumer | pipeline.kafka.consumer,
+        producer=producer | pipeline.kafka.producer,
+        dead_letters=Topics(pipeline.name).dead_letters,
+        dead_letter_cap=pipeline.record_cap_bytes + DEAD_LETTER_ROOM // 2,
+        start=pipeline.start,
+    )
+    return replace(edge, **changes)

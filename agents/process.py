@@ -1,0 +1,120 @@
+"""One role in one process: signals, the parent's death, the status line, the watchdog, the exit code.
+
+Status goes to stdout as one JSON line a second when somebody supervises; logs go to stderr.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from msgspec import Struct, json
+
+from agents.roles import Actor
+from schemas.errors import RendezvousError
+from streams.kafka.reader import Fenced
+
+logger = logging.getLogger(__name__)
+
+STATUS_S = 0.5
+STUCK_S = 30.0
+STOP_S = 4.5
+WATCHDOG_EXIT = 76
+SWITCH_S = 0.001
+"""The reading thread asks for the interpreter often; the default of 5 ms is a whole deadline's margin."""
+
+
+class Status(Struct, frozen=True, omit_defaults=True):
+    """What a role says of itself: `rate` in records per second, `lag` in records."""
+
+    state: str
+    rate: float
+    lag: int
+    figures: dict[str, float] = {}
+
+
+def run(actor: Actor, *, supervised: bool) -> int:
+    """Run until a signal, an error, or the end of the parent; returns the exit code."""
+    sys.setswitchinterval(SWITCH_S)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop.run_until_complete(_run(actor, supervised=supervised))
+
+
+async def _run(actor: Actor, *, supervised: bool) -> int:
+    loop, app = asyncio.get_running_loop(), actor.app
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if supervised:
+        _thread(_watch_parent, lambda: loop.call_soon_threadsafe(stop.set))
+    _thread(_watch_progress, actor)
+    await app.start()
+    tasks = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(app.wait_until_stopped())]
+    status = asyncio.ensure_future(_report(actor)) if supervised else None
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    reason = app.crash_reason
+    if status:
+        status.cancel()
+    _thread(_end_in_time)
+    if isinstance(reason, Fenced):
+        # Its partitions are another's: nothing may be finished, sent or committed any more.
+        return _exit_code(reason)
+    await app.stop()
+    for task in tasks:
+        task.cancel()
+    return _exit_code(reason) if reason else 0
+
+
+def _exit_code(reason: BaseException) -> int:
+    if isinstance(reason, RendezvousError):
+        logger.error("%s", reason)
+        return reason.exit_code
+    logger.error("ended by %r", reason, exc_info=reason)
+    return 1
+
+
+async def _report(actor: Actor) -> None:
+    consumer = actor.app.consumer
+    while True:
+        state = "running" if consumer.assignment() and not actor.app.rebalancing else "starting"
+        status = Status(state, round(consumer.rate, 1), consumer.lag(), dict(actor.figures()))
+        sys.stdout.write(json.encode(status).decode() + "\n")
+        sys.stdout.flush()
+        await asyncio.sleep(STATUS_S)
+
+
+def _watch_parent(gone: Callable[[], object]) -> None:
+    """The supervisor holds the other end of stdin: its end is ours."""
+    while sys.stdin.buffer.read(4096):
+        pass
+    gone()
+    _end_in_time()
+
+
+def _end_in_time() -> None:
+    """What is not finished by now is read again: end, whatever hangs."""
+    time.sleep(STOP_S)
+    os._exit(1)
+
+
+def _watch_progress(actor: Actor) -> None:
+    stuck_s = 0
+    while True:
+        time.sleep(1)
+        stuck_s = stuck_s + 1 if _started(actor) and actor.stuck() else 0
+        if stuck_s >= STUCK_S:
+            logger.error("there is work and no progress for %s s: ending, to be started again", stuck_s)
+            os._exit(WATCHDOG_EXIT)
+
+
+def _started(actor: Actor) -> bool:
+    return bool(actor.app.started and actor.app.consumer.assignment())
+
+
+def _thread(work: Callable[..., object], *arguments: object) -> None:
+    threading.Thread(target=work, args=arguments, daemon=True).start()

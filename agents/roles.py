@@ -1,0 +1,124 @@
+"""The roles, each as one app with the figures it shows: built here, run by `process`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents import archiver, rendezvous, router, scorer
+from agents.app import edge_of
+from schemas.errors import ConfigurationRefused
+from schemas.pipeline import Model, Pipeline, Role
+from schemas.topics import Topics
+from streams.core.scoring import Scoring
+from streams.kafka.clients import Cluster
+from streams.kafka.transport import BatchApp, create_app
+
+ROLES = ("router", "scorer", "rendezvous", "archiver")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a role works: the pipeline, the folder of its file, the cluster, the archive."""
+
+    pipeline: Pipeline
+    folder: Path
+    cluster: Cluster
+    archive: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A role ready to start.
+
+    `figures` are shown beside rate and lag. `stuck` is asked once a second, from a thread: true for long
+    enough means that the process must end.
+    """
+
+    app: BatchApp
+    figures: Callable[[], Mapping[str, float]]
+    stuck: Callable[[], bool]
+
+
+def build(role: str, place: Place, model: str = "", number: int = 0) -> Actor:
+    """Make one role's app; raises ConfigurationRefused when there is no such role or model."""
+    if role == "scorer":
+        return _scorer(place, _model(place.pipeline, model), number)
+    builders = {"router": _router, "rendezvous": _rendezvous, "archiver": _archiver}
+    if role not in builders:
+        raise ConfigurationRefused(f"no role {role!r}; the roles are {', '.join(ROLES)}")
+    return builders[role](place, number)
+
+
+def _model(pipeline: Pipeline, name: str) -> Model:
+    known = [model.name for model in pipeline.models if model.role is not Role.DECOY]
+    if name not in known:
+        raise ConfigurationRefused(f"no model {name!r} to score with; this pipeline has {', '.join(known)}")
+    return pipeline.model(name)
+
+
+def _router(place: Place, number: int) -> Actor:
+    from streams.models.python_model import resolve
+
+    pipeline = place.pipeline
+    app = create_app(edge_of("router", pipeline, place.cluster, number=number), place.cluster.bootstrap)
+    derivations = {f.name: resolve(f.derive) for f in pipeline.features if f.derive}
+    router.attach(app, pipeline, derivations)
+    return Actor(app, dict, _no_progress(app))
+
+
+def _scorer(place: Place, model: Model, number: int) -> Actor:
+    from streams.models.checked import score_rows
+    from streams.models.loading import load
+
+    pipeline = place.pipeline
+    features = pipeline.features_of(model)
+    loaded = load(place.folder, model, features)
+    scoring = Scoring(model, len(features), lambda matrix: score_rows(loaded, matrix))
+    edge = edge_of("scorer", pipeline, place.cluster, model=model.name, number=number)
+    app = create_app(edge, place.cluster.bootstrap)
+    scorer.attach(app, pipeline, model, scoring)
+
+    def figures() -> Mapping[str, float]:
+        return {"skipped": scoring.skipped, "failed": scoring.failed}
+
+    return Actor(app, figures, _no_progress(app))
+
+
+def _rendezvous(place: Place, number: int) -> Actor:
+    pipeline = place.pipeline
+    topics = Topics(pipeline.name)
+    edge = edge_of(
+        "rendezvous",
+        pipeline,
+        place.cluster,
+        number=number,
+        committable=lambda: desk.committable(),
+        positions=lambda committed: desk.positions(committed),
+        same_partitions=(topics.raw, topics.scores),
+    )
+    app = create_app(edge, place.cluster.bootstrap)
+    desk = rendezvous.Desk(app, pipeline)
+    rendezvous.attach(app, pipeline, desk)
+
+    def figures() -> Mapping[str, float]:
+        late = sum(core.counts.late for core in desk.cores.values())
+        return {"decided": desk.decided, "undecided": desk.undecided, "late scores": late}
+
+    # Healthy lag is rate times budget here: only a request beyond its time is a sign of trouble.
+    return Actor(app, figures, lambda: desk.overdue_ms() > 1000)
+
+
+def _archiver(place: Place, number: int) -> Actor:
+    return archiver.build(place, number)
+
+
+def _no_progress(app: BatchApp) -> Callable[[], bool]:
+    """There is work, and none of it was taken since the last look."""
+    seen = -1
+
+    def stuck() -> bool:
+        nonlocal seen
+        before, seen = seen, app.consumer.taken_records
+        return before == seen and app.consumer.lag() > 0
+
+    return stuck

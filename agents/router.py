@@ -1,0 +1,99 @@
+"""raw -> model.<name>
+
+Reads each request once, builds the matrix, and sends every model its own block. What cannot be read goes to
+the dead letters with its original bytes; the rendezvous rejects it by the same validator.
+"""
+
+from collections.abc import Mapping
+
+from schemas.blocks import RejectionBlock, RowError, encode_json_rows, encode_rows, encode_scores
+from schemas.dead_letters import DeadLetter
+from schemas.pipeline import Pipeline
+from schemas.requests import Rejection, Request
+from schemas.topics import Topics
+from streams.core.fan_out import Fan, FanOut
+from streams.core.features import Derivation
+from streams.core.validator import Validator
+from streams.kafka.batch import Batch, Outgoing
+from streams.kafka.records import read_record
+from streams.kafka.transport import BatchApp
+
+
+def attach(app: BatchApp, pipeline: Pipeline, derivations: Mapping[str, Derivation]) -> None:
+    """Put the router's agent on the app."""
+    topics = Topics(pipeline.name)
+    validator = Validator(pipeline)
+    fan_out = FanOut(pipeline, derivations)
+
+    @app.agent(app.topic(topics.raw), name="router")
+    async def router(batches):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  Faust's own signature
+        producer = app.producer
+        async for batch in batches:
+            requests, rejections = read(batch, validator)
+            refused: list[RowError] = []
+            try:
+                fan = fan_out.fan(requests, producer.now_ms())
+            except Exception as error:  # noqa: BLE001  a derivation is the user's code: find the row it fails on
+                requests, refused = sort_out(requests, fan_out, error)
+                fan = fan_out.fan(requests, producer.now_ms())
+            await producer.send_batch(batch, outgoing(fan, batch.partition, topics))
+            if rejections or refused:
+                await refuse(app, batch, rejections, refused, topics)
+
+
+def read(batch: Batch, validator: Validator) -> tuple[list[Request], list[Rejection]]:
+    """Requests and rejections of one batch of raw records."""
+    requests: list[Request] = []
+    rejections: list[Rejection] = []
+    for message in batch.messages:
+        found = read_record(message, validator)
+        if isinstance(found, Rejection):
+            rejections.append(found)
+        else:
+            requests.append(found)
+    return requests, rejections
+
+
+def outgoing(fan: Fan, partition: int, topics: Topics) -> list[Outgoing]:
+    """The records a fan becomes."""
+    records = []
+    for model, rows in fan.rows:
+        topic = topics.model(model.name)
+        values = encode_json_rows(rows) if model.wire == "json" else [encode_rows(rows)]
+        records += [Outgoing(topic, value, None, partition) for value in values]
+    if fan.not_asked is not None:
+        records.append(Outgoing(topics.scores, encode_scores(fan.not_asked), None, partition))
+    return records
+
+
+def sort_out(
+    requests: list[Request], fan_out: FanOut, error: Exception
+) -> tuple[list[Request], list[RowError]]:
+    """Requests a derivation can be run on, and the reasons of those it cannot."""
+    good, refused = [], []
+    for request in requests:
+        try:
+            fan_out.fan([request], request.at_ms)
+        except Exception as own:  # noqa: BLE001  as above
+            refused.append(RowError(request.offset, f"a derived feature failed: {own!r}"))
+        else:
+            good.append(request)
+    if not refused:
+        raise error
+    return good, refused
+
+
+async def refuse(
+    app: BatchApp, batch: Batch, rejections: list[Rejection], refused: list[RowError], topics: Topics
+) -> None:
+    """Keep what cannot be read, and tell the rendezvous of what only the router could notice."""
+    reasons = {rejection.offset: (rejection.error, rejection.reason) for rejection in rejections}
+    reasons |= {row.offset: ("derive", row.reason) for row in refused}
+    for message in batch.messages:
+        if message.offset() in reasons:
+            name, reason = reasons[message.offset()]
+            letter = DeadLetter(batch.topic, batch.partition, message.offset(), "router", name, reason)
+            await app.producer.dead_letter(batch, letter, message.key(), message.value())
+    if refused:
+        block = encode_scores(RejectionBlock(tuple(refused)))
+        await app.producer.send_batch(batch, [Outgoing(topics.scores, block, None, batch.partition)])

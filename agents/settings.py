@@ -1,0 +1,26 @@
+"""What the environment says: the only module that reads it. Flags win over it; files come after it."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def environ() -> Mapping[str, str]:
+    """The environment, to be handed down as a plain mapping."""
+    return os.environ
+
+
+def state_dir(environment: Mapping[str, str]) -> Path:
+    """Where a project keeps its broker's data, archive and logs: `RENDEZVOUS_STATE`, else `.rendezvous`."""
+    return Path(environment.get("RENDEZVOUS_STATE") or ".rendezvous").absolute()
+
+
+def cache_dir(environment: Mapping[str, str]) -> Path:
+    """Where what can be fetched again is kept, for all projects of a user."""
+    cache = environment.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "rendezvous"
+
+
+def log_level(environment: Mapping[str, str]) -> str:
+    """The least level that is logged: `RENDEZVOUS_LOG_LEVEL`, else INFO."""
+    return environment.get("RENDEZVOUS_LOG_LEVEL", "INFO").upper()

@@ -43,8 +43,3 @@ class FinishedPrefix:
     def __iter__(self) -> Iterator[Finishable]:
         """The batches that are not committable yet, in offset order."""
         return iter(self._open)
-
-    def __len__(self) -> int:
-        """Batches that hold the commit, or wait behind one that does."""
-        self.committable()
-        return len(self._open)

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from faust.transport import base
 from faust.types import TP
 
@@ -27,6 +27,7 @@ HIGH, LOW = 8192, 2048
 DRAIN_S = 2.5
 TRIES = 3
 BACKOFF_S = 0.05
+COMMIT_S = 2.0
 
 
 class Consumer(base.Consumer):
@@ -56,9 +57,9 @@ class Consumer(base.Consumer):
         """Take over these partitions."""
         self.loop.call_soon_threadsafe(self._assigned, dict(positions), generation)
 
-    def revoked(self, partitions: set[TP]) -> None:
-        """Finish, commit and let go; blocks the reading thread until done."""
-        asyncio.run_coroutine_threadsafe(self._revoked(partitions), self.loop).result()
+    def revoked(self, partitions: set[TP]) -> list[TopicPartition]:
+        """Finish and let go; blocks the reading thread until done. Returns what it is to commit."""
+        return asyncio.run_coroutine_threadsafe(self._revoked(partitions), self.loop).result()
 
     def lost(self, partitions: set[TP]) -> None:
         """Let go without a commit."""
@@ -141,11 +142,20 @@ class Consumer(base.Consumer):
         self._reader.space.set()
         self.app.consumer_generation_id = generation
         self.app.on_rebalance_start()
-        self.add_future(self.on_partitions_assigned(set(positions), generation))
+        self.add_future(self._begin(set(positions), generation))
 
-    async def _revoked(self, partitions: set[TP]) -> None:
-        await self.wait_empty()
+    async def _begin(self, partitions: set[TP], generation: int) -> None:
+        """Faust's chain first (its index, the roles that listen), then the flow."""
+        await self.on_partitions_assigned(partitions, generation)
+        if generation == self.generation:
+            await self.app.tables.flow()
+
+    async def _revoked(self, partitions: set[TP]) -> list[TopicPartition]:
+        await self._drain()
+        await self._resolve_failures()
+        places = _places(self._due())
         await self._let_go(partitions)
+        return places
 
     async def _let_go(self, partitions: set[TP]) -> None:
         self.generation = -1
@@ -162,6 +172,12 @@ class Consumer(base.Consumer):
 
     async def wait_empty(self) -> None:
         """Let the agents finish what they have in hand, bounded; commit what is finished."""
+        if self._draining or self.app.crash_reason is not None:
+            return
+        await self._drain()
+        await self.commit()
+
+    async def _drain(self) -> None:
         self._draining = True
         self._reader.flowing.clear()
         if self.edge.committable is None:
@@ -173,7 +189,6 @@ class Consumer(base.Consumer):
                 self.log.warning("not all was finished in %s s: the rest is read again", DRAIN_S)
         else:
             await self.app.producer.flush()
-        await self.commit()
 
     async def _all_confirmed(self) -> None:
         while self._outstanding > 0:
@@ -187,27 +202,38 @@ class Consumer(base.Consumer):
     async def force_commit(self, *_: Any, **__: Any) -> bool:
         """Commit what is finished and was not committed yet."""
         await self._resolve_failures()
-        due = {
-            tp: position
-            for tp, position in self._committable().items()
-            if tp in self._assignment and self._committed.get(tp) != position
-        }
+        due = self._due()
         if not due:
             return False
-        places = [
-            TopicPartition(tp.topic, tp.partition, offset, metadata)
-            for tp, (offset, metadata) in due.items()
-        ]
         generation = self.generation
-        try:
-            await asyncio.to_thread(self._reader.client.commit, offsets=places, asynchronous=False)
-        except KafkaException as error:
+        error = await self._ask_to_commit(_places(due))
+        if error is not None:
             # Not committed is read again; the next round tries once more.
-            self.log.warning("commit refused: %s", error.args[0])
+            self.log.warning("commit refused: %s", error)
             return False
         if generation == self.generation:
             self._committed.update(due)
         return True
+
+    async def _ask_to_commit(self, places: list[TopicPartition]) -> KafkaError | None:
+        answer: asyncio.Future[KafkaError | None] = self.loop.create_future()
+
+        def done(error: KafkaError | None) -> None:
+            self.loop.call_soon_threadsafe(lambda: answer.done() or answer.set_result(error))
+
+        self._reader.commit(places, done)
+        try:
+            return await asyncio.wait_for(answer, COMMIT_S)
+        except TimeoutError:
+            return KafkaError(KafkaError._TIMED_OUT, f"no answer in {COMMIT_S} s")  # noqa: SLF001
+
+    def _due(self) -> dict[TP, Position]:
+        """What may be committed and was not yet."""
+        return {
+            tp: position
+            for tp, position in self._committable().items()
+            if tp in self._assignment and self._committed.get(tp) != position
+        }
 
     def _committable(self) -> Mapping[TP, Position]:
         if self.edge.committable is not None:
@@ -229,7 +255,6 @@ class Consumer(base.Consumer):
 
     async def _drain_messages(self, fetcher: Any) -> None:  # noqa: ANN401
         """The reading thread does this; Faust's fetcher only waits."""
-        self._reader.flowing.set()
         await fetcher.wait_for_stopped()
 
     def resume_flow(self) -> None:
@@ -249,7 +274,7 @@ class Consumer(base.Consumer):
         """Records between the last commit and the ends of our partitions, as of the last fetch."""
         behind = 0
         for tp, (offset, _) in self._committable().items():
-            end = self._reader.watermark(tp)
+            end = self._reader.ends.get(tp)
             behind += max(0, end - offset) if end is not None else 0
         return behind
 
@@ -260,12 +285,11 @@ class Consumer(base.Consumer):
 
     def highwater(self, tp: TP) -> int:
         """The end of a partition, as of the last fetch."""
-        return self._reader.watermark(tp) or 0
+        return self._reader.ends.get(tp, 0)
 
     async def on_stop(self) -> None:
         """Finish, commit, close."""
-        if self._reader.generation and not self.crashed:
-            await self.wait_empty()
+        await self.wait_empty()
         await asyncio.to_thread(self._reader.stop)
         await asyncio.to_thread(self._reader.close)
 
@@ -277,6 +301,9 @@ class Consumer(base.Consumer):
 
     async def _seek(self, partition: TP, offset: int) -> None:
         raise NotImplementedError("positions are chosen at assignment")
+
+    async def create_topic(self, *_: Any, **__: Any) -> None:
+        raise NotImplementedError("topics are made by `streams.kafka.admin`, never by a role")
 
     def _to_message(self, tp: TP, record: Any) -> Any:  # noqa: ANN401
         raise NotImplementedError("agents are handed batches")
@@ -306,3 +333,10 @@ class Consumer(base.Consumer):
     def key_partition(self, topic: str, key: bytes | None, partition: int | None = None) -> int | None:
         """Partitions are written explicitly."""
         return partition
+
+
+def _places(positions: Mapping[TP, Position]) -> list[TopicPartition]:
+    return [
+        TopicPartition(tp.topic, tp.partition, offset, metadata)
+        for tp, (offset, metadata) in positions.items()
+    ]

@@ -64,6 +64,7 @@ class Producer(base.Producer):
                         record.key,
                         record.partition,
                         report,
+                        None,
                         0,
                         record.headers,
                     )

@@ -2,13 +2,17 @@
 
 It cuts what it reads into batches of one partition and hands them to the loop, one hop per pass. Outside the
 rebalance callbacks it touches nothing of the loop's. It paces itself: at once when idle, seldom when busy.
+
+Every call of the client is made in this thread: confluent-kafka lets one thread at a time into a client, and
+one that waits for records would keep another that wants to commit waiting without end (measured, 2.16.1).
 """
 
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
@@ -21,10 +25,13 @@ from streams.kafka.edge import Edge
 
 logger = logging.getLogger(__name__)
 
+Done = Callable[[KafkaError | None], None]
+
 IDLE_S = 0.1
 RECORDS = 1023
 FULL_S = 2.0
-NOT_ASSIGNED_S = 0.01
+EARLY_S = 0.001
+ENDS_S = 0.25
 ASK_S = 10.0
 
 
@@ -40,8 +47,8 @@ class Loop(Protocol):
     def assigned(self, positions: Mapping[TP, int], generation: int) -> None:
         """These are all the partitions now."""
 
-    def revoked(self, partitions: set[TP]) -> None:
-        """Finish what can be finished, commit, let go: returns when that is done."""
+    def revoked(self, partitions: set[TP]) -> list[TopicPartition]:
+        """Finish what can be finished and let go; returns what is to be committed before it is another's."""
 
     def lost(self, partitions: set[TP]) -> None:
         """Somebody else has these already: drop what is in flight."""
@@ -57,8 +64,9 @@ class Reader:
     """Owns the consumer client and its thread."""
 
     def __init__(self, edge: Edge, loop: Loop) -> None:
-        self.client = Client(dict(edge.consumer))
+        self.client = Client(dict(edge.consumer) | {"on_commit": self._committed})
         self.generation = 0
+        self.ends: dict[TP, int] = {}
         self.space = threading.Event()
         self.space.set()
         self.flowing = threading.Event()
@@ -67,7 +75,10 @@ class Reader:
         self._loop = loop
         self._pace = Pace(edge.pace_per_thousand_ms, edge.pace_max_ms)
         self._stop = threading.Event()
-        self._paused: list[TopicPartition] = []
+        self._early: list[Message] = []
+        self._wanted: deque[tuple[list[TopicPartition], Done]] = deque()
+        self._under_way: deque[Done] = deque()
+        self._ends_read_s = 0.0
         self._thread = threading.Thread(target=self._run, name=f"{edge.role}-reader", daemon=True)
 
     def start(self, topics: Iterable[str]) -> None:
@@ -88,6 +99,21 @@ class Reader:
         """Close the client: a static member keeps its partitions for a session."""
         self.client.close()
 
+    def commit(self, places: list[TopicPartition], done: Done) -> None:
+        """Commit soon (from any thread); `done` is called in the reading thread with an error or None."""
+        self._wanted.append((places, done))
+
+    def _serve_commits(self) -> None:
+        while self._wanted:
+            places, done = self._wanted.popleft()
+            self._under_way.append(done)
+            self.client.commit(offsets=places, asynchronous=True)
+
+    def _committed(self, error: KafkaError | None, places: list[TopicPartition]) -> None:
+        failed = error or next((place.error for place in places if place.error), None)
+        if self._under_way:
+            self._under_way.popleft()(failed)
+
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
@@ -96,14 +122,22 @@ class Reader:
             self._loop.died(error)
 
     def _pass(self) -> None:
+        self._serve_commits()
         self._wait_for_space()
-        self._resume_when_flowing()
-        messages = self.client.consume(1, NOT_ASSIGNED_S if self._paused else IDLE_S)
+        messages = self.client.consume(1, IDLE_S if not self._early else EARLY_S)
+        started_s = time.monotonic()
+        if messages:
+            messages += self.client.consume(RECORDS, 0)
+        if not self.flowing.is_set():
+            # Faust's index does not know the partitions yet: a record would find no agent.
+            self._early += messages
+            return
+        if self._early:
+            messages, self._early = self._early + messages, []
         if not messages:
             return
-        started_s = time.monotonic()
-        messages += self.client.consume(RECORDS, 0)
         self._loop.deliver(list(self._cut(messages)))
+        self._read_ends(started_s)
         pause_s = self._pace.pause_s(len(messages), started_s)
         self.rate = self._pace.rate
         remaining_s = pause_s - (time.monotonic() - started_s)
@@ -152,28 +186,22 @@ class Reader:
         held = self.client.assignment()
         self.client.pause(held)
         while not self.space.wait(IDLE_S) and not self._stop.is_set():
+            self._serve_commits()
             # Everything is paused: this only serves the group's heartbeat and rebalances.
             for message in self.client.consume(1, 0):
                 error = message.error()
                 if error is None:
                     raise RuntimeError(f"a record of the paused {message.topic()} arrived")
                 self._check(error)
-        if not self._paused:
-            self.client.resume(self.client.assignment())
-
-    def _resume_when_flowing(self) -> None:
-        if self._paused and self.flowing.is_set():
-            self.client.resume(self._paused)
-            self._paused = []
+        self.client.resume(self.client.assignment())
 
     def _assign(self, client: Client, partitions: list[TopicPartition]) -> None:
         self.generation += 1
         positions = self._positions(client, partitions)
         placed = [TopicPartition(tp.topic, tp.partition, offset) for tp, offset in positions.items()]
         self.flowing.clear()
+        self._early = []
         client.assign(placed)
-        client.pause(placed)
-        self._paused = placed
         self._check_same_numbers(positions)
         self._loop.assigned(positions, self.generation)
 
@@ -206,16 +234,27 @@ class Reader:
             )
 
     def _revoke(self, client: Client, partitions: list[TopicPartition]) -> None:
-        self._loop.revoked({TP(place.topic, place.partition) for place in partitions})
+        places = self._loop.revoked({TP(place.topic, place.partition) for place in partitions})
+        if places:
+            try:
+                client.commit(offsets=places, asynchronous=False)
+            except KafkaException as error:
+                # Not committed is read again by the next owner.
+                logger.warning("commit before the rebalance refused: %s", error.args[0])
         client.unassign()
-        self._paused = []
+        self._early = []
 
     def _lose(self, client: Client, partitions: list[TopicPartition]) -> None:
         self._loop.lost({TP(place.topic, place.partition) for place in partitions})
         client.unassign()
-        self._paused = []
+        self._early = []
 
-    def watermark(self, tp: TP) -> int | None:
-        """The end of a partition as of the last fetch; None before the first."""
-        marks: Any = self.client.get_watermark_offsets(TopicPartition(tp.topic, tp.partition), cached=True)
-        return int(marks[1]) if marks and marks[1] >= 0 else None
+    def _read_ends(self, now_s: float) -> None:
+        """Now and then note where our partitions end, as of the last fetch: that is what lag is made of."""
+        if now_s - self._ends_read_s < ENDS_S:
+            return
+        self._ends_read_s = now_s
+        for place in self.client.assignment():
+            marks = self.client.get_watermark_offsets(place, cached=True)
+            if marks and marks[1] >= 0:
+                self.ends[TP(place.topic, place.partition)] = marks[1]

@@ -17,6 +17,7 @@ from streams.kafka.consumer import Consumer
 from streams.kafka.edge import Edge
 from streams.kafka.producer import Producer
 from streams.kafka.stream import BatchStream, BatchTopic
+from streams.kafka.tables import NoTables
 
 SCHEME = "librdkafka"
 
@@ -65,6 +66,7 @@ def create_app(edge: Edge, bootstrap: str) -> BatchApp:
         Topic=BatchTopic,
         Stream=BatchStream,
         Agent=BatchAgent,
+        TableManager=NoTables,
         value_serializer="raw",
         key_serializer="raw",
         web_enabled=False,

@@ -1,0 +1,53 @@
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.complete
+PIPELINE ?= deploy/flights/flights.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run up test check format bench soak lock clean
+
+help: ## list every verb
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv and install what the lock file names
+
+$(STAMP): requirements.lock build.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11, 3.12 or 3.13 is needed; $(PYTHON) is {v[0]}.{v[1]}. Say make PYTHON=python3.12")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r build.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $(STAMP)
+
+run: setup ## the main job on real flights: prepare, bring up, send 20,000, report, stop
+	$(BIN)/python -m deploy.flights.run
+
+up: setup ## bring the flights pipeline up and keep it running (Ctrl-C stops it)
+	$(BIN)/python -m deploy.flights.prepare
+	$(BIN)/rendezvous up $(PIPELINE)
+
+test: setup ## every test, those on real Kafka included
+	$(BIN)/python -m pytest
+
+check: setup ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## measure against hand-written loops (OUT=FILE for the figures as JSON)
+	$(BIN)/python -m tests.bench $(if $(OUT),--out $(OUT))
+
+soak: setup ## ten minutes at 1,000 events per second: memory of each role
+	$(BIN)/python -m tests.bench.soak
+
+lock: ## resolve the lock files anew (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --extra demo --group dev pyproject.toml -o requirements.lock
+	printf 'setuptools==83.0.0\nwheel==0.48.0\npip==26.3\n' | uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header - -o build.lock
+
+clean: ## remove the environment, the state folder and what the demo made
+	rm -rf .venv .rendezvous deploy/flights/models deploy/flights/build

@@ -1,0 +1,100 @@
+"""Topics: made by an operator's command, checked by every start, never made by a role."""
+
+from collections.abc import Sequence
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from schemas.errors import ConfigurationRefused, KafkaUnreachable
+from schemas.topics import Topic
+from streams.kafka.clients import Cluster
+
+TIMEOUT_S = 15.0
+CHECKED = ("message.timestamp.type", "max.message.bytes")
+"""Settings a pipeline cannot live without; retention is the operator's to change."""
+
+
+class Admin:
+    """Makes and checks the topics of a pipeline."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._client = AdminClient(cluster.settings())
+
+    def ensure(self, topics: Sequence[Topic]) -> list[str]:
+        """Make what is missing, check what is there; returns the names that were made.
+
+        Raises ConfigurationRefused with every contradiction, KafkaUnreachable when no broker answers.
+        """
+        existing = self.partitions()
+        missing = [topic for topic in topics if topic.name not in existing]
+        self._check(topics, existing)
+        self._make(missing)
+        return [topic.name for topic in missing]
+
+    def partitions(self) -> dict[str, int]:
+        """Every topic of the cluster with its number of partitions."""
+        try:
+            listed = self._client.list_topics(timeout=TIMEOUT_S)
+        except KafkaException as error:
+            raise KafkaUnreachable(f"no Kafka at {self._cluster.bootstrap}: {error.args[0].str()}") from error
+        return {name: len(topic.partitions) for name, topic in listed.topics.items()}
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Delete topics; those that are not there are none."""
+        for future in self._client.delete_topics(list(names), operation_timeout=TIMEOUT_S).values():
+            try:
+                future.result(TIMEOUT_S)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+
+    def topic_ids(self, names: Sequence[str]) -> dict[str, str]:
+        """The id of each topic: another one means that the topic was made anew."""
+        from confluent_kafka import TopicCollection
+
+        described = self._client.describe_topics(TopicCollection(list(names)), request_timeout=TIMEOUT_S)
+        return {name: str(future.result(TIMEOUT_S).topic_id) for name, future in described.items()}
+
+    def _make(self, topics: Sequence[Topic]) -> None:
+        if not topics:
+            return
+        wanted = [
+            NewTopic(topic.name, topic.partitions, topic.replication, config=topic.config) for topic in topics
+        ]
+        for name, future in self._client.create_topics(wanted, operation_timeout=TIMEOUT_S).items():
+            try:
+                future.result(TIMEOUT_S)
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                    continue
+                raise ConfigurationRefused(
+                    f"{name} cannot be made: {error.args[0].str()}. Make it with an operator's rights "
+                    "(`rendezvous topics` prints name, partitions and settings)"
+                ) from error
+
+    def _check(self, topics: Sequence[Topic], existing: dict[str, int]) -> None:
+        wrong = [
+            f"{topic.name} has {existing[topic.name]} partitions, the pipeline says {topic.partitions}: "
+            "tickets would part ways. Use a new pipeline name, or delete the topic"
+            for topic in topics
+            if topic.name in existing and existing[topic.name] != topic.partitions
+        ]
+        present = [topic for topic in topics if topic.name in existing]
+        wrong += self._wrong_settings(present)
+        if wrong:
+            raise ConfigurationRefused("\n".join(wrong))
+
+    def _wrong_settings(self, topics: Sequence[Topic]) -> list[str]:
+        if not topics:
+            return []
+        resources = [ConfigResource(ResourceType.TOPIC, topic.name) for topic in topics]
+        described = self._client.describe_configs(resources, request_timeout=TIMEOUT_S)
+        found = {resource.name: future.result(TIMEOUT_S) for resource, future in described.items()}
+        return [
+            f"{topic.name} has {setting}={found[topic.name][setting].value}, the pipeline needs "
+            f"{topic.config[setting]}: alter the topic"
+            for topic in topics
+            for setting in CHECKED
+            if found[topic.name][setting].value != topic.config[setting]
+        ]

@@ -1,0 +1,132 @@
+"""Which cluster, and the librdkafka settings of every client that is opened on it.
+
+Only the names in `NAMES` are read, not the whole `KAFKA_` prefix, which broker images own. Each may be given
+as `<name>_FILE`. Secrets are never part of a repr.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from schemas.errors import ConfigurationRefused, KafkaUnreachable
+
+NAMES = {
+    "KAFKA_BOOTSTRAP_SERVERS": "bootstrap.servers",
+    "KAFKA_SECURITY_PROTOCOL": "security.protocol",
+    "KAFKA_SASL_MECHANISM": "sasl.mechanism",
+    "KAFKA_SASL_USERNAME": "sasl.username",
+    "KAFKA_SASL_PASSWORD": "sasl.password",
+    "KAFKA_SSL_CA_LOCATION": "ssl.ca.location",
+    "KAFKA_SSL_CERTIFICATE_LOCATION": "ssl.certificate.location",
+    "KAFKA_SSL_KEY_LOCATION": "ssl.key.location",
+    "KAFKA_SSL_KEY_PASSWORD": "ssl.key.password",
+}
+PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+PLAINTEXT_ALLOWED = "KAFKA_ALLOW_SASL_PLAINTEXT"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One Kafka cluster and how to be let in."""
+
+    bootstrap: str
+    security: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def settings(self) -> dict[str, Any]:
+        """What every client needs; a fresh dictionary."""
+        return {"bootstrap.servers": self.bootstrap, **self.security}
+
+    def producer_settings(self, linger_ms: float = 0) -> dict[str, Any]:
+        """Confirmed by all in-sync replicas, in order, never given up: a slow broker is back-pressure."""
+        return self.settings() | {
+            "enable.idempotence": True,
+            "acks": "all",
+            "message.timeout.ms": 0,
+            "linger.ms": linger_ms,
+            "queue.buffering.max.messages": 200_000,
+            "queue.buffering.max.kbytes": 262_144,
+            "partitioner": "murmur2_random",
+        }
+
+    def consumer_settings(self, group: str, instance: str) -> dict[str, Any]:
+        """A static member of a classic group under `range`: it has its partitions back at once."""
+        return self.settings() | {
+            "group.id": group,
+            "group.instance.id": instance,
+            "partition.assignment.strategy": "range",
+            "session.timeout.ms": 6000,
+            "heartbeat.interval.ms": 1500,
+            "max.poll.interval.ms": 300_000,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "fetch.wait.max.ms": 100,
+            "fetch.queue.backoff.ms": 1,
+            "queued.min.messages": 1,
+            "queued.max.messages.kbytes": 16_384,
+        }
+
+    def reader_settings(self) -> dict[str, Any]:
+        """A client that reads by `assign`, commits nothing, and belongs to no group."""
+        return self.settings() | {
+            "group.id": "rendezvous-reader",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 100,
+        }
+
+    def check_reachable(self, timeout_s: float = 5.0) -> None:
+        """Raise KafkaUnreachable unless a broker answers in time."""
+        try:
+            AdminClient(self.settings() | {"log_level": 0}).list_topics(timeout=timeout_s)
+        except KafkaException as error:
+            raise KafkaUnreachable(
+                f"no Kafka at {self.bootstrap} within {timeout_s:g} s ({error.args[0].str()}). Is it running, "
+                "and do KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_* and KAFKA_SSL_* fit it?"
+            ) from error
+
+
+def cluster_of(environment: Mapping[str, str]) -> Cluster | None:
+    """The cluster the environment names, None when it names none; raises ConfigurationRefused."""
+    found = {setting: value for name, setting in NAMES.items() if (value := _value(environment, name))}
+    bootstrap = found.pop("bootstrap.servers", None)
+    if bootstrap is None:
+        return None
+    _check(found, environment)
+    return Cluster(bootstrap, found)
+
+
+def _value(environment: Mapping[str, str], name: str) -> str | None:
+    path = environment.get(f"{name}_FILE")
+    if path is None:
+        return environment.get(name)
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise ConfigurationRefused(f"{name}_FILE: {path}: {error.strerror}; name a readable file") from error
+
+
+def _check(security: Mapping[str, str], environment: Mapping[str, str]) -> None:
+    protocol = security.get("security.protocol", "PLAINTEXT").upper()
+    if protocol not in PROTOCOLS:
+        raise ConfigurationRefused(
+            f"KAFKA_SECURITY_PROTOCOL: {protocol!r} is none of {', '.join(PROTOCOLS)}; set one of them"
+        )
+    if protocol == "SASL_PLAINTEXT" and not environment.get(PLAINTEXT_ALLOWED):
+        raise ConfigurationRefused(
+            f"KAFKA_SECURITY_PROTOCOL: SASL_PLAINTEXT sends the password in the clear; use SASL_SSL, or set "
+            f"{PLAINTEXT_ALLOWED}=1 if you mean it"
+        )
+    if protocol.startswith("SASL") and "sasl.mechanism" not in security:
+        raise ConfigurationRefused(f"KAFKA_SASL_MECHANISM: missing for {protocol}; set SCRAM-SHA-512 or its like")
+    if not protocol.startswith("SASL") and any(name.startswith("sasl.") for name in security):
+        raise ConfigurationRefused(
+            f"KAFKA_SASL_*: given, but KAFKA_SECURITY_PROTOCOL is {protocol}; set it to SASL_SSL"
+        )
+    for name, setting in NAMES.items():
+        if setting.endswith(".location") and setting in security and not Path(security[setting]).is_file():
+            raise ConfigurationRefused(f"{name}: there is no file {security[setting]}; name an existing one")

@@ -57,11 +57,11 @@ def _model(pipeline: Pipeline, name: str) -> Model:
 
 
 def _router(place: Place, number: int) -> Actor:
-    from streams.models.python_model import resolve
+    from streams.models.loading import resolve
 
     pipeline = place.pipeline
     app = create_app(edge_of("router", pipeline, place.cluster, number=number), place.cluster.bootstrap)
-    derivations = {f.name: resolve(f.derive) for f in pipeline.features if f.derive}
+    derivations = {f.name: resolve(f.derive, f"feature {f.name}: derive") for f in pipeline.features if f.derive}
     router.attach(app, pipeline, derivations)
     return Actor(app, dict, _no_progress(app))
 

@@ -124,7 +124,6 @@ class LocalBroker:
         if self._guard is not None:
             self._guard.wait(STOP_S)
             self._guard = None
-        (self.folder / "broker.json").unlink(missing_ok=True)
         return True
 
     def stop_if_started(self) -> None:

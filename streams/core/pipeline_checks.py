@@ -1,0 +1,219 @@
+"""What a pipeline's values must fulfil among themselves: pure checks, each with its remedy."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from schemas.pipeline import MAX_BUDGET_MS, Feature, FeatureType, Kind, Model, Pipeline, Policy, Role
+from schemas.topics import topics_of
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}").fullmatch
+CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*").fullmatch
+PATH = re.compile(r"[^.\s]+(\.[^.\s]+)*").fullmatch
+OWN_KEYS = {
+    Kind.LIGHTGBM: ("artifact", "sha256"),
+    Kind.PYTHON: ("callable",),
+    Kind.CONSTANT: ("value",),
+}
+MIN_CAP, MAX_CAP = 1 << 10, 8 << 20
+OURS = {
+    "bootstrap.servers": "the cluster is named by KAFKA_BOOTSTRAP_SERVERS",
+    "group.id": "each role has its own group",
+    "group.instance.id": "each process has its own name",
+    "group.protocol": "a killed role would be without partitions for 42 s",
+    "partition.assignment.strategy": "only `range` keeps partition numbers together",
+    "enable.auto.commit": "commits follow finished work",
+    "enable.auto.offset.store": "commits follow finished work",
+    "enable.idempotence": "records would be lost or doubled",
+    "acks": "a decision counts when all replicas have it",
+    "message.timeout.ms": "a slow broker must be waited for",
+    "transactional.id": "nothing here runs in transactions",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing to mend: where, what is wrong, what to write instead."""
+
+    key: str
+    wrong: str
+    instead: str
+
+    def __str__(self) -> str:
+        """As the person who wrote the file reads it."""
+        return f"{self.key}: {self.wrong}; {self.instead}"
+
+
+def mistakes_of(pipeline: Pipeline) -> list[Mistake]:
+    """Every contradiction in a pipeline; empty when there is none."""
+    checks = (_whole, _budget, _features, _models, _policy, _limits, _kafka)
+    return [mistake for check in checks for mistake in check(pipeline)]
+
+
+def _whole(pipeline: Pipeline) -> Iterator[Mistake]:
+    if not NAME(pipeline.name):
+        yield Mistake("name", f"{pipeline.name!r} cannot begin a topic's name", "use a-z 0-9 and -, at most 63")
+    else:
+        longest = max((topic.name for topic in topics_of(pipeline)), key=len)
+        if len(longest) > 249:
+            yield Mistake("name", f"topic {longest} is longer than 249", "shorten the name")
+    if not 1 <= pipeline.partitions <= 1000:
+        yield Mistake("partitions", f"{pipeline.partitions} is impossible", "write 1 to 1000; 1 does for one machine")
+    if pipeline.replication < 1:
+        yield Mistake("replication", f"{pipeline.replication} is impossible", "write 1, or 3 on a cluster")
+    if pipeline.retention_hours <= 0:
+        yield Mistake("retention_hours", "must be positive", "write 168 for a week")
+    if not MIN_CAP <= pipeline.record_cap_bytes <= MAX_CAP:
+        yield Mistake(
+            "record_cap_bytes", f"{pipeline.record_cap_bytes} is out of bounds", f"write {MIN_CAP} to {MAX_CAP}"
+        )
+
+
+def _budget(pipeline: Pipeline) -> Iterator[Mistake]:
+    shape = pipeline.request
+    if not 1 <= shape.max_budget_ms <= MAX_BUDGET_MS:
+        yield Mistake("request.max_budget_ms", "out of bounds", f"write 1 to {MAX_BUDGET_MS}")
+    if not 1 <= shape.budget_ms <= shape.max_budget_ms:
+        yield Mistake(
+            "request.budget_ms",
+            f"{shape.budget_ms} ms leaves no time, or more than the maximum of {shape.max_budget_ms}",
+            "write 200 to begin with",
+        )
+    for key, path in (("id", shape.id), ("budget", shape.budget)):
+        if path and not PATH(path):
+            yield Mistake(f"request.{key}", f"{path!r} is no path", 'write "a" or "a.b"')
+    if not shape.id:
+        yield Mistake("request.id", "empty", 'write the field of the id, as "request_id"; it may be absent in events')
+
+
+def _features(pipeline: Pipeline) -> Iterator[Mistake]:
+    yield from _doubles("features", (feature.name for feature in pipeline.features))
+    for place, feature in enumerate(pipeline.features):
+        yield from _feature(f"features[{place}] ({feature.name})", feature)
+    plain = [feature for feature in pipeline.features if not feature.derive]
+    paths = {feature.parts: feature.name for feature in plain}
+    own = tuple(pipeline.request.id.split("."))
+    for parts, name in [*paths.items(), (own, "request.id")]:
+        for length in range(1, len(parts)):
+            if parts[:length] in paths:
+                other = paths[parts[:length]]
+                yield Mistake(f"features ({name})", f"its path runs through the value of {other}", "mend one path")
+
+
+def _feature(key: str, feature: Feature) -> Iterator[Mistake]:
+    if not feature.name or feature.name != feature.name.strip():
+        yield Mistake(key, "no name", "name the feature")
+    if feature.derive and not CALLABLE(feature.derive):
+        yield Mistake(f"{key}.derive", f"{feature.derive!r} is no callable", 'write "module:function"')
+    if not feature.derive and not PATH(".".join(feature.parts)):
+        yield Mistake(f"{key}.path", f"{feature.path!r} is no path", 'write "a" or "a.b"')
+    if feature.type is FeatureType.CATEGORY:
+        yield from _category(key, feature)
+        return
+    if feature.vocabulary:
+        yield Mistake(f"{key}.vocabulary", f"a {feature.type} has none", 'remove it, or write type = "category"')
+    wanted: type | tuple[type, ...] = bool if feature.type is FeatureType.BOOLEAN else (int, float)
+    if feature.default is not None and (
+        not isinstance(feature.default, wanted)
+        or (feature.type is FeatureType.NUMBER and isinstance(feature.default, bool))
+    ):
+        yield Mistake(f"{key}.default", f"{feature.default!r} is no {feature.type}", f"write a {feature.type}")
+
+
+def _category(key: str, feature: Feature) -> Iterator[Mistake]:
+    if feature.derive:
+        return
+    if not feature.vocabulary:
+        yield Mistake(f"{key}.vocabulary", "missing for a category", 'write vocabulary = ["A", "B"]')
+    yield from _doubles(f"{key}.vocabulary", feature.vocabulary)
+    if feature.default is not None and feature.default not in feature.vocabulary:
+        yield Mistake(f"{key}.default", f"{feature.default!r} is not in the vocabulary", "add it there")
+
+
+def _models(pipeline: Pipeline) -> Iterator[Mistake]:
+    if not pipeline.models:
+        yield Mistake("models", "there is none", "write at least one [[models]] with role = \"champion\"")
+        return
+    yield from _doubles("models", (model.name for model in pipeline.models))
+    champions = [model.name for model in pipeline.models if model.role is Role.CHAMPION]
+    if len(champions) != 1:
+        found = ", ".join(champions) or "none"
+        yield Mistake("models", f"one champion is needed, found {found}", 'write role = "champion" once')
+    known = {feature.name for feature in pipeline.features}
+    for place, model in enumerate(pipeline.models):
+        yield from _model(f"models[{place}] ({model.name})", model, known)
+
+
+def _model(key: str, model: Model, known: set[str]) -> Iterator[Mistake]:
+    if not NAME(model.name):
+        yield Mistake(f"{key}.name", f"{model.name!r} cannot end a topic's name", "use a-z 0-9 and -, at most 63")
+    if not model.version.strip() or not model.version.isprintable() or len(model.version) > 128:
+        yield Mistake(f"{key}.version", f"{model.version!r} says nothing", 'write a version, as "2013-06"')
+    for feature in model.features:
+        if feature not in known:
+            yield Mistake(f"{key}.features", f"{feature!r} is not declared", "declare it under [[features]]")
+    yield from _doubles(f"{key}.features", model.features)
+    if model.prepare and not CALLABLE(model.prepare):
+        yield Mistake(f"{key}.prepare", f"{model.prepare!r} is no callable", 'write "module:function"')
+    for kind, names in OWN_KEYS.items():
+        for name in names:
+            given = getattr(model, name) not in ("", None)
+            if kind is model.kind and not given:
+                yield Mistake(f"{key}.{name}", f"missing for kind {kind}", f"write {name}")
+            if kind is not model.kind and given:
+                yield Mistake(f"{key}.{name}", f"has no meaning for kind {model.kind}", "remove it")
+    if model.callable and not CALLABLE(model.callable):
+        yield Mistake(f"{key}.callable", f"{model.callable!r} is no callable", 'write "module:function"')
+    if model.value is not None and not math.isfinite(model.value):
+        yield Mistake(f"{key}.value", "not finite", "write a number")
+
+
+def _policy(pipeline: Pipeline) -> Iterator[Mistake]:
+    policy: Policy = pipeline.policy
+    if not policy.steps or policy.steps[-1].until != 1.0:
+        yield Mistake("policy.steps", "the last step must reach the deadline", "write until = 1.0 in it")
+    last = 0.0
+    roles = {role.value: role for role in Role}
+    models = {model.name: model.role for model in pipeline.models}
+    for place, step in enumerate(policy.steps):
+        key = f"policy.steps[{place}]"
+        if not last < step.until <= 1:
+            yield Mistake(f"{key}.until", f"{step.until} does not follow {last}", "write rising shares up to 1.0")
+        last = max(last, step.until)
+        if not step.accept:
+            yield Mistake(f"{key}.accept", "accepts nobody", "name a model or a role")
+        for word in step.accept:
+            role = models.get(word) or roles.get(word)
+            if role is None:
+                yield Mistake(f"{key}.accept", f"{word!r} is no model and no role", "name one of the pipeline's")
+            elif not role.answers:
+                yield Mistake(f"{key}.accept", f"{word!r} never answers", "name a champion or a challenger")
+
+
+def _limits(pipeline: Pipeline) -> Iterator[Mistake]:
+    for key in ("max_rows", "max_bytes", "max_age_s"):
+        if getattr(pipeline.archive, key) <= 0:
+            yield Mistake(f"archive.{key}", "must be positive", "remove the key for its default")
+    for key in ("shadows", "challengers"):
+        if not 0 < getattr(pipeline.overload, key) <= 1:
+            yield Mistake(f"overload.{key}", "is a share of the budget", "write a number above 0, at most 1")
+    prefix = pipeline.output.reply_to_prefix
+    if prefix and not re.fullmatch(r"[A-Za-z0-9._-]{3,200}", prefix):
+        yield Mistake("output.reply_to_prefix", f"{prefix!r} begins no topic", "use letters, digits, . _ -")
+    if pipeline.default.score is not None and not math.isfinite(pipeline.default.score):
+        yield Mistake("default.score", "not finite", "write a number, or remove it")
+
+
+def _kafka(pipeline: Pipeline) -> Iterator[Mistake]:
+    for side in ("consumer", "producer"):
+        for setting in getattr(pipeline.kafka, side):
+            if setting in OURS:
+                yield Mistake(f"kafka.{side}.{setting}", f"is not yours to set: {OURS[setting]}", "remove it")
+
+
+def _doubles(key: str, names: Iterable[str]) -> Iterator[Mistake]:
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield Mistake(key, f"{name!r} stands {count} times", "keep one, or rename")

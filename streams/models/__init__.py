@@ -1,0 +1,1 @@
+"""The edge to models: checked files, LightGBM, Python callables, constants."""

@@ -1,0 +1,65 @@
+"""A model's file: opened once, checked by sha256 on that very descriptor, only then read."""
+
+import hashlib
+import os
+import re
+import stat
+from pathlib import Path
+
+from schemas.errors import RendezvousError
+from schemas.pipeline import Model
+
+MAX_BYTES = 512 << 20
+HEX = re.compile(r"[0-9a-f]{64}").fullmatch
+
+
+class ModelRefused(RendezvousError):
+    """A model that cannot be trusted or loaded; the others run without it."""
+
+    exit_code = 5
+
+
+def open_artifact(folder: Path, model: Model) -> bytes:
+    """The bytes of a model's file under `folder`; raises ModelRefused with what is wrong."""
+    path = _inside(folder, model, model.artifact)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise ModelRefused(f"model {model.name}: {path}: {error.strerror}; make or name the file") from error
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
+            raise ModelRefused(f"model {model.name}: {path} is no regular file of at most 512 MB")
+        content = file.read(MAX_BYTES + 1)
+    digest = hashlib.sha256(content).hexdigest()
+    expected = _expected(folder, model)
+    if digest != expected:
+        raise ModelRefused(
+            f"model {model.name}: {path} has sha256 {digest}, the pipeline says {expected}; "
+            "restore the file, or write the new sum if the change is yours"
+        )
+    return content
+
+
+def _expected(folder: Path, model: Model) -> str:
+    if HEX(model.sha256):
+        return model.sha256
+    path = _inside(folder, model, model.sha256)
+    try:
+        word = path.read_text().split()[:1]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelRefused(
+            f"model {model.name}: sha256 {model.sha256!r} is neither 64 hex digits nor a readable file; "
+            "write one of them"
+        ) from error
+    if not word or not HEX(word[0]):
+        raise ModelRefused(f"model {model.name}: {path} does not begin with a sha256; write it with sha256sum")
+    return word[0]
+
+
+def _inside(folder: Path, model: Model, name: str) -> Path:
+    root = folder.resolve()
+    path = root / name
+    if "\0" in name or not path.parent.resolve().is_relative_to(root):
+        raise ModelRefused(f"model {model.name}: {name!r} lies outside {root}; keep models beside the pipeline file")
+    return path

@@ -1,5 +1,6 @@
 """The roles, each as one app with the figures it shows: built here, run by `process`."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Model, Pipeline, Role
 from schemas.topics import Topics
 from streams.core.scoring import Scoring
+from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster
 from streams.kafka.transport import BatchApp, create_app
 
@@ -109,7 +111,27 @@ def _rendezvous(place: Place, number: int) -> Actor:
 
 
 def _archiver(place: Place, number: int) -> Actor:
-    return archiver.build(place, number)
+    pipeline = place.pipeline
+    topic_ids = Admin(place.cluster).topic_ids([Topics(pipeline.name).raw])
+    shelf = archiver.Shelf(pipeline, place.archive, topic_ids, f"{os.uname().nodename}-{os.getpid()}")
+    edge = edge_of(
+        "archiver",
+        pipeline,
+        place.cluster,
+        number=number,
+        committable=shelf.committable,
+        positions=shelf.positions,
+        finish=shelf.close_all,
+        pace_max_ms=50.0,
+        pace_per_thousand_ms=25.0,
+    )
+    app = create_app(edge, place.cluster.bootstrap)
+    archiver.attach(app, pipeline, shelf)
+
+    def figures() -> Mapping[str, float]:
+        return {"rows": shelf.rows, "files": shelf.files, "buffered": shelf.buffered}
+
+    return Actor(app, figures, _no_progress(app))
 
 
 def _no_progress(app: BatchApp) -> Callable[[], bool]:

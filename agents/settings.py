@@ -24,3 +24,13 @@ def cache_dir(environment: Mapping[str, str]) -> Path:
 def log_level(environment: Mapping[str, str]) -> str:
     """The least level that is logged: `RENDEZVOUS_LOG_LEVEL`, else INFO."""
     return environment.get("RENDEZVOUS_LOG_LEVEL", "INFO").upper()
+
+
+def archive_dir(environment: Mapping[str, str], pipeline: str) -> Path:
+    """Where a pipeline's archive lies unless its file says otherwise."""
+    return state_dir(environment) / pipeline / "archive"
+
+
+def log_dir(environment: Mapping[str, str], pipeline: str) -> Path:
+    """Where the roles of a pipeline log when they are supervised."""
+    return state_dir(environment) / pipeline / "logs"

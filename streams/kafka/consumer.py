@@ -188,6 +188,11 @@ class Consumer(base.Consumer):
             except TimeoutError:
                 self.log.warning("not all was finished in %s s: the rest is read again", DRAIN_S)
         else:
+            if self.edge.finish is not None:
+                try:
+                    await asyncio.wait_for(self.edge.finish(), DRAIN_S)
+                except TimeoutError:
+                    self.log.warning("what is held was not finished in %s s: it is read again", DRAIN_S)
             await self.app.producer.flush()
 
     async def _all_confirmed(self) -> None:

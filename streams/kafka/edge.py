@@ -1,6 +1,6 @@
 """How one role meets Kafka: the settings of its clients, and the hooks of roles that hold their work."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +22,8 @@ class Edge:
     """Everything the transport needs to know about one role.
 
     `consumer` and `producer` are librdkafka settings. Without `committable`, a batch is finished when the
-    agent asks for the next one; with it, the role says itself what may be committed. Topics of
+    agent asks for the next one; with it, the role says itself what may be committed; `finish` is awaited before
+    the last commit of a stop or a rebalance. Topics of
     `same_partitions` must be assigned with equal partition numbers.
     """
 
@@ -35,6 +36,7 @@ class Edge:
     commit_interval_s: float = 0.25
     committable: Committable | None = None
     positions: Positions | None = None
+    finish: Callable[[], Awaitable[None]] | None = None
     same_partitions: tuple[str, ...] = ()
     max_batch_bytes: int = 256 << 10
     max_batch_records: int = 256

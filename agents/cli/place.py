@@ -1,0 +1,64 @@
+"""Which pipeline and which cluster a command means."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from agents.settings import archive_dir, cache_dir, environ, state_dir
+from schemas.errors import ConfigurationRefused, KafkaUnreachable
+from schemas.pipeline import Pipeline
+from streams.kafka.clients import Cluster, cluster_of
+from streams.kafka.local import LocalBroker
+from streams.pipeline_file import load
+
+LAST = "last-pipeline"
+
+
+def broker() -> LocalBroker:
+    """The local broker of this state folder, running or not."""
+    environment = environ()
+    return LocalBroker(state_dir(environment), cache_dir(environment))
+
+
+def cluster() -> Cluster:
+    """The cluster the environment names, else the local one if it runs; raises KafkaUnreachable."""
+    given = cluster_of(environ())
+    if given is not None:
+        return given
+    running = broker().running()
+    if running is None:
+        raise KafkaUnreachable(
+            "no Kafka runs here: start a pipeline with `rendezvous up FILE`, a broker with `rendezvous kafka "
+            "start`, or name a cluster in KAFKA_BOOTSTRAP_SERVERS"
+        )
+    return Cluster(running.bootstrap)
+
+
+def pipeline_path(given: Path | None) -> Path:
+    """The pipeline file: as given, else `RENDEZVOUS_CONFIG`, else the one last brought up here."""
+    if given is not None:
+        return given
+    environment: Mapping[str, str] = environ()
+    named = environment.get("RENDEZVOUS_CONFIG")
+    if named:
+        return Path(named)
+    last = state_dir(environment) / LAST
+    if last.is_file():
+        return Path(last.read_text().strip())
+    raise ConfigurationRefused("which pipeline? Name its file with --pipeline FILE, or set RENDEZVOUS_CONFIG")
+
+
+def remember(path: Path) -> None:
+    """Commands that follow mean this pipeline unless told otherwise."""
+    folder = state_dir(environ())
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / LAST).write_text(f"{path.resolve()}\n")
+
+
+def pipeline(given: Path | None) -> Pipeline:
+    """The pipeline of a command; raises ConfigurationRefused."""
+    return load(pipeline_path(given))
+
+
+def archive(of: Pipeline, folder: Path) -> Path:
+    """Where a pipeline's archive lies: its own `archive.root` (beside its file), else the state folder."""
+    return folder / of.archive.root if of.archive.root else archive_dir(environ(), of.name)

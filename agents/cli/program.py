@@ -1,0 +1,91 @@
+"""The program: its commands, its exit codes, and errors as one message instead of a traceback."""
+
+import sys
+
+import click
+
+from schemas.errors import RendezvousError
+
+COMMANDS = {
+    "up": "agents.cli.up:up",
+    "run": "agents.cli.run:run",
+    "check": "agents.cli.check:check",
+    "kafka": "agents.cli.kafka:kafka",
+    "topics": "agents.cli.topics:topics",
+    "send": "agents.cli.send:send",
+    "ask": "agents.cli.ask:ask",
+    "decisions": "agents.cli.decisions:decisions",
+    "explain": "agents.cli.explain:explain",
+    "dead-letters": "agents.cli.dead_letters:dead_letters",
+}
+
+HELP = """Machine-learning models in production on Kafka: every model sees every event, and one explained
+decision leaves within its latency budget.
+
+\b
+  rendezvous up deploy/flights/flights.toml      bring a pipeline up
+  rendezvous ask '{"carrier": "UA", ...}'        one event in, its decision out
+  rendezvous decisions --follow                  watch the answers
+  rendezvous explain UA1545-2013-07-01           the story of one request
+
+\b
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 a check said no, 4 Kafka not reachable (trying again may help),
+5 configuration refused (trying again will not), 130 interrupted.
+
+Completion: eval "$(_RENDEZVOUS_COMPLETE=bash_source rendezvous)"
+"""
+
+
+class Lazy(click.Group):
+    """Imports a command when it is asked for: `--help` and a typing error answer at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order one meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name."""
+        from importlib import import_module
+
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggest the nearest command for a typing error."""
+        from difflib import get_close_matches
+
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = get_close_matches(args[0], COMMANDS, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Lazy, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rendezvous-kafka", prog_name="rendezvous")
+def program() -> None:
+    """Hold the commands."""
+
+
+def main() -> None:
+    """Run the program and exit."""
+    try:
+        code = program.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read us (head, less) has seen enough.
+        sys.stderr.close()
+        sys.exit(0)
+    except RendezvousError as error:
+        sys.stderr.write(f"rendezvous: {error}\n")
+        sys.exit(error.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,38 @@
+"""`rendezvous run`: one role in the foreground, for containers and for the supervisor."""
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from agents.cli import place
+from agents.settings import environ, log_level
+
+FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+@click.command(short_help="one role in the foreground")
+@click.argument("role", type=click.Choice(["router", "scorer", "rendezvous", "archiver"]))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--model", default="", help="Which model; for the scorer.")
+@click.option("--number", default=0, help="Instance number: each process of a role has its own.")
+@click.option("--supervised", is_flag=True, hidden=True)
+def run(role: str, file: Path, model: str, number: int, supervised: bool) -> int:
+    """Run one ROLE of the pipeline FILE until SIGTERM.
+
+    \b
+      rendezvous run router pipeline.toml
+      rendezvous run scorer pipeline.toml --model full
+    """
+    logging.basicConfig(level=log_level(environ()), stream=sys.stderr, format=FORM)
+    for noisy in ("faust", "mode", "streams.kafka.transport", "streams.kafka.tables"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    pipeline = place.pipeline(file)
+    if role == "scorer" and not model:
+        raise click.UsageError("which model? Name it with --model")
+    from agents import process, roles
+
+    folder = file.resolve().parent
+    at = roles.Place(pipeline, folder, place.cluster(), place.archive(pipeline, folder))
+    return process.run(roles.build(role, at, model, number), supervised=supervised)

@@ -1,0 +1,159 @@
+"""`rendezvous up`: a whole pipeline, supervised."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from agents.cli import place
+from agents.settings import environ, log_dir
+from agents.supervisor import Child, Supervisor
+from schemas.pipeline import Pipeline, Role
+from schemas.topics import topics_of
+from streams.kafka.admin import Admin
+from streams.kafka.clients import Cluster, cluster_of
+from streams.models.artifact import ModelRefused
+from streams.models.loading import refused_models
+from streams.pipeline_file import load
+
+SHOW_S = 1.0
+
+
+@click.command(short_help="bring a pipeline up and keep it up")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON line a second on stdout instead of a table.")
+def up(file: Path, as_json: bool) -> None:
+    """Start the broker if none is given, make or check the topics, run every role of the pipeline FILE.
+
+    \b
+      rendezvous up deploy/flights/flights.toml
+      KAFKA_BOOTSTRAP_SERVERS=kafka:9092 rendezvous up pipeline.toml
+
+    Ctrl-C or SIGTERM stops everything within 5 s; what is not finished is read again at the next start.
+    """
+    pipeline = load(file)
+    refused = refused_models(file.resolve().parent, pipeline)
+    for error in refused.values():
+        click.echo(f"refused: {error}", err=True)
+    broker = place.broker()
+    given = cluster_of(environ())
+    cluster = given or Cluster(broker.start())
+    try:
+        cluster.check_reachable()
+        Admin(cluster).ensure(topics_of(pipeline))
+        place.remember(file)
+        asyncio.run(_supervise(file, pipeline, cluster, refused, as_json=as_json))
+    finally:
+        broker.stop_if_started()
+
+
+async def _supervise(
+    file: Path, pipeline: Pipeline, cluster: Cluster, refused: Mapping[str, ModelRefused], *, as_json: bool
+) -> None:
+    environment = dict(environ())
+    environment.setdefault("KAFKA_BOOTSTRAP_SERVERS", cluster.bootstrap)
+    supervisor = Supervisor(_children(file, pipeline, refused), environment)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await supervisor.start()
+    show = _json if as_json else _table if sys.stderr.isatty() else _lines
+    showing = asyncio.create_task(show(supervisor, _about(file, pipeline, cluster, refused)))
+    await stop.wait()
+    showing.cancel()
+    await asyncio.gather(showing, return_exceptions=True)
+    await supervisor.stop()
+
+
+def _children(file: Path, pipeline: Pipeline, refused: Mapping[str, ModelRefused]) -> list[Child]:
+    logs = log_dir(environ(), pipeline.name)
+
+    def child(role: str, model: str = "") -> Child:
+        name = f"{role}.{model}" if model else role
+        command = [sys.executable, "-m", "agents", "run", role, str(file), "--supervised"]
+        if model:
+            command += ["--model", model]
+        return Child(name, command, logs / f"{name}.log")
+
+    scorers = [
+        child("scorer", model.name)
+        for model in pipeline.models
+        if model.role is not Role.DECOY and model.name not in refused
+    ]
+    return [child("rendezvous"), *scorers, child("router"), child("archiver")]
+
+
+def _about(
+    file: Path, pipeline: Pipeline, cluster: Cluster, refused: Mapping[str, ModelRefused]
+) -> dict[str, Any]:
+    return {
+        "pipeline": pipeline.name,
+        "bootstrap": cluster.bootstrap,
+        "archive": str(place.archive(pipeline, file.resolve().parent)),
+        "logs": str(log_dir(environ(), pipeline.name)),
+        "refused": {name: str(error) for name, error in refused.items()},
+    }
+
+
+async def _json(supervisor: Supervisor, about: Mapping[str, Any]) -> None:
+    while True:
+        roles = {
+            child.name: {
+                "state": child.state,
+                "pid": child.pid,
+                "restarts": child.restarts,
+                **msgspec.to_builtins(child.status),
+            }
+            | {"state": child.state}
+            for child in supervisor.children
+        }
+        line = {**about, "ready": supervisor.ready, "roles": roles}
+        sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
+        sys.stdout.flush()
+        await asyncio.sleep(SHOW_S if supervisor.ready else SHOW_S / 5)
+
+
+async def _lines(supervisor: Supervisor, about: Mapping[str, Any]) -> None:
+    """No terminal: say what changes, and nothing else."""
+    click.echo(f"{about['pipeline']} on {about['bootstrap']}, logs in {about['logs']}", err=True)
+    states: dict[str, str] = {}
+    while True:
+        for child in supervisor.children:
+            if states.get(child.name) != child.state:
+                states[child.name] = child.state
+                click.echo(f"{child.name}: {child.state} (restarts {child.restarts})", err=True)
+        await asyncio.sleep(SHOW_S / 5)
+
+
+async def _table(supervisor: Supervisor, about: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+
+    def drawn() -> Table:
+        table = Table(title=f"{about['pipeline']} on {about['bootstrap']}", caption="Ctrl-C stops it")
+        for name in ("role", "state", "records/s", "lag", "restarts", "figures"):
+            table.add_column(name, justify="left" if name in ("role", "state", "figures") else "right")
+        for child in supervisor.children:
+            status = child.status
+            figures = ", ".join(f"{name} {value:,.0f}" for name, value in status.figures.items())
+            colour = {"running": "green", "starting": "yellow"}.get(child.state, "red")
+            table.add_row(
+                child.name,
+                f"[{colour}]{child.state}",
+                f"{status.rate:,.0f}",
+                f"{status.lag:,}",
+                str(child.restarts),
+                figures,
+            )
+        return table
+
+    with Live(drawn(), console=Console(stderr=True), refresh_per_second=2) as live:
+        while True:
+            await asyncio.sleep(SHOW_S / 2)
+            live.update(drawn())

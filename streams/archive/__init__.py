@@ -1,0 +1,1 @@
+"""The edge to Parquet: files are the commit log."""

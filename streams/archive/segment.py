@@ -1,0 +1,154 @@
+"""One segment: contiguous records of one partition in one Parquet file, exact to the byte.
+
+The schema is declared once, never inferred, so that every file has the same columns. Pages carry checksums:
+any flipped bit is found when the file is read.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec import Struct
+
+from schemas.errors import RendezvousError
+
+FORMAT = "1"
+ROW_GROUP = 50_000
+SCHEMA = pa.schema(
+    [
+        pa.field("kafka_offset", pa.int64(), nullable=False),
+        pa.field("kafka_timestamp_ms", pa.int64(), nullable=False),
+        pa.field("kafka_timestamp_type", pa.int8(), nullable=False),
+        pa.field("key", pa.binary()),
+        pa.field("value", pa.binary()),
+        pa.field(
+            "headers",
+            pa.list_(
+                pa.struct([pa.field("k", pa.string(), nullable=False), pa.field("v", pa.binary())])
+            ),
+        ),
+    ]
+)
+
+
+class ArchiveDamaged(RendezvousError):
+    """A file of the archive is not what was written, or one is missing."""
+
+    exit_code = 3
+
+
+class Footer(Struct, frozen=True):
+    """What a file says of itself; `end` is the offset after its last record."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+    count: int
+    topic_id: str
+    writer: str
+
+    def metadata(self) -> dict[str, str]:
+        """As Parquet keeps it."""
+        return {"format": FORMAT, **{name: str(getattr(self, name)) for name in self.__struct_fields__}}
+
+
+Headers = list[tuple[str, bytes | None]]
+
+
+class Record(Struct, frozen=True):
+    """One archived record, as it was on the topic."""
+
+    offset: int
+    timestamp_ms: int
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers | None
+
+
+class Columns:
+    """Records on their way into a file, column by column."""
+
+    __slots__ = ("bytes", "headers", "keys", "offsets", "timestamp_types", "timestamps", "values")
+
+    def __init__(self) -> None:
+        self.offsets: list[int] = []
+        self.timestamps: list[int] = []
+        self.timestamp_types: list[int] = []
+        self.keys: list[bytes | None] = []
+        self.values: list[bytes | None] = []
+        self.headers: list[Headers | None] = []
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        """Records."""
+        return len(self.offsets)
+
+    def append(self, record: Record) -> None:
+        """Add one record; offsets rise."""
+        self.offsets.append(record.offset)
+        self.timestamps.append(record.timestamp_ms)
+        self.timestamp_types.append(record.timestamp_type)
+        self.keys.append(record.key)
+        self.values.append(record.value)
+        self.headers.append(record.headers)
+        self.bytes += len(record.key or b"") + len(record.value or b"") + 64
+        if record.headers:
+            self.bytes += sum(len(name) + len(value or b"") for name, value in record.headers)
+
+    def table(self, footer: Footer) -> pa.Table:
+        """All records as one table of the declared schema."""
+        columns = [
+            self.offsets,
+            self.timestamps,
+            self.timestamp_types,
+            self.keys,
+            self.values,
+            [None if found is None else [{"k": k, "v": v} for k, v in found] for found in self.headers],
+        ]
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+        return pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(footer.metadata()))
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write one file; raises OSError as the disk does."""
+    pq.write_table(
+        table,
+        path,
+        compression="zstd",
+        compression_level=1,
+        row_group_size=ROW_GROUP,
+        write_page_checksum=True,
+        use_dictionary=False,
+        store_schema=True,
+    )
+
+
+def read_footer(path: Path) -> Footer:
+    """What the file says of itself; raises ArchiveDamaged when it says nothing readable."""
+    try:
+        found = {k.decode(): v.decode() for k, v in (pq.read_metadata(path).metadata or {}).items()}
+    except (pa.ArrowException, OSError) as error:
+        raise ArchiveDamaged(f"{path}: no readable Parquet file ({error}); restore it from a copy") from error
+    if found.get("format") != FORMAT:
+        raise ArchiveDamaged(f"{path}: format {found.get('format')!r}; this program reads {FORMAT}, upgrade it")
+    numbers = ("partition", "start", "end", "count")
+    return Footer(**{name: int(found[name]) if name in numbers else found[name] for name in Footer.__struct_fields__})  # type: ignore[arg-type]
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """The records of one file, checked page by page; raises ArchiveDamaged."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for batch in file.iter_batches(columns=SCHEMA.names):
+                yield from _records(batch.to_pydict())
+    except (pa.ArrowException, OSError) as error:
+        raise ArchiveDamaged(f"{path}: a page is damaged ({error}); restore the file from a copy") from error
+
+
+def _records(columns: dict[str, Sequence[object]]) -> Iterator[Record]:
+    for offset, at_ms, kind, key, value, headers in zip(*columns.values(), strict=True):
+        pairs = None if headers is None else [(pair["k"], pair["v"]) for pair in headers]  # type: ignore[attr-defined]
+        yield Record(offset, at_ms, kind, key, value, pairs)  # type: ignore[arg-type]

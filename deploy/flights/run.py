@@ -1,0 +1,223 @@
+"""The demo from end to end: `make run`.
+
+Prepares once, brings the pipeline up, sends later flights at a steady rate, prints what happened, stops what it
+started. Exit 0 only when every flight got its decision.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from confluent_kafka import Producer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from deploy.flights.prepare import EVENTS, LABELS, PIPELINE, Label, prepare
+from deploy.flights.report import Run, quantiles
+from schemas.blocks import ScoreBlock, decode_scores, offsets_of, scores_of
+from schemas.decisions import decode_decision
+from schemas.pipeline import Pipeline
+from schemas.topics import Topics
+from streams.archive.reader import summary
+from streams.kafka.clients import Cluster
+from streams.kafka.reading import TopicReader
+from streams.pipeline_file import load
+
+READY_S = 90
+STOP_S = 20
+WARM_UP = 200
+
+console = Console(highlight=False)
+aside = Console(stderr=True, highlight=False)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--events", default=20_000, show_default=True, help="How many flights to send.")
+@click.option("--rate", default=1000.0, show_default=True, help="Flights per second.")
+def main(events: int, rate: float) -> None:
+    """Send real flights through the flights pipeline and report."""
+    prepare()
+    pipeline = load(PIPELINE)
+    lines = EVENTS.read_bytes().splitlines()[:events]
+    with up() as about:
+        cluster = Cluster(about["bootstrap"])
+        warm_up(cluster, pipeline, lines[:WARM_UP])
+        with TopicReader(cluster, Topics(pipeline.name).raw) as raw:
+            starts = {number: end for number, (_, end) in raw.bounds().items()}
+        with TopicReader(cluster, Topics(pipeline.name).decisions) as decisions:
+            decisions.start("end")
+            run = send_and_read(cluster, pipeline, lines, rate, decisions)
+        read_raw(cluster, pipeline, starts, run)
+        read_scores(cluster, pipeline, run)
+    show(run, pipeline, about)
+    if run.lost() or len(run.decisions) < len(lines):
+        aside.print(f"[red]{run.lost()} flights have no final decision: look into {about['logs']}")
+        sys.exit(1)
+
+
+@contextmanager
+def up() -> Iterator[Mapping[str, Any]]:
+    """`rendezvous up`, until it is ready; stopped at the end."""
+    command = [sys.executable, "-m", "agents", "up", str(PIPELINE), "--json"]
+    aside.print("bringing the pipeline up: Apache Kafka, router, four models, rendezvous, archiver")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        yield _ready(process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.communicate(timeout=STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _ready(process: "subprocess.Popen[bytes]") -> Mapping[str, Any]:
+    deadline_s = time.monotonic() + READY_S
+    if process.stdout is None:
+        raise RuntimeError("`up` was started without its status")
+    for line in process.stdout:
+        about: dict[str, Any] = json.loads(line)
+        if about["ready"] and not about["refused"]:
+            return about
+        if time.monotonic() > deadline_s:
+            sys.exit(f"not ready in {READY_S} s: {about['roles']}")
+    sys.exit(f"`up` ended with {process.wait()} before it was ready")
+
+
+def warm_up(cluster: Cluster, pipeline: Pipeline, lines: list[bytes]) -> None:
+    """Some flights before the counted ones: every model is asked once before it is judged."""
+    with TopicReader(cluster, Topics(pipeline.name).decisions) as decisions:
+        decisions.start("end")
+        send_and_read(cluster, pipeline, lines, 200.0, decisions)
+
+
+def send_and_read(
+    cluster: Cluster, pipeline: Pipeline, lines: list[bytes], rate: float, decisions: TopicReader
+) -> Run:
+    """Send on an absolute schedule, reading decisions meanwhile, until each has its own."""
+    run = Run(sent=len(lines))
+    producer = Producer(cluster.producer_settings())
+    topic = Topics(pipeline.name).raw
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=aside, transient=True) as progress:
+        sending, deciding = (progress.add_task(what, total=len(lines)) for what in ("sent", "decided"))
+        started_s = time.monotonic()
+        sent = 0
+        while sent < len(lines):
+            due = min(len(lines), int((time.monotonic() - started_s) * rate) + 1)
+            for line in lines[sent:due]:
+                producer.produce(topic, line, key=_carrier(line))
+            sent = due
+            producer.poll(0)
+            _read(decisions, run, 0.001)
+            progress.update(sending, completed=sent)
+            progress.update(deciding, completed=len(run.decisions))
+        producer.flush(30)
+        patience_s = time.monotonic() + 10 + pipeline.request.budget_ms / 1e3
+        while len(run.decisions) < len(lines) and time.monotonic() < patience_s:
+            _read(decisions, run, 0.1)
+            progress.update(deciding, completed=len(run.decisions))
+    return run
+
+
+def _carrier(line: bytes) -> bytes:
+    return line[15:17]
+
+
+def _read(decisions: TopicReader, run: Run, timeout_s: float) -> None:
+    for message in decisions.poll(timeout_s):
+        run.take(decode_decision(message.value() or b""), message.timestamp()[1])
+
+
+def read_raw(cluster: Cluster, pipeline: Pipeline, starts: Mapping[int, int], run: Run) -> None:
+    """When each flight was in the log."""
+    with TopicReader(cluster, Topics(pipeline.name).raw) as reader:
+        for message in reader.to_end(starts):
+            run.raw_at_ms[(message.partition() or 0, message.offset() or 0)] = message.timestamp()[1]
+
+
+def read_scores(cluster: Cluster, pipeline: Pipeline, run: Run) -> None:
+    """Every model's score of each flight, those that came after the decision too."""
+    with TopicReader(cluster, Topics(pipeline.name).scores) as reader:
+        for message in reader.to_end():
+            block = decode_scores(message.value())
+            if isinstance(block, ScoreBlock):
+                number = message.partition() or 0
+                found = run.scores.setdefault(block.model, {})
+                pairs = zip(offsets_of(block.offsets), scores_of(block.scores), strict=True)
+                found.update({(number, offset): score for offset, score in pairs})
+
+
+def show(run: Run, pipeline: Pipeline, about: Mapping[str, Any]) -> None:
+    """Print what happened, to stdout."""
+    total = max(1, len(run.decisions))
+    budget = pipeline.request.budget_ms
+    console.print(f"\n[bold]{len(run.decisions):,} decisions for {run.sent:,} flights[/] (budget {budget} ms)")
+    table = Table("outcome", "decisions", "share")
+    for outcome, count in run.outcomes().most_common():
+        table.add_row(outcome, f"{count:,}", f"{count / total:.2%}")
+    console.print(table)
+    table = Table("answered by", "decisions", "share")
+    for model, count in run.winners().most_common():
+        table.add_row(model, f"{count:,}", f"{count / total:.2%}")
+    console.print(table)
+    figures = quantiles(run.latencies_ms())
+    console.print("latency, raw's log time to the decision's: " + _ms(figures) + f" (budget {budget} ms)")
+    console.print(
+        f"on time (budget + 10 ms): {run.on_time_share():.3%}; lost: {run.lost()}; second finals: {run.second_finals}"
+    )
+    table = Table("model", "role", "flights", "accuracy", "AUC", title="will it be late?", title_justify="left")
+    for model, role, rows, accuracy, area in run.quality(pipeline, _labels()):
+        table.add_row(model, role, f"{rows:,}", f"{accuracy:.4f}", f"{area:.4f}")
+    console.print(table)
+    kept = summary(Path(about["archive"]))
+    console.print(f"archive: {kept.rows:,} rows in {kept.files} files, {kept.bytes / 1e6:.1f} MB")
+    console.print("\n[bold]three decisions in full[/]")
+    for decision in _samples(run):
+        console.print_json(msgspec.json.encode(decision).decode())
+    _where(about)
+
+
+def _samples(run: Run) -> list[Any]:
+    """One of each outcome first, then any."""
+    by_outcome = {decision.outcome: decision for decision in run.decisions.values()}
+    rest = [decision for decision in run.decisions.values() if decision not in by_outcome.values()]
+    return [*by_outcome.values(), *rest[:3]][:3]
+
+
+def _labels() -> dict[str, bool]:
+    decode = msgspec.json.Decoder(Label).decode
+    return {label.request_id: label.late for label in map(decode, LABELS.read_bytes().splitlines())}
+
+
+def _ms(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.0f} ms" for name, value in figures.items())
+
+
+def _where(about: Mapping[str, Any]) -> None:
+    console.print(f"""
+[bold]where things are[/]
+  archive   {about["archive"]}
+  logs      {about["logs"]}
+  pipeline  {PIPELINE}
+
+[bold]what to try next[/]
+  make up                                        keep it running; then, in another terminal:
+  .venv/bin/rendezvous send {EVENTS} --rate 500
+  .venv/bin/rendezvous decisions --follow
+  .venv/bin/rendezvous explain REQUEST_ID
+  kill -9 a scorer's pid (see `make up`) and watch the others answer
+""")
+
+
+if __name__ == "__main__":
+    main()

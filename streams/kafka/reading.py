@@ -1,0 +1,96 @@
+"""Reading a topic from outside any group: from a place to its end, or on and on."""
+
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Literal, Self
+
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from schemas.errors import ConfigurationRefused
+from streams.kafka.clients import Cluster
+
+TIMEOUT_S = 10.0
+PASS_S = 0.1
+RECORDS = 1000
+
+
+class TopicReader:
+    """One topic, all its partitions; commits nothing, joins nothing."""
+
+    def __init__(self, cluster: Cluster, topic: str) -> None:
+        self.topic = topic
+        self._consumer = Consumer(cluster.reader_settings())
+        listed = self._consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
+        if listed.error is not None:
+            self._consumer.close()
+            raise ConfigurationRefused(f"{topic}: {listed.error.str()}; bring the pipeline up, or mend its name")
+        self.partitions = sorted(listed.partitions)
+
+    def __enter__(self) -> Self:
+        """Close when done."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go."""
+        self._consumer.close()
+
+    def bounds(self) -> dict[int, tuple[int, int]]:
+        """First and next offset of each partition, now."""
+        return {
+            number: self._consumer.get_watermark_offsets(
+                TopicPartition(self.topic, number), timeout=TIMEOUT_S, cached=False
+            )
+            for number in self.partitions
+        }
+
+    def at_time(self, at_ms: int) -> dict[int, int]:
+        """The first offset at or after a time (ms, broker's clock); the end where there is none."""
+        asked = [TopicPartition(self.topic, number, at_ms) for number in self.partitions]
+        ends = self.bounds()
+        found = self._consumer.offsets_for_times(asked, timeout=TIMEOUT_S)
+        return {place.partition: place.offset if place.offset >= 0 else ends[place.partition][1] for place in found}
+
+    def start(self, at: Literal["beginning", "end"] | Mapping[int, int]) -> None:
+        """Choose where to read from. From the end means from now: what comes later is read."""
+        if at == "end":
+            at = {number: end for number, (_, end) in self.bounds().items()}
+        places = [
+            TopicPartition(self.topic, number, OFFSET_BEGINNING if at == "beginning" else at.get(number, OFFSET_END))
+            for number in self.partitions
+        ]
+        self._consumer.assign(places)
+
+    def poll(self, timeout_s: float = PASS_S) -> list[Message]:
+        """What has come; empty when nothing came in time. Raises KafkaException."""
+        messages = self._consumer.consume(1, timeout_s)
+        if messages:
+            messages += self._consumer.consume(RECORDS, 0)
+        return [message for message in messages if _is_record(message)]
+
+    def to_end(self, at: Literal["beginning"] | Mapping[int, int] = "beginning") -> Iterator[Message]:
+        """Everything from a place to what is the end at this moment."""
+        ends = {number: end for number, (low, end) in self.bounds().items() if end > low}
+        if at != "beginning":
+            ends = {number: end for number, end in ends.items() if at.get(number, 0) < end}
+        self.start(at)
+        open_partitions = set(ends)
+        while open_partitions:
+            for message in self.poll():
+                number, offset = message.partition(), message.offset()
+                if number is None or offset is None or number not in open_partitions:
+                    continue
+                if offset < ends[number]:
+                    yield message
+                if offset >= ends[number] - 1:
+                    open_partitions.discard(number)
+
+
+def _is_record(message: Message) -> bool:
+    error = message.error()
+    if error is None:
+        return True
+    if error.code() == KafkaError._PARTITION_EOF:
+        return False
+    raise KafkaException(error)

@@ -1,6 +1,5 @@
 """How each role meets Kafka: its consumer group, its instance id, its topics' cap."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,19 +20,19 @@ def edge_of(
     """
     group = ".".join(word for word in (pipeline.name, role, model) if word)
     instance = f"{group}.{number}"
-    consumer: Mapping[str, Any] = cluster.consumer_settings(group, instance) | {
+    consumer: dict[str, Any] = cluster.consumer_settings(group, instance) | {
         "client.id": instance,
         "auto.offset.reset": pipeline.start,
         "max.partition.fetch.bytes": max(FETCH_BYTES, 2 * pipeline.record_cap_bytes),
     }
-    producer: Mapping[str, Any] = cluster.producer_settings() | {
+    producer: dict[str, Any] = cluster.producer_settings() | {
         "client.id": instance,
         "message.max.bytes": 2 * max(FETCH_BYTES, pipeline.record_cap_bytes + DEAD_LETTER_ROOM),
     }
     edge = Edge(
         role=role,
-        consumer=consumer | pipeline.kafka.consumer,
-        producer=producer | pipeline.kafka.producer,
+        consumer={**consumer, **pipeline.kafka.consumer},
+        producer={**producer, **pipeline.kafka.producer},
         dead_letters=Topics(pipeline.name).dead_letters,
         dead_letter_cap=pipeline.record_cap_bytes + DEAD_LETTER_ROOM // 2,
         start=pipeline.start,

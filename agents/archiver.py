@@ -129,7 +129,7 @@ class Shelf:
         return sum(writer.buffered for writer in self._writers.values())
 
 
-def record_of(message: Any) -> Record:  # noqa: ANN401  confluent-kafka's Message
+def record_of(message: Any) -> Record:
     """One record as the archive keeps it."""
     kind, at_ms = message.timestamp()
     # librdkafka counts types from 1 (0: none); Kafka's own numbers are 0 and 1.
@@ -145,11 +145,11 @@ def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf) -> None:
             await shelf.take(batch)
 
     @app.on_partitions_assigned.connect(weak=False)
-    async def begin(_: Any, assigned: Iterable[TP], **__: Any) -> None:  # noqa: ANN401
+    async def begin(_: Any, assigned: Iterable[TP], **__: Any) -> None:
         shelf.begin({tp: app.consumer.starts[tp] for tp in assigned})
 
     @app.on_partitions_revoked.connect(weak=False)
-    async def end(_: Any, __: Iterable[TP], **___: Any) -> None:  # noqa: ANN401
+    async def end(_: Any, __: Iterable[TP], **___: Any) -> None:
         shelf.drop()
 
     @app.task

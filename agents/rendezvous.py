@@ -67,16 +67,20 @@ class Published(Sending):
 class Desk:
     """Every partition this member owns: records and time in, decisions out."""
 
-    def __init__(self, app: BatchApp, pipeline: Pipeline) -> None:
+    _app: BatchApp
+
+    def __init__(self, pipeline: Pipeline) -> None:
         self.cores: dict[int, Rendezvous] = {}
         self.decided = 0
-        self.failed_replies = 0
-        self._app = app
         self._pipeline = pipeline
         self._topics = Topics(pipeline.name)
         self._validator = Validator(pipeline)
         self._carried = ("traceparent", *pipeline.output.headers)
         self._timer: asyncio.TimerHandle | None = None
+
+    def open(self, app: BatchApp) -> None:
+        """Work on this app from now on."""
+        self._app = app
 
     def begin(self, starts: Mapping[TP, int]) -> None:
         """Take over partitions: nothing is known but where reading starts."""
@@ -105,9 +109,7 @@ class Desk:
         try:
             block = decode_scores(message.value())
         except UnreadableBlock as error:
-            letter = DeadLetter(
-                batch.topic, batch.partition, position, "rendezvous", "UnreadableBlock", str(error)
-            )
+            letter = DeadLetter(batch.topic, batch.partition, position, "rendezvous", "UnreadableBlock", str(error))
             await self._app.producer.dead_letter(Sending(), letter, message.key(), message.value())
             return []
         return self._offer(core, block, position, message.timestamp()[1])
@@ -199,9 +201,7 @@ class Desk:
         if numbers:
             value = encode_scores(TickBlock(self._app.producer.now_ms()))
             sending = Sending()
-            await self._app.producer.send_batch(
-                sending, [Outgoing(self._topics.scores, value, None, numbers[0])]
-            )
+            await self._app.producer.send_batch(sending, [Outgoing(self._topics.scores, value, None, numbers[0])])
 
     @property
     def undecided(self) -> int:
@@ -217,6 +217,7 @@ class Desk:
 def attach(app: BatchApp, pipeline: Pipeline, desk: Desk) -> None:
     """Put the rendezvous's agent on the app."""
     topics = Topics(pipeline.name)
+    desk.open(app)
 
     @app.agent(app.topic(topics.raw, topics.scores), name="rendezvous")
     async def rendezvous(batches):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  Faust's own signature
@@ -224,13 +225,13 @@ def attach(app: BatchApp, pipeline: Pipeline, desk: Desk) -> None:
             await desk.take(batch)
 
     @app.on_partitions_assigned.connect(weak=False)
-    async def begin(_: Any, assigned: Iterable[TP], **__: Any) -> None:  # noqa: ANN401
+    async def begin(_: Any, assigned: Iterable[TP], **__: Any) -> None:
         desk.begin({tp: app.consumer.starts[tp] for tp in assigned})
         await desk.tick()
         await app.producer.flush()
 
     @app.on_partitions_revoked.connect(weak=False)
-    async def end(_: Any, __: Iterable[TP], **___: Any) -> None:  # noqa: ANN401
+    async def end(_: Any, __: Iterable[TP], **___: Any) -> None:
         desk.cores = {}
 
     @app.task

@@ -89,17 +89,17 @@ def _scorer(place: Place, model: Model, number: int) -> Actor:
 def _rendezvous(place: Place, number: int) -> Actor:
     pipeline = place.pipeline
     topics = Topics(pipeline.name)
+    desk = rendezvous.Desk(pipeline)
     edge = edge_of(
         "rendezvous",
         pipeline,
         place.cluster,
         number=number,
-        committable=lambda: desk.committable(),
-        positions=lambda committed: desk.positions(committed),
+        committable=desk.committable,
+        positions=desk.positions,
         same_partitions=(topics.raw, topics.scores),
     )
     app = create_app(edge, place.cluster.bootstrap)
-    desk = rendezvous.Desk(app, pipeline)
     rendezvous.attach(app, pipeline, desk)
 
     def figures() -> Mapping[str, float]:

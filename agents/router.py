@@ -33,7 +33,7 @@ def attach(app: BatchApp, pipeline: Pipeline, derivations: Mapping[str, Derivati
             refused: list[RowError] = []
             try:
                 fan = fan_out.fan(requests, producer.now_ms())
-            except Exception as error:  # noqa: BLE001  a derivation is the user's code: find the row it fails on
+            except Exception as error:
                 requests, refused = sort_out(requests, fan_out, error)
                 fan = fan_out.fan(requests, producer.now_ms())
             await producer.send_batch(batch, outgoing(fan, batch.partition, topics))
@@ -66,15 +66,13 @@ def outgoing(fan: Fan, partition: int, topics: Topics) -> list[Outgoing]:
     return records
 
 
-def sort_out(
-    requests: list[Request], fan_out: FanOut, error: Exception
-) -> tuple[list[Request], list[RowError]]:
+def sort_out(requests: list[Request], fan_out: FanOut, error: Exception) -> tuple[list[Request], list[RowError]]:
     """Requests a derivation can be run on, and the reasons of those it cannot."""
     good, refused = [], []
     for request in requests:
         try:
             fan_out.fan([request], request.at_ms)
-        except Exception as own:  # noqa: BLE001  as above
+        except Exception as own:
             refused.append(RowError(request.offset, f"a derived feature failed: {own!r}"))
         else:
             good.append(request)

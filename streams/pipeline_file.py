@@ -37,7 +37,7 @@ def _table(path: Path) -> dict[str, Any]:
         raise ConfigurationRefused(f"{path}: no TOML: {error}") from error
 
 
-def _shape_mistakes(value: object, kind: Any, where: str) -> list[Mistake]:  # noqa: ANN401
+def _shape_mistakes(value: object, kind: Any, where: str) -> list[Mistake]:
     """Unknown and missing keys and wrong types, down to the leaves, all of them."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return _table_mistakes(value, kind, where)
@@ -73,7 +73,7 @@ def _table_mistakes(value: object, kind: type[msgspec.Struct], where: str) -> li
     return mistakes
 
 
-def _form(kind: Any) -> str:  # noqa: ANN401
+def _form(kind: Any) -> str:
     """What a value of this type looks like in TOML."""
     if hasattr(kind, "__members__"):
         return " or ".join(f'"{member.value}"' for member in kind)

@@ -88,9 +88,7 @@ def _children(file: Path, pipeline: Pipeline, refused: Mapping[str, ModelRefused
     return [child("rendezvous"), *scorers, child("router"), child("archiver")]
 
 
-def _about(
-    file: Path, pipeline: Pipeline, cluster: Cluster, refused: Mapping[str, ModelRefused]
-) -> dict[str, Any]:
+def _about(file: Path, pipeline: Pipeline, cluster: Cluster, refused: Mapping[str, ModelRefused]) -> dict[str, Any]:
     return {
         "pipeline": pipeline.name,
         "bootstrap": cluster.bootstrap,

@@ -6,6 +6,7 @@ any flipped bit is found when the file is read.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,9 +25,7 @@ SCHEMA = pa.schema(
         pa.field("value", pa.binary()),
         pa.field(
             "headers",
-            pa.list_(
-                pa.struct([pa.field("k", pa.string(), nullable=False), pa.field("v", pa.binary())])
-            ),
+            pa.list_(pa.struct([pa.field("k", pa.string(), nullable=False), pa.field("v", pa.binary())])),
         ),
     ]
 )
@@ -135,7 +134,8 @@ def read_footer(path: Path) -> Footer:
     if found.get("format") != FORMAT:
         raise ArchiveDamaged(f"{path}: format {found.get('format')!r}; this program reads {FORMAT}, upgrade it")
     numbers = ("partition", "start", "end", "count")
-    return Footer(**{name: int(found[name]) if name in numbers else found[name] for name in Footer.__struct_fields__})  # type: ignore[arg-type]
+    fields: dict[str, Any] = {name: found[name] for name in Footer.__struct_fields__}
+    return Footer(**fields | {name: int(fields[name]) for name in numbers})
 
 
 def read_records(path: Path) -> Iterator[Record]:
@@ -148,7 +148,7 @@ def read_records(path: Path) -> Iterator[Record]:
         raise ArchiveDamaged(f"{path}: a page is damaged ({error}); restore the file from a copy") from error
 
 
-def _records(columns: dict[str, Sequence[object]]) -> Iterator[Record]:
+def _records(columns: dict[str, Sequence[Any]]) -> Iterator[Record]:
     for offset, at_ms, kind, key, value, headers in zip(*columns.values(), strict=True):
-        pairs = None if headers is None else [(pair["k"], pair["v"]) for pair in headers]  # type: ignore[attr-defined]
-        yield Record(offset, at_ms, kind, key, value, pairs)  # type: ignore[arg-type]
+        pairs = None if headers is None else [(pair["k"], pair["v"]) for pair in headers]
+        yield Record(offset, at_ms, kind, key, value, pairs)

@@ -34,9 +34,7 @@ class FanOut:
             Role.SHADOW: pipeline.overload.shadows,
             Role.CHALLENGER: pipeline.overload.challengers,
         }
-        self._models = [
-            (model, self._table.indices(pipeline.features_of(model))) for model in pipeline.models
-        ]
+        self._models = [(model, self._table.indices(pipeline.features_of(model))) for model in pipeline.models]
 
     def fan(self, requests: Sequence[Request], now_ms: float) -> Fan:
         """Blocks for at most 256 requests. Raises what a derivation raises."""

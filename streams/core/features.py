@@ -24,21 +24,15 @@ Column = Callable[[Sequence[Any]], Sequence[float]]
 class FeatureTable:
     """The pipeline's features as columns of a matrix, in the order of the file."""
 
-    def __init__(
-        self, features: tuple[Feature, ...], derivations: Mapping[str, Derivation] | None = None
-    ) -> None:
+    def __init__(self, features: tuple[Feature, ...], derivations: Mapping[str, Derivation] | None = None) -> None:
         self.names = tuple(feature.name for feature in features)
         self._width = len(features)
         self._derived = [
-            (index, (derivations or {})[feature.name])
-            for index, feature in enumerate(features)
-            if feature.derive
+            (index, (derivations or {})[feature.name]) for index, feature in enumerate(features) if feature.derive
         ]
         plain = [(index, feature) for index, feature in enumerate(features) if not feature.derive]
         self._columns = [(index, _column(feature)) for index, feature in plain]
-        self._getters = [
-            attrgetter(".".join(map(attribute, feature.parts))) for _, feature in plain
-        ]
+        self._getters = [attrgetter(".".join(map(attribute, feature.parts))) for _, feature in plain]
 
     def matrix(self, requests: Sequence[Request]) -> Matrix:
         """An n x F matrix for n requests. Raises what a derivation raises."""

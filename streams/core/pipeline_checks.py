@@ -67,7 +67,9 @@ def _whole(pipeline: Pipeline) -> Iterator[Mistake]:
         yield Mistake("retention_hours", "must be positive", "write 168 for a week")
     if not MIN_CAP <= pipeline.record_cap_bytes <= MAX_CAP:
         yield Mistake(
-            "record_cap_bytes", f"{pipeline.record_cap_bytes} is out of bounds", f"write {MIN_CAP} to {MAX_CAP}"
+            "record_cap_bytes",
+            f"{pipeline.record_cap_bytes} is out of bounds",
+            f"write {MIN_CAP} to {MAX_CAP}",
         )
 
 
@@ -134,7 +136,7 @@ def _category(key: str, feature: Feature) -> Iterator[Mistake]:
 
 def _models(pipeline: Pipeline) -> Iterator[Mistake]:
     if not pipeline.models:
-        yield Mistake("models", "there is none", "write at least one [[models]] with role = \"champion\"")
+        yield Mistake("models", "there is none", 'write at least one [[models]] with role = "champion"')
         return
     yield from _doubles("models", (model.name for model in pipeline.models))
     champions = [model.name for model in pipeline.models if model.role is Role.CHAMPION]

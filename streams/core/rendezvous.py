@@ -101,9 +101,7 @@ class Rendezvous:
             elif model in pending.scores:
                 self.counts.repeated += 1
             else:
-                pending.scores[model] = ScoreSeen(
-                    score, block.version, max(0, log_ms - pending.request.at_ms)
-                )
+                pending.scores[model] = ScoreSeen(score, block.version, max(0, log_ms - pending.request.at_ms))
                 self._consider(pending, now_ms, replies)
         for error in block.errors:
             self._failed(error.offset, model, error.reason, position, now_ms, replies)
@@ -181,9 +179,7 @@ class Rendezvous:
     def _score_position(self) -> int:
         return self._next_score if self._held_from is None else self._held_from
 
-    def _consider(
-        self, pending: Pending, now_ms: float, replies: list[Reply], *, arm: bool = False
-    ) -> None:
+    def _consider(self, pending: Pending, now_ms: float, replies: list[Reply], *, arm: bool = False) -> None:
         """Decide now, or (arm) set the timer for the next moment at which time alone decides."""
         schedule = self._schedule
         share = 1.0 if now_ms >= pending.deadline_ms - self.lead_ms else pending.share(now_ms)

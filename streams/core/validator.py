@@ -26,7 +26,7 @@ _Number = Annotated[float, Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 _BRACKETS = (b"[", b"{")
 
 
-class _Refusal(Exception):  # noqa: N818  it never leaves this module
+class _Refusal(Exception):
     """Why a record is no request: a short name, and a sentence."""
 
     def __init__(self, error: str, reason: str) -> None:
@@ -72,12 +72,10 @@ class Validator:
         except _Refusal as refusal:
             request_id = self._echo(value) or minted(partition, offset)
             budget = self._shape.budget_ms
-            return Rejection(
-                offset, request_id, at_ms, budget, key, headers, refusal.error, refusal.reason
-            )
+            return Rejection(offset, request_id, at_ms, budget, key, headers, refusal.error, refusal.reason)
         return Request(offset, request_id, at_ms, budget_ms, key, headers, event, value or b"")
 
-    def _event(self, value: bytes | None) -> Any:  # noqa: ANN401  a type built from the pipeline
+    def _event(self, value: bytes | None) -> Any:
         if not value:
             raise _Refusal("empty", f"the value is {'null' if value is None else 'empty'}: expected a JSON object")
         if len(value) > self._cap:
@@ -91,7 +89,7 @@ class Validator:
         except (DecodeError, RecursionError) as error:
             raise _Refusal("invalid", _plain(error)) from error
 
-    def _budget_ms(self, event: Any, headers: Headers | None) -> int:  # noqa: ANN401
+    def _budget_ms(self, event: Any, headers: Headers | None) -> int:
         text = _checked_header(headers, "budget-ms") if headers else None
         if text is not None:
             where, budget = "header budget-ms", _number(text)
@@ -100,9 +98,7 @@ class Validator:
         else:
             return self._shape.budget_ms
         if budget is None or not 1 <= budget <= self._shape.max_budget_ms:
-            raise _Refusal(
-                "budget", f"{where}: must be a number of ms from 1 to {self._shape.max_budget_ms}"
-            )
+            raise _Refusal("budget", f"{where}: must be a number of ms from 1 to {self._shape.max_budget_ms}")
         return int(budget)
 
     def _echo(self, value: bytes | None) -> str | None:
@@ -155,8 +151,7 @@ def _event_type(fields: dict[tuple[str, ...], tuple[Any, Any]]) -> type[Struct]:
         own[key] = (inner_type, inner_type()) if optional else (inner_type, ...)
     names = {key: attribute(key) for key in own}
     members: list[Any] = [
-        (names[key], kind) if default is ... else (names[key], kind, default)
-        for key, (kind, default) in own.items()
+        (names[key], kind) if default is ... else (names[key], kind, default) for key, (kind, default) in own.items()
     ]
     return defstruct(
         "Event",
@@ -173,7 +168,7 @@ def attribute(key: str) -> str:
     return "f_" + key.encode().hex()
 
 
-def _getter(parts: tuple[str, ...]) -> Any:  # noqa: ANN401
+def _getter(parts: tuple[str, ...]) -> Any:
     return attrgetter(".".join(map(attribute, parts)))
 
 
@@ -214,7 +209,7 @@ def _number(text: bytes) -> float | None:
 
 
 def _plain(error: Exception) -> str:
-    """msgspec's message, its `$.a.b` turned into the field's name in front."""
+    """Msgspec's message, its `$.a.b` turned into the field's name in front."""
     message = str(error)
     if isinstance(error, RecursionError):
         return f"nested deeper than {MAX_DEPTH}"

@@ -59,9 +59,7 @@ class Admin:
     def _make(self, topics: Sequence[Topic]) -> None:
         if not topics:
             return
-        wanted = [
-            NewTopic(topic.name, topic.partitions, topic.replication, config=topic.config) for topic in topics
-        ]
+        wanted = [NewTopic(topic.name, topic.partitions, topic.replication, config=topic.config) for topic in topics]
         for name, future in self._client.create_topics(wanted, operation_timeout=TIMEOUT_S).items():
             try:
                 future.result(TIMEOUT_S)

@@ -79,7 +79,7 @@ class Consumer(base.Consumer):
             if self.edge.committable is None:
                 self._prefixes[tp].opened(batch)
             self._outstanding += len(batch)
-            for channel in self.app.topics._tp_index[tp]:  # noqa: SLF001
+            for channel in self.app.topics._tp_index[tp]:
                 channel.inbox.put(batch)
         if self._outstanding >= HIGH:
             self._reader.space.clear()
@@ -223,14 +223,18 @@ class Consumer(base.Consumer):
     async def _ask_to_commit(self, places: list[TopicPartition]) -> KafkaError | None:
         answer: asyncio.Future[KafkaError | None] = self.loop.create_future()
 
+        def resolve(error: KafkaError | None) -> None:
+            if not answer.done():
+                answer.set_result(error)
+
         def done(error: KafkaError | None) -> None:
-            self.loop.call_soon_threadsafe(lambda: answer.done() or answer.set_result(error))
+            self.loop.call_soon_threadsafe(resolve, error)
 
         self._reader.commit(places, done)
         try:
             return await asyncio.wait_for(answer, COMMIT_S)
         except TimeoutError:
-            return KafkaError(KafkaError._TIMED_OUT, f"no answer in {COMMIT_S} s")  # noqa: SLF001
+            return KafkaError(KafkaError._TIMED_OUT, f"no answer in {COMMIT_S} s")
 
     def _due(self) -> dict[TP, Position]:
         """What may be committed and was not yet."""
@@ -258,7 +262,7 @@ class Consumer(base.Consumer):
         """Begin to read; called once, by the Conductor."""
         self._reader.start(topics)
 
-    async def _drain_messages(self, fetcher: Any) -> None:  # noqa: ANN401
+    async def _drain_messages(self, fetcher: Any) -> None:
         """The reading thread does this; Faust's fetcher only waits."""
         await fetcher.wait_for_stopped()
 
@@ -301,16 +305,17 @@ class Consumer(base.Consumer):
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         raise NotImplementedError("commits go through force_commit")
 
-    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ANN401, ASYNC109
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
         raise NotImplementedError("the reading thread delivers")
 
     async def _seek(self, partition: TP, offset: int) -> None:
         raise NotImplementedError("positions are chosen at assignment")
 
     async def create_topic(self, *_: Any, **__: Any) -> None:
+        """Refused: topics are an operator's."""
         raise NotImplementedError("topics are made by `streams.kafka.admin`, never by a role")
 
-    def _to_message(self, tp: TP, record: Any) -> Any:  # noqa: ANN401
+    def _to_message(self, tp: TP, record: Any) -> Any:
         raise NotImplementedError("agents are handed batches")
 
     def _new_topicpartition(self, topic: str, partition: int) -> TP:
@@ -341,7 +346,4 @@ class Consumer(base.Consumer):
 
 
 def _places(positions: Mapping[TP, Position]) -> list[TopicPartition]:
-    return [
-        TopicPartition(tp.topic, tp.partition, offset, metadata)
-        for tp, (offset, metadata) in positions.items()
-    ]
+    return [TopicPartition(tp.topic, tp.partition, offset, metadata) for tp, (offset, metadata) in positions.items()]

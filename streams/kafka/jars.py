@@ -40,7 +40,8 @@ def pinned(name: str) -> list[Jar]:
     for line in files("streams.kafka").joinpath("jars.lock").read_text().splitlines():
         words = line.split()
         if words and words[0] == name:
-            jars.append(Jar(*words[1].split(":"), words[2]))
+            group, artifact, version = words[1].split(":")
+            jars.append(Jar(group, artifact, version, words[2]))
     return jars
 
 
@@ -95,9 +96,7 @@ def _fetch(jars: Sequence[Jar], folder: Path, settings: Sequence[Path]) -> list[
         from jgo.maven import MavenContext
 
         address = mirror(settings)
-        context = MavenContext(
-            repo_cache=folder, remote_repos={"central": address} if address else None, timeout=60
-        )
+        context = MavenContext(repo_cache=folder, remote_repos={"central": address} if address else None, timeout=60)
         for number, jar in enumerate(missing, 1):
             sys.stderr.write(f"\rfetching Apache Kafka: {number} of {len(missing)} jars\033[K")
             _fetch_one(context, jar)

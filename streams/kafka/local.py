@@ -49,9 +49,7 @@ class Running(Struct, frozen=True):
         """Whether that very process still runs; a reused pid has another creation time."""
         try:
             process = psutil.Process(self.pid)
-            return bool(
-                abs(process.create_time() - self.created_s) < 1 and process.status() != psutil.STATUS_ZOMBIE
-            )
+            return bool(abs(process.create_time() - self.created_s) < 1 and process.status() != psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return False
 

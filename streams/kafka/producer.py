@@ -100,14 +100,10 @@ class Producer(base.Producer):
         cause = error.args[0]
         if cause.code() not in UNTAKEABLE or record.topic == self.app.edge.dead_letters:
             raise error
-        letter = DeadLetter(
-            record.topic, record.partition, -1, self.app.edge.role, cause.name(), str(cause.str())
-        )
+        letter = DeadLetter(record.topic, record.partition, -1, self.app.edge.role, cause.name(), str(cause.str()))
         await self.dead_letter(batch, letter, record.key, record.value)
 
-    async def dead_letter(
-        self, batch: Sending, letter: DeadLetter, key: bytes | None, value: bytes | None
-    ) -> None:
+    async def dead_letter(self, batch: Sending, letter: DeadLetter, key: bytes | None, value: bytes | None) -> None:
         """Keep a record nobody could read: the original, or what identifies it when it is too large."""
         headers: list[tuple[str, Any]] = list(letter.headers())
         if value is not None and len(value) > self.app.edge.dead_letter_cap:
@@ -159,7 +155,7 @@ class Producer(base.Producer):
         while self.poll() and self.loop.time() < deadline_s:
             await asyncio.sleep(POLL_S)
 
-    async def send(  # type: ignore[override]
+    async def send(
         self, topic: str, key: bytes | None, value: bytes | None, partition: int | None, *_: Any, **__: Any
     ) -> Awaitable[Any]:
         """Faust's own way to send: one record; the future resolves when the broker has it."""

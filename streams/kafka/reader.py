@@ -83,9 +83,7 @@ class Reader:
 
     def start(self, topics: Iterable[str]) -> None:
         """Subscribe and begin to read."""
-        self.client.subscribe(
-            list(topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose
-        )
+        self.client.subscribe(list(topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
         self._thread.start()
 
     def stop(self) -> None:
@@ -118,7 +116,7 @@ class Reader:
         try:
             while not self._stop.is_set():
                 self._pass()
-        except BaseException as error:  # noqa: BLE001  whatever ends this thread must end the process
+        except BaseException as error:
             self._loop.died(error)
 
     def _pass(self) -> None:
@@ -167,13 +165,13 @@ class Reader:
             yield Batch(str(place[0]), int(place[1] or 0), run, generation)
 
     def _check(self, error: KafkaError) -> None:
-        if error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):  # noqa: SLF001
+        if error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):
             raise Fenced(
                 f"{self._edge.consumer.get('group.instance.id')}: another process runs under this name; "
                 "this one ends. Run each instance once"
             )
         if error.fatal() or not error.retriable():
-            if error.code() == KafkaError._MAX_POLL_EXCEEDED:  # noqa: SLF001  it joins again by itself
+            if error.code() == KafkaError._MAX_POLL_EXCEEDED:
                 logger.warning("%s", error.str())
                 return
             raise KafkaException(error)
@@ -224,8 +222,7 @@ class Reader:
 
     def _check_same_numbers(self, positions: Mapping[TP, int]) -> None:
         numbers = {
-            topic: {tp.partition for tp in positions if tp.topic == topic}
-            for topic in self._edge.same_partitions
+            topic: {tp.partition for tp in positions if tp.topic == topic} for topic in self._edge.same_partitions
         }
         if len({frozenset(found) for found in numbers.values()}) > 1:
             raise RendezvousError(

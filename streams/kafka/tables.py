@@ -34,7 +34,7 @@ class NoTables(TableManager):
         """The signal of the new assignment was heard by all: records may arrive."""
         self.app.flow_control.resume()
         self.app.consumer.resume_flow()
-        await self.app._fetcher.maybe_start()  # noqa: SLF001
+        await self.app._fetcher.maybe_start()
         self.on_actives_ready()
         self.on_standbys_ready()
         self.app.on_rebalance_end()

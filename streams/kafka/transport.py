@@ -34,16 +34,16 @@ class Transport(base.Transport):
 class BatchAgent(Agent):
     """An agent that goes on after an error of its own: with the same batch, then smaller, then without."""
 
-    async def _execute_actor(self, coro: Awaitable[None], aref: Any) -> None:  # noqa: ANN401
+    async def _execute_actor(self, coro: Awaitable[None], aref: Any) -> None:
         while True:
             try:
                 await coro
             except asyncio.CancelledError:
                 raise
-            except Exception as error:  # noqa: BLE001  retried, or a dead letter, or the end of the role
+            except Exception as error:
                 try:
                     await self.app.consumer.retry(aref.stream.inbox, error)
-                except Exception as fatal:  # noqa: BLE001  handed to the app, which ends
+                except Exception as fatal:
                     await self.app.crash(fatal)
                     return
                 coro = self.fun(aref.stream)

@@ -15,7 +15,7 @@ def score_rows(score: Score, matrix: Matrix) -> tuple[Matrix, dict[int, str]]:
     """
     try:
         scores = score(matrix)
-    except Exception as error:  # noqa: BLE001  the model is the user's code: whatever it raises stays its own problem
+    except Exception as error:
         return _halves(score, matrix, error)
     if scores.shape != (len(matrix),):
         reason = f"returned {scores.shape} for {len(matrix)} rows: one score per row is needed"

@@ -59,7 +59,7 @@ def resolve(name: str, where: str = "callable") -> Callable[..., Any]:
         raise ModelRefused(f"{where} {name!r}: {error}; name a function that can be imported") from error
     if not callable(found):
         raise ModelRefused(f"{where} {name!r} is not callable; name a function")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _lightgbm(folder: Path, model: Model, features: tuple[str, ...]) -> Score:

@@ -26,7 +26,9 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     if booster.num_trees() < 1 or scores.shape != (3,) or not np.isfinite(scores).all():
-        sys.stderr.write(f"scores {scores.tolist()} of {booster.num_trees()} trees: one finite score per row is needed\n")
+        sys.stderr.write(
+            f"scores {scores.tolist()} of {booster.num_trees()} trees: one finite score per row is needed\n"
+        )
         return 1
     return 0
 

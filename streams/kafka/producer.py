@@ -6,6 +6,7 @@ letter; any other lasting error ends the process, and its supervisor's restart r
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -19,12 +20,26 @@ from schemas.dead_letters import ORIGINAL_CAP, DeadLetter
 from streams.core.log_clock import LogClock
 from streams.kafka.batch import Batch, Outgoing, Sending
 
+logger = logging.getLogger(__name__)
+
 POLL_S = 0.003
 FULL_QUEUE_S = 0.005
 FLUSH_S = 10.0
 SAMPLE_S = 0.5
 UNTAKEABLE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD)
 Report = Callable[[KafkaError | None, Message], None]
+
+
+class Copies(Sending):
+    """Records whose failure is a line in the log and no more."""
+
+    __slots__ = ()
+
+    def delivered(self, error: KafkaError | None, message: Message) -> None:
+        """Delivery report of one copy."""
+        self.pending -= 1
+        if error is not None:
+            logger.warning("a copy to %s was not taken: %s", message.topic(), error.str())
 
 
 class Producer(base.Producer):
@@ -113,6 +128,10 @@ class Producer(base.Producer):
             value = value[:ORIGINAL_CAP]
         topic = self.app.edge.dead_letters
         await self.send_batch(batch, [Outgoing(topic, value, key, letter.partition, headers)])
+
+    async def send_copies(self, records: Iterable[Outgoing]) -> None:
+        """Send what nothing waits for: a copy to a topic that a producer named and that may not exist."""
+        await self.send_batch(Copies(), records)
 
     async def resolve_failures(self, batch: Sending) -> None:
         """Turn deliveries the broker refused for good into dead letters.

@@ -1,0 +1,94 @@
+"""`rendezvous ask`: one event in, its decision out."""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+import msgspec
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from agents.cli import place
+from agents.cli.send import _header
+from schemas.decisions import Decision, decode_decision
+from schemas.errors import KafkaUnreachable
+from schemas.topics import Topics
+from streams.kafka.clients import Cluster
+from streams.kafka.reading import TopicReader
+
+SEND_S = 10.0
+GRACE_S = 5.0
+
+
+@click.command(short_help="one event, its decision")
+@click.argument("event")
+@click.option("-P", "--pipeline", "file", type=click.Path(path_type=Path), help="Pipeline file.")
+@click.option("--budget-ms", type=int, help="Instead of the pipeline's.")
+@click.option("--key", help="The record's key.")
+@click.option("-H", "--header", "headers", multiple=True, help="k=v; may be repeated.")
+def ask(event: str, file: Path | None, budget_ms: int | None, key: str | None, headers: tuple[str, ...]) -> int:
+    """Send one EVENT (JSON, or - for stdin), wait for its decision, print it.
+
+    \b
+      rendezvous ask '{"carrier": "UA", "origin": "EWR", ...}'
+      head -1 events.jsonl | rendezvous ask -
+
+    Exit 3 when the request was rejected or answered by the default.
+    """
+    pipeline = place.pipeline(file)
+    value = sys.stdin.buffer.read().strip() if event == "-" else event.encode()
+    pairs = [_header(text) for text in headers]
+    if budget_ms is not None:
+        pairs.append(("budget-ms", str(budget_ms).encode()))
+    wait_s = (budget_ms or pipeline.request.max_budget_ms) / 1e3 + GRACE_S
+    decision = ask_once(place.cluster(), Topics(pipeline.name), value, key, pairs, wait_s)
+    click.echo(msgspec.json.format(msgspec.json.encode(decision), indent=2).decode())
+    return 0 if decision.model is not None else 3
+
+
+def ask_once(
+    cluster: Cluster,
+    topics: Topics,
+    value: bytes,
+    key: str | None,
+    headers: list[tuple[str, bytes]],
+    wait_s: float,
+) -> Decision:
+    """Send one event and wait for its final decision; raises KafkaUnreachable when none comes."""
+    with TopicReader(cluster, topics.decisions) as reader:
+        reader.start("end")
+        reader.poll(0)
+        ticket = _send(cluster, topics.raw, value, key, headers)
+        deadline_s = time.monotonic() + wait_s
+        while time.monotonic() < deadline_s:
+            for message in reader.poll():
+                decision = decode_decision(message.value() or b"")
+                if (decision.ticket.partition, decision.ticket.offset) == ticket and decision.final:
+                    return decision
+    raise KafkaUnreachable(
+        f"no decision for {ticket[0]}/{ticket[1]} within {wait_s:g} s: is the pipeline up (`rendezvous up FILE`)?"
+    )
+
+
+def _send(
+    cluster: Cluster, topic: str, value: bytes, key: str | None, headers: list[tuple[str, bytes]]
+) -> tuple[int, int]:
+    confirmed: list[Message] = []
+    failed: list[KafkaError] = []
+
+    def report(error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            failed.append(error)
+        else:
+            confirmed.append(message)
+
+    producer = Producer(cluster.producer_settings())
+    try:
+        producer.produce(topic, value, key.encode() if key else None, headers=headers, on_delivery=report)
+    except KafkaException as error:
+        failed.append(error.args[0])
+    producer.flush(SEND_S)
+    if failed or not confirmed:
+        why = failed[0].str() if failed else f"not confirmed within {SEND_S:g} s"
+        raise click.ClickException(f"{topic} does not take the event: {why}")
+    return confirmed[0].partition() or 0, confirmed[0].offset() or 0

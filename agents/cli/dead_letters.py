@@ -1,0 +1,99 @@
+"""`rendezvous dead-letters`: what nobody could read, and a second try."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from confluent_kafka import Message, Producer
+
+from agents.cli import place
+from schemas.dead_letters import PREFIX
+from schemas.topics import Topics
+from streams.kafka.clients import Cluster
+from streams.kafka.reading import TopicReader
+
+pipeline_option = click.option("-P", "--pipeline", "file", type=click.Path(path_type=Path), help="Pipeline file.")
+
+
+@click.group("dead-letters", short_help="what could not be read: ls, show, retry")
+def dead_letters() -> None:
+    """Look at records that nobody could read, with their reasons; send them again once the cause is mended.
+
+    \b
+      rendezvous dead-letters ls
+      rendezvous dead-letters show 0/3
+      rendezvous dead-letters retry 0/3
+    """
+
+
+@dead_letters.command()
+@pipeline_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per record.")
+def ls(file: Path | None, as_json: bool) -> None:
+    """List them: place, origin, reason."""
+    topics = Topics(place.pipeline(file).name)
+    for message in _all(place.cluster(), topics):
+        story = _story(message)
+        if as_json:
+            click.echo(msgspec.json.encode(story).decode())
+        else:
+            origin = f"{story.get('topic')}/{story.get('partition')}/{story.get('offset')}"
+            click.echo(
+                f"{story['place']:>8}  {origin:30} {story.get('stage', ''):10} {story.get('exception.message')}"
+            )
+
+
+@dead_letters.command()
+@click.argument("where", metavar="PLACE")
+@pipeline_option
+def show(where: str, file: Path | None) -> None:
+    """Print the original bytes of one record on stdout, its story on stderr."""
+    message = _one(place.cluster(), Topics(place.pipeline(file).name), where)
+    for name, value in _story(message).items():
+        click.echo(f"{name}: {value}", err=True)
+    click.get_binary_stream("stdout").write(message.value() or b"")
+
+
+@dead_letters.command()
+@click.argument("where", metavar="PLACE")
+@pipeline_option
+@click.option("--dry-run", is_flag=True, help="Say what would be sent; send nothing.")
+def retry(where: str, file: Path | None, dry_run: bool) -> None:
+    """Send one record to raw again, as a new request."""
+    topics, cluster = Topics(place.pipeline(file).name), place.cluster()
+    message = _one(cluster, topics, where)
+    story = _story(message)
+    if "original.sha256" in story:
+        raise click.ClickException(f"{where}: too large to be kept; only its hash and first bytes are here")
+    if story.get("topic") != topics.raw:
+        raise click.ClickException(f"{where}: it comes from {story.get('topic')}, only raw records are sent again")
+    if not dry_run:
+        producer = Producer(cluster.producer_settings())
+        producer.produce(topics.raw, message.value(), message.key())
+        if producer.flush(10):
+            raise click.ClickException(f"{topics.raw} did not confirm the record within 10 s")
+    click.echo(f"{where}: {'would be ' if dry_run else ''}sent to {topics.raw} again", err=True)
+
+
+def _all(cluster: Cluster, topics: Topics) -> Iterator[Message]:
+    with TopicReader(cluster, topics.dead_letters) as reader:
+        yield from reader.to_end()
+
+
+def _one(cluster: Cluster, topics: Topics, where: str) -> Message:
+    for message in _all(cluster, topics):
+        if f"{message.partition()}/{message.offset()}" == where:
+            return message
+    raise click.ClickException(f"{where}: no such dead letter; `rendezvous dead-letters ls` lists them")
+
+
+def _story(message: Message) -> dict[str, Any]:
+    headers = message.headers() or []
+    story = {
+        name.removeprefix(PREFIX): (value or b"").decode(errors="replace")
+        for name, value in headers
+        if name.startswith(PREFIX)
+    }
+    return {"place": f"{message.partition()}/{message.offset()}", **story, "bytes": len(message.value() or b"")}

@@ -1,0 +1,190 @@
+"""`rendezvous send`: events from a file or stdin to raw, at a steady rate."""
+
+import csv
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from agents.cli import place
+from schemas.topics import Topics
+
+FLUSH_S = 60
+
+
+@click.command(short_help="send events from a file")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("-P", "--pipeline", "pipeline_file", type=click.Path(path_type=Path), help="Pipeline file.")
+@click.option("--rate", type=float, help="Events per second; as fast as it goes when not given.")
+@click.option("-c", "--count", type=int, help="Stop after so many.")
+@click.option("--key", help="Field that becomes the record's key.")
+@click.option("-H", "--header", "headers", multiple=True, help="k=v, on every record; may be repeated.")
+@click.option("--dry-run", is_flag=True, help="Read and count; send nothing.")
+def send(
+    file: Path,
+    pipeline_file: Path | None,
+    rate: float | None,
+    count: int | None,
+    key: str | None,
+    headers: tuple[str, ...],
+    dry_run: bool,
+) -> None:
+    """Send the events of FILE (.jsonl, .csv, .parquet, or - for JSON lines on stdin) to raw.
+
+    \b
+      rendezvous send events.jsonl --rate 1000
+      head -5 events.jsonl | rendezvous send -
+
+    Lines of a .jsonl file are sent as they are, the malformed ones too.
+    """
+    pipeline = place.pipeline(pipeline_file)
+    if str(file) == "-" and sys.stdin.isatty():
+        click.echo("reading JSON lines from the keyboard; Ctrl-D ends", err=True)
+    values = list(_limited(read_values(file), count)) if str(file) != "-" else _limited(read_values(file), count)
+    if dry_run:
+        click.echo(f"{sum(1 for _ in values)} events would be sent to {Topics(pipeline.name).raw}", err=True)
+        return
+    sender = Sender(Topics(pipeline.name).raw, key, [_header(text) for text in headers])
+    sent, took_s = sender.send_all(values, rate)
+    click.echo(f"{sent:,} sent in {took_s:.1f} s, {sender.refused} refused", err=True)
+    if sender.refused:
+        raise click.ClickException(f"{sender.refused} events were not taken: {sender.reason}")
+
+
+class Sender:
+    """A producer of one topic that keeps an absolute schedule."""
+
+    def __init__(self, topic: str, key: str | None, headers: list[tuple[str, bytes]]) -> None:
+        self.refused = 0
+        self.reason = ""
+        self._topic = topic
+        self._key = key
+        self._headers = headers
+        self._producer = Producer(place.cluster().producer_settings())
+
+    def send_all(self, values: Iterable[bytes], rate: float | None) -> tuple[int, float]:
+        """Send and confirm everything; returns how many, and in how many seconds."""
+        started_s = time.monotonic()
+        sent = 0
+        with _progress(len(values) if isinstance(values, Sized) else None) as advance:
+            for value in values:
+                if rate:
+                    self._wait_until(started_s + sent / rate)
+                self._send(value)
+                sent += 1
+                advance(sent)
+            self._producer.flush(FLUSH_S)
+        return sent, time.monotonic() - started_s
+
+    def _wait_until(self, due_s: float) -> None:
+        while (remaining_s := due_s - time.monotonic()) > 0:
+            self._producer.poll(remaining_s)
+
+    def _send(self, value: bytes) -> None:
+        while True:
+            try:
+                self._producer.produce(
+                    self._topic, value, self._key_of(value), headers=self._headers, on_delivery=self._delivered
+                )
+            except BufferError:
+                self._producer.poll(0.1)
+            except KafkaException as error:
+                self._refuse(error.args[0])
+                return
+            else:
+                return
+
+    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            self._refuse(error)
+
+    def _refuse(self, error: KafkaError) -> None:
+        self.refused += 1
+        self.reason = error.str()
+
+    def _key_of(self, value: bytes) -> bytes | None:
+        if self._key is None:
+            return None
+        try:
+            found = msgspec.json.decode(value).get(self._key)
+        except (msgspec.DecodeError, AttributeError):
+            return None
+        return None if found is None else str(found).encode()
+
+
+def read_values(file: Path) -> Iterator[bytes]:
+    """The JSON values of a file, by its ending."""
+    if str(file) == "-":
+        yield from (line.rstrip(b"\r\n") for line in sys.stdin.buffer if line.strip())
+    elif file.suffix == ".parquet":
+        yield from map(_encode, _parquet_rows(file))
+    elif file.suffix == ".csv":
+        with file.open(newline="") as lines:
+            yield from map(_encode, map(_typed, csv.DictReader(lines)))
+    elif file.suffix in (".jsonl", ".ndjson", ".json"):
+        yield from (line for line in file.read_bytes().split(b"\n") if line.strip())
+    else:
+        raise click.UsageError(f"{file}: what is a {file.suffix or 'nameless'} file? Use .jsonl, .csv or .parquet")
+
+
+def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
+    from pyarrow import parquet
+
+    for batch in parquet.ParquetFile(file).iter_batches():
+        yield from batch.to_pylist()
+
+
+def _typed(row: dict[str, str]) -> dict[str, Any]:
+    """A CSV's words as JSON would have them: numbers and booleans are recognised, an empty cell is absent."""
+    return {name: _word(text) for name, text in row.items() if text not in (None, "")}
+
+
+def _word(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text.lower() if text.lower() in ("true", "false") else text, type=float | bool)
+    except msgspec.DecodeError:
+        return text
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _limited(values: Iterable[bytes], count: int | None) -> Iterable[bytes]:
+    from itertools import islice
+
+    return values if count is None else islice(values, count)
+
+
+def _header(text: str) -> tuple[str, bytes]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise click.UsageError(f"-H {text!r}: write name=value")
+    return name, value.encode()
+
+
+def _progress(total: int | None) -> Any:
+    if not sys.stderr.isatty():
+        return nullcontext(lambda _: None)
+    return _bar(total)
+
+
+def _bar(total: int | None) -> Any:
+    from contextlib import contextmanager
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    @contextmanager
+    def bar() -> Iterator[Any]:
+        columns = (TextColumn("sent"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task("sent", total=total)
+            yield lambda sent: progress.update(task, completed=sent)
+
+    return bar()

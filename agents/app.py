@@ -12,7 +12,14 @@ FETCH_BYTES = 1 << 20
 
 
 def edge_of(
-    role: str, pipeline: Pipeline, cluster: Cluster, *, model: str = "", number: int = 0, **changes: Any
+    role: str,
+    pipeline: Pipeline,
+    cluster: Cluster,
+    *,
+    model: str = "",
+    number: int = 0,
+    linger_ms: float = 0,
+    **changes: Any,
 ) -> Edge:
     """The edge of one role; `changes` are its fields that this role sets otherwise.
 
@@ -25,7 +32,7 @@ def edge_of(
         "auto.offset.reset": pipeline.start,
         "max.partition.fetch.bytes": max(FETCH_BYTES, 2 * pipeline.record_cap_bytes),
     }
-    producer: dict[str, Any] = cluster.producer_settings() | {
+    producer: dict[str, Any] = cluster.producer_settings(linger_ms) | {
         "client.id": instance,
         "message.max.bytes": 2 * max(FETCH_BYTES, pipeline.record_cap_bytes + DEAD_LETTER_ROOM),
     }

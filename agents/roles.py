@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from agents import archiver, rendezvous, router, scorer
 from agents.app import edge_of
 from schemas.errors import ConfigurationRefused
@@ -14,6 +16,9 @@ from streams.core.scoring import Scoring
 from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster
 from streams.kafka.transport import BatchApp, create_app
+
+WARM_UP_ROWS = (1, 64)
+"""A model's first call is its slowest: it is made before anybody waits for it."""
 
 ROLES = ("router", "scorer", "rendezvous", "archiver")
 
@@ -75,6 +80,8 @@ def _scorer(place: Place, model: Model, number: int) -> Actor:
     pipeline = place.pipeline
     features = pipeline.features_of(model)
     loaded = load(place.folder, model, features)
+    for rows in WARM_UP_ROWS:
+        score_rows(loaded, np.zeros((rows, len(features))))
     scoring = Scoring(model, len(features), lambda matrix: score_rows(loaded, matrix))
     edge = edge_of("scorer", pipeline, place.cluster, model=model.name, number=number)
     app = create_app(edge, place.cluster.bootstrap)
@@ -95,6 +102,9 @@ def _rendezvous(place: Place, number: int) -> Actor:
         pipeline,
         place.cluster,
         number=number,
+        linger_ms=1,  # the decisions of one pass leave in one request
+        pace_per_thousand_ms=1.0,  # it reads raw and every model's blocks: more records, less to gain
+        pace_max_ms=4.0,
         committable=desk.committable,
         positions=desk.positions,
         same_partitions=(topics.raw, topics.scores),
@@ -104,7 +114,7 @@ def _rendezvous(place: Place, number: int) -> Actor:
 
     def figures() -> Mapping[str, float]:
         late = sum(core.counts.late for core in desk.cores.values())
-        return {"decided": desk.decided, "undecided": desk.undecided, "late scores": late}
+        return {"decided": desk.decided, "undecided": desk.undecided, "scores after the decision": late}
 
     # Healthy lag is rate times budget here: only a request beyond its time is a sign of trouble.
     return Actor(app, figures, lambda: desk.overdue_ms() > 1000)

@@ -16,6 +16,9 @@ from agents.cli import place
 from schemas.topics import Topics
 
 FLUSH_S = 60
+MIN_SLEEP_S = 0.002
+LINGER_MS = 2
+"""A little company for each record: the broker pays by the request."""
 
 
 @click.command(short_help="send events from a file")
@@ -66,7 +69,7 @@ class Sender:
         self._topic = topic
         self._key = key
         self._headers = headers
-        self._producer = Producer(place.cluster().producer_settings())
+        self._producer = Producer(place.cluster().producer_settings(LINGER_MS))
 
     def send_all(self, values: Iterable[bytes], rate: float | None) -> tuple[int, float]:
         """Send and confirm everything; returns how many, and in how many seconds."""
@@ -83,8 +86,10 @@ class Sender:
         return sent, time.monotonic() - started_s
 
     def _wait_until(self, due_s: float) -> None:
+        """Sleep rather than poll: librdkafka rounds a wait of under a millisecond down to none."""
         while (remaining_s := due_s - time.monotonic()) > 0:
-            self._producer.poll(remaining_s)
+            self._producer.poll(0)
+            time.sleep(max(remaining_s, MIN_SLEEP_S))
 
     def _send(self, value: bytes) -> None:
         while True:

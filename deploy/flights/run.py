@@ -34,7 +34,8 @@ from streams.pipeline_file import load
 
 READY_S = 90
 STOP_S = 20
-WARM_UP = 200
+WARM_UP = 10_000
+"""A new broker compiles itself for the first seconds under load; what is counted begins after them."""
 
 console = Console(highlight=False)
 aside = Console(stderr=True, highlight=False)
@@ -50,7 +51,7 @@ def main(events: int, rate: float) -> None:
     lines = EVENTS.read_bytes().splitlines()[:events]
     with up() as about:
         cluster = Cluster(about["bootstrap"])
-        warm_up(cluster, pipeline, lines[:WARM_UP])
+        warm_up(cluster, pipeline, lines[: min(WARM_UP, len(lines) // 2)], rate)
         with TopicReader(cluster, Topics(pipeline.name).raw) as raw:
             starts = {number: end for number, (_, end) in raw.bounds().items()}
         with TopicReader(cluster, Topics(pipeline.name).decisions) as decisions:
@@ -93,11 +94,12 @@ def _ready(process: "subprocess.Popen[bytes]") -> Mapping[str, Any]:
     sys.exit(f"`up` ended with {process.wait()} before it was ready")
 
 
-def warm_up(cluster: Cluster, pipeline: Pipeline, lines: list[bytes]) -> None:
-    """Some flights before the counted ones: every model is asked once before it is judged."""
+def warm_up(cluster: Cluster, pipeline: Pipeline, lines: list[bytes], rate: float) -> None:
+    """Some flights before the counted ones, at the same pace."""
+    aside.print(f"warming up with {len(lines):,} flights")
     with TopicReader(cluster, Topics(pipeline.name).decisions) as decisions:
         decisions.start("end")
-        send_and_read(cluster, pipeline, lines, 200.0, decisions)
+        send_and_read(cluster, pipeline, lines, rate, decisions)
 
 
 def send_and_read(
@@ -105,7 +107,7 @@ def send_and_read(
 ) -> Run:
     """Send on an absolute schedule, reading decisions meanwhile, until each has its own."""
     run = Run(sent=len(lines))
-    producer = Producer(cluster.producer_settings())
+    producer = Producer(cluster.producer_settings(linger_ms=2))
     topic = Topics(pipeline.name).raw
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=aside, transient=True) as progress:
@@ -118,9 +120,10 @@ def send_and_read(
                 producer.produce(topic, line, key=_carrier(line))
             sent = due
             producer.poll(0)
-            _read(decisions, run, 0.001)
+            _read(decisions, run, 0.005)
             progress.update(sending, completed=sent)
             progress.update(deciding, completed=len(run.decisions))
+            time.sleep(0.002)
         producer.flush(30)
         patience_s = time.monotonic() + 10 + pipeline.request.budget_ms / 1e3
         while len(run.decisions) < len(lines) and time.monotonic() < patience_s:

@@ -40,5 +40,5 @@ class Edge:
     same_partitions: tuple[str, ...] = ()
     max_batch_bytes: int = 256 << 10
     max_batch_records: int = 256
-    pace_per_thousand_ms: float = 1.0
-    pace_max_ms: float = 4.0
+    pace_per_thousand_ms: float = 3.0
+    pace_max_ms: float = 6.0

@@ -22,9 +22,10 @@ from streams.kafka.batch import Batch, Outgoing, Sending
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 0.003
+POLL_S = 0.02
 FULL_QUEUE_S = 0.005
 FLUSH_S = 10.0
+CONNECT_S = 10.0
 SAMPLE_S = 0.5
 UNTAKEABLE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD)
 Report = Callable[[KafkaError | None, Message], None]
@@ -57,8 +58,9 @@ class Producer(base.Producer):
         return self.clock.at_ms(time.monotonic() * 1e3)
 
     async def on_start(self) -> None:
-        """Connect (lazily: librdkafka does so in the background)."""
-        self.client = Client(self.app.edge.producer)
+        """Connect, and know the topics: the first record must not wait for either."""
+        self.client = Client(dict(self.app.edge.producer))
+        await asyncio.to_thread(self.client.list_topics, timeout=CONNECT_S)
         await super().on_start()
 
     async def send_batch(self, batch: Sending, records: Iterable[Outgoing]) -> None:

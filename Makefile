@@ -4,7 +4,7 @@ STAMP := .venv/.complete
 PIPELINE ?= deploy/flights/flights.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test check format bench soak lock clean
+.PHONY: help setup run up test check format bench soak schemas lock clean
 
 help: ## list every verb
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench: setup ## measure against hand-written loops (OUT=FILE for the figures as 
 
 soak: setup ## ten minutes at 1,000 events per second: memory of each role
 	$(BIN)/python -m tests.bench.soak
+
+schemas: setup ## write the JSON Schemas of decisions and pipeline files anew
+	for name in decision pipeline; do $(BIN)/python -m schemas.json_schemas $$name.schema.json > schemas/$$name.schema.json; done
 
 lock: ## resolve the lock files anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --extra demo --group dev pyproject.toml -o requirements.lock

@@ -25,7 +25,7 @@ VERSION = "4.4.0"
 START_S = 60
 STOP_S = 15
 QUICK_START = ("-XX:TieredStopAtLevel=1",)
-"""Short compile: half the start-up time, twice the CPU per request. Right for tests, wrong for anything that lasts."""
+"""Short compile: half the start-up time, twice the CPU per request. Right for tests only."""
 
 
 class BrokerFailed(RendezvousError):

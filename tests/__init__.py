@@ -1,0 +1,1 @@
+"""Tests: unit, laws, and those on real Kafka (broker)."""

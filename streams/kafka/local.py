@@ -126,7 +126,7 @@ class LocalBroker:
             process.wait(STOP_S)
         if self._guard is not None:
             self._guard.wait(STOP_S)
-            self._guard = None
+            self._forget_guard()
         return True
 
     def stop_if_started(self) -> None:
@@ -231,6 +231,11 @@ class LocalBroker:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
             process.wait(STOP_S)
+        self._forget_guard()
+
+    def _forget_guard(self) -> None:
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.close()
         self._guard = None
 
     def _tail(self) -> str:

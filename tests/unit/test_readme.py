@@ -1,0 +1,40 @@
+"""The documentation says what the code says."""
+
+import re
+from pathlib import Path
+
+from schemas.topics import CATALOGUE
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_topic_table_is_the_catalogue():
+    rows = re.findall(r"^\| `([\w.<>-]+)` \| (.+?) \| (.+?) \| (.+?) \|$", README, re.MULTILINE)
+    assert rows == [(entry.what, entry.value, entry.written_by, entry.read_by) for entry in CATALOGUE]
+
+
+def test_the_first_lines_of_the_roles_are_the_road():
+    first = {path.stem: path.read_text().splitlines()[0].strip('"') for path in (ROOT / "agents").glob("*.py")}
+    assert first["router"] == "raw -> model.<name>"
+    assert first["scorer"] == "model.<name> -> scores"
+    assert first["rendezvous"] == "raw + scores -> decisions"
+    assert first["archiver"] == "raw -> Parquet"
+    known = {entry.what for entry in CATALOGUE}
+    named = {word for role in ("router", "scorer", "rendezvous") for word in re.split(r" -> | \+ ", first[role])}
+    assert named <= known
+
+
+def test_make_help_lists_every_verb():
+    text = (ROOT / "Makefile").read_text()
+    phony = set(re.findall(r"^\.PHONY: (.+)$", text, re.MULTILINE)[0].split())
+    helped = set(re.findall(r"^([a-z]+):.*## ", text, re.MULTILINE))
+    assert phony == helped
+
+
+def test_every_make_verb_and_file_named_in_the_readme_exists():
+    text = (ROOT / "Makefile").read_text()
+    for verb in set(re.findall(r"`?make ([a-z]+)\b", README)) - {"is"}:
+        assert f"\n{verb}:" in text, verb
+    for name in re.findall(r"\]\(([\w./-]+)\)", README):
+        assert (ROOT / name).exists(), name

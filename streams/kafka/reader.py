@@ -165,12 +165,14 @@ class Reader:
             yield Batch(str(place[0]), int(place[1] or 0), run, generation)
 
     def _check(self, error: KafkaError) -> None:
-        if error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):
+        # A fatal error hides its cause: librdkafka hands out only the text.
+        fatal = error.code() == KafkaError._FATAL
+        if error.code() == KafkaError.FENCED_INSTANCE_ID or (fatal and "fenced" in error.str()):
             raise Fenced(
                 f"{self._edge.consumer.get('group.instance.id')}: another process runs under this name; "
                 "this one ends. Run each instance once"
             )
-        if error.fatal() or not error.retriable():
+        if fatal or error.fatal() or not error.retriable():
             if error.code() == KafkaError._MAX_POLL_EXCEEDED:
                 logger.warning("%s", error.str())
                 return

@@ -186,7 +186,7 @@ def test_a_killed_member_that_comes_back_has_its_partitions_at_once(cluster: Clu
         process = start(cluster, topics)
         started_s = time.monotonic()
         produce(producer, topics, [b"3", b"4"])
-        until(lambda: len(values_of(cluster, f"{topics}.out")) == 4, 30, "it works again")
+        until(lambda: b"4" in values_of(cluster, f"{topics}.out"), 30, "it works again")
         # A dynamic member would wait for its dead self's session of 6 s; most of this is the start of Python.
         assert time.monotonic() - started_s < 5
     finally:

@@ -34,7 +34,7 @@ from streams.pipeline_file import load
 
 READY_S = 90
 STOP_S = 20
-WARM_UP = 10_000
+WARM_UP = 5_000
 """A new broker compiles itself for the first seconds under load; what is counted begins after them."""
 
 console = Console(highlight=False)
@@ -48,10 +48,11 @@ def main(events: int, rate: float) -> None:
     """Send real flights through the flights pipeline and report."""
     prepare()
     pipeline = load(PIPELINE)
-    lines = EVENTS.read_bytes().splitlines()[:events]
+    every = EVENTS.read_bytes().splitlines()
+    lines, others = every[:events], every[events:] or every
     with up() as about:
         cluster = Cluster(about["bootstrap"])
-        warm_up(cluster, pipeline, lines[: min(WARM_UP, len(lines) // 2)], rate)
+        warm_up(cluster, pipeline, others[:WARM_UP], rate)
         with TopicReader(cluster, Topics(pipeline.name).raw) as raw:
             starts = {number: end for number, (_, end) in raw.bounds().items()}
         with TopicReader(cluster, Topics(pipeline.name).decisions) as decisions:

@@ -64,9 +64,11 @@ def resolve(name: str, where: str = "callable") -> Callable[..., Any]:
 
 def _lightgbm(folder: Path, model: Model, features: tuple[str, ...]) -> Score:
     content = open_artifact(folder, model)
-    _try_in_child(model, content, len(features))
-    import lightgbm
+    with ThreadPoolExecutor(1) as pool:
+        trial = pool.submit(_try_in_child, model, content, len(features))
+        import lightgbm  # while the child does the same: a scorer that was killed is back a second sooner
 
+        trial.result()
     booster = lightgbm.Booster(model_str=content.decode())
     _check_names(model, booster.feature_name(), features)
     return lambda matrix: np.asarray(booster.predict(matrix, num_threads=1), dtype=np.float64)

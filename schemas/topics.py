@@ -14,6 +14,10 @@ DEAD_LETTER_ROOM = 64 << 10
 BLOCK_CAP = 1 << 20
 """Bytes of one block: 256 rows of features, or of scores, fit many times over."""
 
+BATCH_ROOM = (1 << 20) + 12
+"""Kafka's own default for a topic: its limit counts a producer's whole batch, which librdkafka fills to 1 MB. The
+cap of a single record is the validator's to keep."""
+
 
 class Entry(Struct, frozen=True):
     """One row of the catalogue, as the README shows it."""
@@ -62,6 +66,7 @@ def topics_of(pipeline: Pipeline) -> list[Topic]:
     """Every topic this pipeline needs, in the order of the road."""
     names = Topics(pipeline.name)
     cap = pipeline.record_cap_bytes
+    raw = max(BATCH_ROOM, cap)
 
     def topic(name: str, entry: Entry, max_bytes: int) -> Topic:
         config = {
@@ -72,9 +77,9 @@ def topics_of(pipeline: Pipeline) -> list[Topic]:
         return Topic(name, entry, pipeline.partitions, pipeline.replication, config)
 
     return [
-        topic(names.raw, RAW, cap),
+        topic(names.raw, RAW, raw),
         *(topic(names.model(model.name), MODEL, max(BLOCK_CAP, cap)) for model in pipeline.models),
         topic(names.scores, SCORES, BLOCK_CAP),
         topic(names.decisions, DECISIONS, BLOCK_CAP),
-        topic(names.dead_letters, DEAD_LETTERS, cap + DEAD_LETTER_ROOM),
+        topic(names.dead_letters, DEAD_LETTERS, raw + DEAD_LETTER_ROOM),
     ]

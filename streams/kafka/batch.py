@@ -5,15 +5,14 @@ by the broker.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import KafkaError, Message
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One record to produce; without `partition` the key decides."""
+class Outgoing(Struct, frozen=True, gc=False):
+    """One record to produce; without `partition` the key decides. A Struct: a frozen dataclass takes 1 µs to make."""
 
     topic: str
     value: bytes | None

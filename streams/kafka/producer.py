@@ -73,28 +73,13 @@ class Producer(base.Producer):
         produce = self.client.produce
         report = self._clock_sample(batch)
         for record in records:
-            while True:
-                try:
-                    produce(
-                        record.topic,
-                        record.value,
-                        record.key,
-                        record.partition,
-                        report,
-                        None,
-                        0,
-                        record.headers,
-                    )
-                except BufferError:
-                    self.client.poll(0)
-                    await asyncio.sleep(FULL_QUEUE_S)
-                except KafkaException as error:
-                    await self._refused(batch, record, error)
-                    break
-                else:
-                    batch.pending += 1
-                    report = batch.delivered
-                    break
+            try:
+                produce(record.topic, record.value, record.key, record.partition, report, None, 0, record.headers)
+            except (BufferError, KafkaException):
+                if not await self._try_again(batch, record, report):
+                    continue
+            batch.pending += 1
+            report = batch.delivered
         self._sent.set()
 
     def _clock_sample(self, batch: Sending) -> Report:
@@ -111,6 +96,22 @@ class Producer(base.Producer):
             batch.delivered(error, message)
 
         return report
+
+    async def _try_again(self, batch: Sending, record: Outgoing, report: Report) -> bool:
+        """Wait for room in a full queue; False when the client will never take the record."""
+        while True:
+            try:
+                self.client.produce(
+                    record.topic, record.value, record.key, record.partition, report, None, 0, record.headers
+                )
+            except BufferError:
+                self.client.poll(0)
+                await asyncio.sleep(FULL_QUEUE_S)
+            except KafkaException as error:
+                await self._refused(batch, record, error)
+                return False
+            else:
+                return True
 
     async def _refused(self, batch: Sending, record: Outgoing, error: KafkaException) -> None:
         """The client itself will not take this record."""

@@ -5,7 +5,10 @@ chain; the road of a record is ours (`reader` -> `consumer` -> `stream`, back by
 """
 
 import asyncio
+import os
+import tempfile
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Any
 
 import confluent_kafka
@@ -69,6 +72,8 @@ def create_app(edge: Edge, bootstrap: str) -> BatchApp:
         TableManager=NoTables,
         value_serializer="raw",
         key_serializer="raw",
+        # Faust makes a folder for tables, of which there are none; not in the folder one stands in.
+        datadir=str(Path(tempfile.gettempdir()) / f"faust-{os.getuid()}"),
         web_enabled=False,
         debug=False,
         topic_disable_leader=True,

@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against hand-written loops, measured in one run on one broker (`make bench`)."""

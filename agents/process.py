@@ -90,7 +90,7 @@ async def _report(actor: Actor) -> None:
 
 def _watch_parent(gone: Callable[[], object]) -> None:
     """The supervisor holds the other end of stdin: its end is ours."""
-    while sys.stdin.buffer.read(4096):
+    while os.read(0, 4096):
         pass
     gone()
     _end_in_time()

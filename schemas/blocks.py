@@ -5,16 +5,19 @@ A block's tag carries kind and version ("rows/1"): an unknown one is refused by 
 record's partition with the row's offset. A model written in another language speaks JSON instead (`wire`).
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
-from msgspec import DecodeError, Struct, json, msgpack
+from msgspec import DecodeError, Meta, Struct, json, msgpack
 from numpy.typing import NDArray
 
 from schemas.errors import UnreadableBlock
 
 MAX_ROWS: Final = 256
 """Rows of one block: bounds the time one record can hold an event loop."""
+
+UNREADABLE: Final = (DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises on bytes from outside: a MessagePack text that is no UTF-8 is not a DecodeError."""
 
 Offsets = NDArray[np.int64]
 Matrix = NDArray[np.float64]
@@ -79,17 +82,20 @@ class Rows(Struct, frozen=True):
     matrix: Matrix
 
 
+_Int64 = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+
+
 class _JsonRow(Struct, frozen=True):
     model: str
-    offset: int
-    deadline_ms: int
+    offset: _Int64
+    deadline_ms: _Int64
     features: list[float]
 
 
 class _JsonScore(Struct, frozen=True):
     model: str
     version: str
-    offset: int
+    offset: _Int64
     score: float | None = None
     error: str = ""
 
@@ -132,7 +138,7 @@ def decode_rows(value: bytes | None) -> Rows:
         return _rows_of_json(value)
     try:
         block = _decode_rows(value)
-    except DecodeError as error:
+    except UNREADABLE as error:
         raise UnreadableBlock(_refusal(value, "rows/1", error)) from error
     offsets, deadlines = _offsets(block.offsets), _offsets(block.deadlines)
     features = np.frombuffer(_whole(block.features), dtype="<f8")
@@ -170,7 +176,7 @@ def decode_scores(value: bytes | None) -> ScoresBlock:
         return _score_of_json(value)
     try:
         block = _decode_scores(value)
-    except DecodeError as error:
+    except UNREADABLE as error:
         raise UnreadableBlock(_refusal(value, "scores/1, rejected/1, not-asked/1, tick/1", error)) from error
     if isinstance(block, ScoreBlock):
         offsets, scores = _offsets(block.offsets), np.frombuffer(_whole(block.scores), dtype="<f8")
@@ -201,7 +207,7 @@ def pack_offsets(offsets: list[int]) -> bytes:
 def _rows_of_json(value: bytes) -> Rows:
     try:
         row = _decode_json_row(value)
-    except DecodeError as error:
+    except UNREADABLE as error:
         raise UnreadableBlock(f"no JSON row: {error}") from error
     return Rows(
         row.model,
@@ -214,7 +220,7 @@ def _rows_of_json(value: bytes) -> Rows:
 def _score_of_json(value: bytes) -> ScoreBlock:
     try:
         row = _decode_json_score(value)
-    except DecodeError as error:
+    except UNREADABLE as error:
         raise UnreadableBlock(f"no JSON score: {error}") from error
     if row.score is None:
         return ScoreBlock(row.model, row.version, b"", b"", (RowError(row.offset, row.error or "no score"),))
@@ -238,11 +244,11 @@ def _whole(packed: bytes) -> bytes:
     return packed
 
 
-def _refusal(value: bytes, readable: str, error: DecodeError) -> str:
+def _refusal(value: bytes, readable: str, error: Exception) -> str:
     """Name the version of a block we cannot read; anything else is another program's bytes."""
     try:
         fields = _decode_tag(value)
-    except DecodeError:
+    except UNREADABLE:
         fields = []
     tag = fields[0] if fields and isinstance(fields[0], str) else None
     if tag is None:

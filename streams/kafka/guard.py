@@ -3,6 +3,7 @@
 Run as `python guard.py JAVA ARGUMENTS...`, from any folder; stdin is a pipe whose other end the program holds.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ def main(command: list[str]) -> int:
 
 
 def _watch(child: "subprocess.Popen[bytes]") -> None:
-    while sys.stdin.buffer.read(4096):
+    while os.read(0, 4096):
         pass
     child.terminate()
     try:

@@ -1,6 +1,7 @@
 """A pipeline under measurement: its processes, their CPU, and the requests that are put through it."""
 
-import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -29,7 +30,7 @@ READY_S, DONE_S = 60, 120
 def bench_file(folder: Path, name: str, models: Sequence[str], answer: str, budget_ms: int) -> Path:
     """The flights pipeline under another name, with these models, and its models beside it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "models").symlink_to(MODELS) if not (folder / "models").exists() else None
+    shutil.copytree(MODELS, folder / "models", dirs_exist_ok=True)
     head, *blocks = PIPELINE.read_text().split("[[models]]")
     tail = blocks[-1][blocks[-1].index("# A schedule") :]
     blocks[-1] = blocks[-1][: blocks[-1].index("# A schedule")]
@@ -87,8 +88,6 @@ def commands(file: Path, pipeline: Pipeline, cluster: Cluster, *, ours: bool, ar
 @contextmanager
 def running(file: Path, cluster: Cluster, state: Path, *, ours: bool, archiver: bool = False) -> Iterator[Stages]:
     """Start every stage, wait until each has its partitions, end them."""
-    import os
-
     pipeline = load(file)
     Admin(cluster).ensure(topics_of(pipeline))
     where = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap, "RENDEZVOUS_STATE": str(state)}
@@ -198,8 +197,3 @@ def _send(stages: Stages, values: Sequence[bytes], rate: float | None, run: Run,
             time.sleep(0.001)
     producer.flush(30)
     stages.sent += sent
-
-
-def status(value: object) -> str:
-    """Any value as one JSON line."""
-    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,237 @@
+"""Laws of the join: one decision per request, by its deadline, whatever comes in whatever order."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from schemas.blocks import NotAskedBlock, RejectionBlock, RowError, pack_offsets
+from schemas.decisions import Outcome
+from schemas.pipeline import Policy
+from schemas.requests import Rejection
+from streams.core.pending import Reply
+from streams.core.rendezvous import HOLD_LIMIT, Checkpoint, Rendezvous
+from tests.unit.small import errors, pipeline, request, scores
+
+ALL = pipeline(policy=replace(Policy(), answer="all"))
+
+
+@pytest.fixture
+def desk() -> Rendezvous:
+    return Rendezvous(pipeline(), 0)
+
+
+def only(replies: list[Reply]):
+    (reply,) = replies
+    return reply.decision
+
+
+def test_the_champion_answers_at_once(desk: Rendezvous):
+    assert desk.requests_seen([request(0, 1_000)], 1_002) == []
+    decision = only(desk.scores_offered(scores("first", 0), 0, 1_004, 1_006))
+    assert (decision.outcome, decision.model, decision.score) == (Outcome.PREFERRED, "first", 0.7)
+    assert (decision.scores["first"].age_ms, decision.used_ms) == (4, 6.0)
+    assert decision.missing == ["second", "mirror", "yardstick"]
+    assert decision.final
+    assert desk.undecided == 0
+
+
+def test_another_waits_for_its_time_and_the_timer_knows_when(desk: Rendezvous):
+    desk.requests_seen([request(0, 1_000)], 1_000)
+    assert desk.scores_offered(scores("second", 0), 0, 1_010, 1_010) == []
+    assert desk.next_due_ms == 1_060
+    assert desk.due(1_059.9) == []
+    decision = only(desk.due(1_060))
+    assert (decision.outcome, decision.model) == (Outcome.FALLBACK, "second")
+    assert "had not answered by 60 % of the budget" in decision.reason
+    assert desk.next_due_ms is None
+
+
+def test_nobody_means_the_default_at_the_deadline(desk: Rendezvous):
+    desk.requests_seen([request(0, 1_000)], 1_000)
+    assert desk.due(1_099.9) == []
+    decision = only(desk.due(1_100))
+    assert (decision.outcome, decision.score, decision.model) == (Outcome.DEFAULT, 0.1, None)
+    assert desk.scores_offered(scores("first", 0), 0, 1_101, 1_101) == []
+    assert desk.counts.late == 1
+
+
+def test_the_lead_moves_the_deadline_and_nothing_else():
+    desk = Rendezvous(pipeline(), 0, lead_ms=5)
+    desk.requests_seen([request(0, 1_000)], 1_000)
+    desk.scores_offered(scores("second", 0), 0, 1_010, 1_010)
+    assert desk.next_due_ms == 1_060
+    desk = Rendezvous(pipeline(), 0, lead_ms=5)
+    desk.requests_seen([request(0, 1_000)], 1_061)
+    assert desk.next_due_ms == 1_095
+    assert only(desk.due(1_095)).outcome == Outcome.DEFAULT
+
+
+def test_models_that_failed_or_were_not_asked_are_not_waited_for(desk: Rendezvous):
+    desk.requests_seen([request(0), request(1), request(2)], 1_000)
+    assert desk.scores_offered(scores("second", 0, 1), 0, 1_010, 1_010) == []
+    failed = only(desk.scores_offered(errors("first", 0), 1, 1_011, 1_011))
+    assert (failed.model, failed.failed) == ("second", {"first": "raised"})
+    assert "the champion first failed" in failed.reason
+    passed = only(desk.not_asked(NotAskedBlock(("first",), pack_offsets([1]), "busy"), 2, 1_012))
+    assert (passed.model, passed.not_asked) == ("second", {"first": "busy"})
+    assert desk.not_asked(NotAskedBlock(("second",), pack_offsets([2]), "busy"), 3, 1_013) == []
+    assert only(desk.scores_offered(errors("first", 2), 4, 1_014, 1_014)).outcome == Outcome.DEFAULT
+
+
+def test_a_rejection_is_answered_at_once_by_either_way(desk: Rendezvous):
+    own = Rejection(0, "r0", 1_000, 100, None, None, "empty", "the value is empty")
+    assert only(desk.requests_seen([own], 1_001)).reason == "the value is empty"
+    desk.requests_seen([request(1)], 1_001)
+    decision = only(desk.rejected(RejectionBlock((RowError(1, "no derivation"),)), 0, 1_002))
+    assert (decision.outcome, decision.reason) == (Outcome.REJECTED, "no derivation")
+    assert desk.due(9_999) == []
+
+
+def test_a_score_may_overtake_its_request_but_not_size_anything(desk: Rendezvous):
+    assert desk.scores_offered(scores("first", 1, HOLD_LIMIT + 9), 0, 1_010, 1_010) == []
+    assert desk.counts.refused == 1
+    assert [reply.decision.ticket.offset for reply in desk.requests_seen([request(0), request(1)], 1_011)] == [1]
+
+
+def test_scores_of_strangers_and_repeated_scores_change_nothing(desk: Rendezvous):
+    desk.requests_seen([request(0)], 1_000)
+    assert desk.scores_offered(scores("first", 0, version="2"), 0, 1_001, 1_001) == []
+    assert desk.scores_offered(scores("nobody", 0), 1, 1_001, 1_001) == []
+    assert desk.counts.untrusted == 2
+    for position in (2, 3):
+        assert desk.scores_offered(scores("mirror", 0), position, 1_001, 1_001) == []
+    assert desk.counts.repeated == 1
+
+
+def test_what_is_held_for_a_hole_in_raw_is_let_go(desk: Rendezvous):
+    desk.scores_offered(scores("first", 1), 0, 1_000, 1_000)
+    desk.requests_seen([request(0), request(5)], 1_001)
+    assert desk.counts.refused == 1
+    assert len(desk.due(2_000)) == 2
+    desk.published([0, 5])
+    assert desk.checkpoint() == Checkpoint(6, 1)
+
+
+def test_a_log_time_from_the_future_does_not_lengthen_the_wait(desk: Rendezvous):
+    desk.requests_seen([request(0, at_ms=50_000)], 1_000)
+    assert only(desk.due(1_100)).outcome == Outcome.DEFAULT
+
+
+def test_the_checkpoint_waits_for_publishing_not_for_deciding(desk: Rendezvous):
+    assert desk.checkpoint() == Checkpoint(0, 0)
+    desk.requests_seen([request(0), request(1)], 1_000)
+    desk.scores_offered(scores("first", 1), 0, 1_000, 1_000)
+    desk.published([1])
+    assert desk.checkpoint() == Checkpoint(0, 0)
+    desk.scores_offered(scores("first", 0), 1, 1_000, 1_000)
+    assert desk.checkpoint() == Checkpoint(0, 0)
+    desk.published([0])
+    assert desk.checkpoint() == Checkpoint(2, 2)
+
+
+MODELS = ("first", "second", "mirror", "yardstick")
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("read"), st.integers(1, 3)),
+        st.tuples(st.just("score"), st.tuples(st.sampled_from(MODELS), st.integers(0, 14))),
+        st.tuples(st.just("fail"), st.tuples(st.sampled_from(MODELS), st.integers(0, 14))),
+        st.tuples(st.just("pass"), st.tuples(st.sampled_from(MODELS), st.integers(0, 14))),
+        st.tuples(st.just("wait"), st.integers(1, 60)),
+        st.tuples(st.just("publish"), st.integers(0, 3)),
+    ),
+    max_size=60,
+)
+
+
+class World:
+    """Drives one rendezvous as the agent does, and keeps what a careful observer would."""
+
+    def __init__(self, desk: Rendezvous) -> None:
+        self.desk = desk
+        self.now_ms = 1_000.0
+        self.read = self.position = 0
+        self.at_ms: dict[int, float] = {}
+        self.decided: dict[int, Reply] = {}
+        self.unpublished: list[int] = []
+        self.first_score: dict[int, int] = {}
+
+    def take(self, replies: list[Reply]) -> None:
+        for reply in replies:
+            offset = reply.decision.ticket.offset
+            assert offset not in self.decided, "decided twice"
+            self.decided[offset] = reply
+            self.unpublished.append(offset)
+            assert self.now_ms <= self.at_ms[offset] + 100, "later than the deadline"
+
+    def step(self, kind: str, what) -> None:
+        desk, now_ms = self.desk, self.now_ms
+        if kind == "read":
+            new = [request(self.read + place, int(now_ms)) for place in range(what)]
+            self.read += what
+            self.at_ms |= {one.offset: now_ms for one in new}
+            self.take(desk.requests_seen(new, now_ms))
+        elif kind == "wait":
+            for _ in range(what):  # the agent wakes when something is due, so never later than a millisecond
+                self.now_ms += 1
+                self.take(desk.due(self.now_ms))
+        elif kind == "publish":
+            done, self.unpublished = self.unpublished[:what], self.unpublished[what:]
+            desk.published(done)
+        else:
+            model, offset = what
+            self.first_score.setdefault(offset, self.position)
+            if kind == "pass":
+                replies = desk.not_asked(
+                    NotAskedBlock((model,), pack_offsets([offset]), "busy"), self.position, now_ms
+                )
+            else:
+                block = scores(model, offset) if kind == "score" else errors(model, offset)
+                replies = desk.scores_offered(block, self.position, int(now_ms), now_ms)
+            self.position += 1
+            self.take(replies)
+        self.check()
+
+    def check(self) -> None:
+        """What is read again from the checkpoint holds everything that is not published."""
+        checkpoint = self.desk.checkpoint()
+        waiting = [offset for offset in range(self.read) if offset not in self.decided] + self.unpublished
+        assert checkpoint.raw == min(waiting, default=self.read)
+        for offset in waiting:
+            if offset in self.first_score and offset >= self.read:
+                assert checkpoint.scores <= self.first_score[offset]
+
+
+@given(steps=steps, waits=st.booleans(), lead_ms=st.sampled_from([0.0, 5.0]))
+def test_every_request_is_decided_once_and_by_its_deadline(steps, waits: bool, lead_ms: float):
+    world = World(Rendezvous(ALL if waits else pipeline(), 0, lead_ms=lead_ms))
+    for kind, what in steps:
+        world.step(kind, what)
+    world.step("wait", 101)
+    assert set(world.decided) == set(range(world.read))
+    assert world.desk.undecided == 0
+    assert world.desk.next_due_ms is None
+    for reply in world.decided.values():
+        decision = reply.decision
+        known = {*decision.scores, *decision.missing, *decision.failed, *decision.not_asked}
+        assert known == set(MODELS), "every model asked is accounted for"
+        if decision.model is None:
+            assert (decision.outcome, decision.score) == (Outcome.DEFAULT, 0.1)
+        else:
+            assert decision.score == decision.scores[decision.model].score
+            assert decision.outcome == (Outcome.PREFERRED if decision.model == "first" else Outcome.FALLBACK)
+    world.step("publish", len(world.unpublished))
+    assert world.desk.checkpoint().raw == world.read
+
+
+@given(steps=steps)
+def test_a_score_that_was_there_in_time_is_never_passed_over_for_a_worse_one(steps):
+    world = World(Rendezvous(pipeline(), 0))
+    for kind, what in steps:
+        world.step(kind, what)
+    world.step("wait", 101)
+    for reply in world.decided.values():
+        if "first" in reply.decision.scores:
+            assert reply.decision.model == "first"
+        elif "second" in reply.decision.scores:
+            assert reply.decision.model == "second"

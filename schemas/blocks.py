@@ -5,6 +5,8 @@ A block's tag carries kind and version ("rows/1"): an unknown one is refused by 
 record's partition with the row's offset. A model written in another language speaks JSON instead (`wire`).
 """
 
+from math import isfinite
+from struct import unpack
 from typing import Annotated, Final
 
 import numpy as np
@@ -179,24 +181,25 @@ def decode_scores(value: bytes | None) -> ScoresBlock:
     except UNREADABLE as error:
         raise UnreadableBlock(_refusal(value, "scores/1, rejected/1, not-asked/1, tick/1", error)) from error
     if isinstance(block, ScoreBlock):
-        offsets, scores = _offsets(block.offsets), np.frombuffer(_whole(block.scores), dtype="<f8")
-        if len(offsets) != len(scores):
-            raise UnreadableBlock(f"a block of {len(offsets)} offsets has {len(scores)} scores")
-        if not np.isfinite(scores).all():
+        _check_offsets(block.offsets)
+        if len(block.offsets) != len(_whole(block.scores)):
+            rows, scores = len(block.offsets) // 8, len(block.scores) // 8
+            raise UnreadableBlock(f"a block of {rows} offsets has {scores} scores")
+        if not all(map(isfinite, scores_of(block.scores))):
             raise UnreadableBlock(f"a block of scores of {block.model!r} holds a number that is not finite")
     elif isinstance(block, NotAskedBlock):
-        _offsets(block.offsets)
+        _check_offsets(block.offsets)
     return block
 
 
-def offsets_of(packed: bytes) -> list[int]:
-    """Offsets of a block that was decoded, as Python integers."""
-    return np.frombuffer(packed, dtype="<i8").tolist()
+def offsets_of(packed: bytes) -> tuple[int, ...]:
+    """Offsets of a block that was decoded; for a few rows `struct` is quicker than numpy."""
+    return unpack(f"<{len(packed) >> 3}q", packed)
 
 
-def scores_of(packed: bytes) -> list[float]:
-    """Scores of a block that was decoded, as Python floats."""
-    return np.frombuffer(packed, dtype="<f8").tolist()
+def scores_of(packed: bytes) -> tuple[float, ...]:
+    """Scores of a block that was decoded."""
+    return unpack(f"<{len(packed) >> 3}d", packed)
 
 
 def pack_offsets(offsets: list[int]) -> bytes:
@@ -230,12 +233,16 @@ def _score_of_json(value: bytes) -> ScoreBlock:
 
 
 def _offsets(packed: bytes) -> Offsets:
-    offsets = np.frombuffer(_whole(packed), dtype="<i8")
-    if len(offsets) > MAX_ROWS:
-        raise UnreadableBlock(f"a block of {len(offsets)} rows; at most {MAX_ROWS} are allowed")
-    if len(offsets) and int(offsets.min()) < 0:
-        raise UnreadableBlock(f"a block names offset {int(offsets.min())}; offsets start at 0")
-    return offsets
+    _check_offsets(packed)
+    return np.frombuffer(packed, dtype="<i8")
+
+
+def _check_offsets(packed: bytes) -> None:
+    rows = len(_whole(packed)) // 8
+    if rows > MAX_ROWS:
+        raise UnreadableBlock(f"a block of {rows} rows; at most {MAX_ROWS} are allowed")
+    if rows and (lowest := min(offsets_of(packed))) < 0:
+        raise UnreadableBlock(f"a block names offset {lowest}; offsets start at 0")
 
 
 def _whole(packed: bytes) -> bytes:

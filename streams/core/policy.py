@@ -4,7 +4,7 @@ A schedule of growing compromise: until a share of the budget only some models m
 ends early when none of its models can answer any more (failed, or not asked): waiting would be for nothing.
 """
 
-from collections.abc import Collection, Container
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from schemas.pipeline import Model, Pipeline, Role
@@ -25,7 +25,7 @@ class Schedule:
     steps: tuple[Step, ...]
     wait_for: frozenset[str]
 
-    def choose(self, share: float, scores: Container[str], out: Collection[str]) -> str | None:
+    def choose(self, share: float, scores: Collection[str], out: Collection[str]) -> str | None:
         """The model that answers at this share of the budget, None when it is better to wait.
 
         `scores` are the models that have scored, `out` those that never will. At a share of 1 and
@@ -53,8 +53,8 @@ class Schedule:
                     return step.until
         return 1.0
 
-    def _complete(self, scores: Container[str], out: Collection[str]) -> bool:
-        return all(model in scores or model in out for model in self.wait_for)
+    def _complete(self, scores: Collection[str], out: Collection[str]) -> bool:
+        return len(scores) + len(out) >= len(self.wait_for) and all(model in scores or model in out for model in self.wait_for)
 
 
 def schedule_of(pipeline: Pipeline) -> Schedule:

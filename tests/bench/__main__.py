@@ -47,7 +47,7 @@ class Bench:
         self.folder = folder
         self.rounds = 1 if quick else 3
         self.events = 20_000 if quick else 100_000
-        self.preloaded = 5_000 if quick else 20_000
+        self.preloaded = 5_000 if quick else 60_000
         self.warm_s, self.paced_s = (2, 4) if quick else (4, 12)
         self._broker = broker
         self.lines = EVENTS.read_bytes().splitlines()

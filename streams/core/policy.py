@@ -54,7 +54,9 @@ class Schedule:
         return 1.0
 
     def _complete(self, scores: Collection[str], out: Collection[str]) -> bool:
-        return len(scores) + len(out) >= len(self.wait_for) and all(model in scores or model in out for model in self.wait_for)
+        return len(scores) + len(out) >= len(self.wait_for) and all(
+            model in scores or model in out for model in self.wait_for
+        )
 
 
 def schedule_of(pipeline: Pipeline) -> Schedule:

@@ -63,7 +63,11 @@ def test_scores_come_back_as_they_were(numbers: list[int], data: st.DataObject):
     block = score_block("m", "1", np.array(numbers), np.array(values), (RowError(3, "raised"),))
     back = decode_scores(encode_scores(block))
     assert isinstance(back, ScoreBlock)
-    assert (list(offsets_of(back.offsets)), list(scores_of(back.scores)), back.errors) == (numbers, values, block.errors)
+    assert (list(offsets_of(back.offsets)), list(scores_of(back.scores)), back.errors) == (
+        numbers,
+        values,
+        block.errors,
+    )
 
 
 @pytest.mark.parametrize(

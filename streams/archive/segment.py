@@ -31,6 +31,10 @@ SCHEMA = pa.schema(
 )
 
 
+UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError)
+"""What pyarrow raises on a damaged file: its own errors, and those of the texts and numbers in the footer."""
+
+
 class ArchiveDamaged(RendezvousError):
     """A file of the archive is not what was written, or one is missing."""
 
@@ -129,23 +133,38 @@ def read_footer(path: Path) -> Footer:
     """What the file says of itself; raises ArchiveDamaged when it says nothing readable."""
     try:
         found = {k.decode(): v.decode() for k, v in (pq.read_metadata(path).metadata or {}).items()}
-    except (pa.ArrowException, OSError) as error:
-        raise ArchiveDamaged(f"{path}: no readable Parquet file ({error}); restore it from a copy") from error
-    if found.get("format") != FORMAT:
-        raise ArchiveDamaged(f"{path}: format {found.get('format')!r}; this program reads {FORMAT}, upgrade it")
-    numbers = ("partition", "start", "end", "count")
-    fields: dict[str, Any] = {name: found[name] for name in Footer.__struct_fields__}
-    return Footer(**fields | {name: int(fields[name]) for name in numbers})
+        if found.get("format") != FORMAT:
+            raise ArchiveDamaged(f"{path}: format {found.get('format')!r}; this program reads {FORMAT}, upgrade it")
+        fields: dict[str, Any] = {name: found[name] for name in Footer.__struct_fields__}
+        return Footer(**fields | {name: int(fields[name]) for name in ("partition", "start", "end", "count")})
+    except UNREADABLE as error:
+        raise ArchiveDamaged(f"{path}: no readable Parquet file ({error!r}); restore it from a copy") from error
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """The records of one file, checked page by page; raises ArchiveDamaged."""
+    """The records of one file; raises ArchiveDamaged.
+
+    Parquet's checksums cover its pages but not its footer, so columns and offsets are held against what is declared.
+    """
+    footer = read_footer(path)
+    count, last = 0, footer.start - 1
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if not file.schema_arrow.equals(SCHEMA):
+                raise ArchiveDamaged(f"{path}: its columns are not an archive's; restore it from a copy")
             for batch in file.iter_batches(columns=SCHEMA.names):
-                yield from _records(batch.to_pydict())
-    except (pa.ArrowException, OSError) as error:
-        raise ArchiveDamaged(f"{path}: a page is damaged ({error}); restore the file from a copy") from error
+                for record in _records(batch.to_pydict()):
+                    count, before, last = count + 1, last, record.offset
+                    if last <= before:
+                        raise ArchiveDamaged(f"{path}: offset {last} follows {before}; restore it from a copy")
+                    yield record
+    except UNREADABLE as error:
+        raise ArchiveDamaged(f"{path}: a page is damaged ({error!r}); restore the file from a copy") from error
+    if (count, last + 1) != (footer.count, footer.end):
+        raise ArchiveDamaged(
+            f"{path}: {count} records up to {last}, where {footer.count} up to {footer.end - 1} were written; "
+            "restore it from a copy"
+        )
 
 
 def _records(columns: dict[str, Sequence[Any]]) -> Iterator[Record]:

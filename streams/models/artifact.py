@@ -23,13 +23,14 @@ def open_artifact(folder: Path, model: Model) -> bytes:
     """The bytes of a model's file under `folder`; raises ModelRefused with what is wrong."""
     path = _inside(folder, model, model.artifact)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise ModelRefused(f"model {model.name}: {path}: {error.strerror}; make or name the file") from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
+        os.close(descriptor)
+        raise ModelRefused(f"model {model.name}: {path} is no regular file of at most 512 MB; name one")
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
-            raise ModelRefused(f"model {model.name}: {path} is no regular file of at most 512 MB")
         content = file.read(MAX_BYTES + 1)
     digest = hashlib.sha256(content).hexdigest()
     expected = _expected(folder, model)

@@ -19,6 +19,7 @@ from schemas.pipeline import Kind, Model, Pipeline, Role
 from streams.models.artifact import ModelRefused, open_artifact
 
 TRIAL_S = 60
+END_OF_TREES = b"\nend of trees\n"
 Score = Callable[[Matrix], Matrix]
 """n rows -> n scores."""
 
@@ -64,6 +65,9 @@ def resolve(name: str, where: str = "callable") -> Callable[..., Any]:
 
 def _lightgbm(folder: Path, model: Model, features: tuple[str, ...]) -> Score:
     content = open_artifact(folder, model)
+    if END_OF_TREES not in content:
+        # LightGBM itself loads what is left of the trees.
+        raise ModelRefused(f"model {model.name}: {model.artifact} ends in the middle; train or copy it again")
     with ThreadPoolExecutor(1) as pool:
         trial = pool.submit(_try_in_child, model, content, len(features))
         import lightgbm  # while the child does the same: a scorer that was killed is back a second sooner

@@ -1,0 +1,94 @@
+"""A model's file is trusted by its sha256 alone, tried where a crash is harmless, and refused by name."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from schemas.pipeline import Kind, Model, Role
+from streams.models.artifact import ModelRefused
+from streams.models.loading import load
+
+MODEL = Model(name="m", version="1", kind=Kind.LIGHTGBM, role=Role.CHAMPION, artifact="m.txt", sha256="m.txt.sha256")
+FEATURES = ("a", "b")
+
+
+@pytest.fixture(scope="module")
+def trained() -> bytes:
+    rng = np.random.default_rng(1)
+    rows = rng.random((200, 2))
+    data = lightgbm.Dataset(rows, rows[:, 0] > 0.5, feature_name=list(FEATURES))
+    settings = {"objective": "binary", "verbose": -1, "num_threads": 1, "deterministic": True}
+    return lightgbm.train(settings, data, 5).model_to_string().encode()
+
+
+def place(folder: Path, content: bytes) -> Model:
+    (folder / "m.txt").write_bytes(content)
+    (folder / "m.txt.sha256").write_text(f"{hashlib.sha256(content).hexdigest()}  m.txt\n")
+    return MODEL
+
+
+def refusal(folder: Path, model: Model = MODEL, features: tuple[str, ...] = FEATURES) -> str:
+    with pytest.raises(ModelRefused) as caught:
+        load(folder, model, features)
+    assert "model m" in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_whole_file_scores(tmp_path: Path, trained: bytes):
+    score = load(tmp_path, place(tmp_path, trained), FEATURES)
+    low, high = score(np.array([[0.1, 0.5], [0.9, 0.5]]))
+    assert low < 0.5 < high
+
+
+def test_a_missing_file_a_wrong_sum_and_a_damaged_sum_are_named(tmp_path: Path, trained: bytes):
+    assert "No such file" in refusal(tmp_path)
+    place(tmp_path, trained)
+    flipped = bytearray(trained)
+    flipped[len(flipped) // 2] ^= 1
+    (tmp_path / "m.txt").write_bytes(flipped)
+    assert "has sha256" in refusal(tmp_path)
+    (tmp_path / "m.txt.sha256").write_text("not a sum")
+    assert "does not begin with a sha256" in refusal(tmp_path)
+    (tmp_path / "m.txt.sha256").unlink()
+    assert "neither 64 hex digits nor a readable file" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 400, 0.5, 0.9])
+def test_a_truncated_file_with_a_sum_that_fits_is_refused_by_the_trial(tmp_path: Path, trained: bytes, keep: float):
+    place(tmp_path, trained[: int(keep * len(trained)) if keep < 1 else int(keep)])
+    assert refusal(tmp_path)
+
+
+def test_other_features_than_the_pipelines_are_refused(tmp_path: Path, trained: bytes):
+    place(tmp_path, trained)
+    assert "the file takes ['a', 'b'], the pipeline gives ['b', 'a']" in refusal(tmp_path, features=("b", "a"))
+    assert refusal(tmp_path, features=("a",))
+
+
+def test_a_file_elsewhere_a_link_a_folder_and_a_pipe_are_refused(tmp_path: Path, trained: bytes):
+    inside = tmp_path / "pipeline"
+    inside.mkdir()
+    place(tmp_path, trained)
+    assert "lies outside" in refusal(inside, replace(MODEL, artifact="../m.txt"))
+    (inside / "m.txt").symlink_to(tmp_path / "m.txt")
+    assert refusal(inside)
+    (inside / "folder").mkdir()
+    assert refusal(inside, replace(MODEL, artifact="folder"))
+    assert "lies outside" in refusal(inside, replace(MODEL, artifact="m\0.txt"))
+    os.mkfifo(inside / "pipe")
+    assert "no regular file" in refusal(inside, replace(MODEL, artifact="pipe"))
+
+
+def test_callables_and_constants():
+    python = Model(name="m", version="1", kind=Kind.PYTHON, role=Role.CHAMPION, callable="tests.broker.models:double")
+    assert load(Path(), python, FEATURES)(np.array([[0.5, 0.0]])).shape == (1,)
+    assert "no_such" in refusal(Path(), replace(python, callable="tests.broker.models:no_such"))
+    assert "nowhere" in refusal(Path(), replace(python, callable="nowhere:score"))
+    assert "not callable" in refusal(Path(), replace(python, callable="sys:path"))
+    constant = Model(name="m", version="1", kind=Kind.CONSTANT, role=Role.CHAMPION, value=0.25)
+    assert load(Path(), constant, FEATURES)(np.zeros((3, 2))).tolist() == [0.25] * 3

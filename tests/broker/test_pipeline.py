@@ -21,6 +21,7 @@ from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster
 from streams.kafka.jars import classpath
 from streams.kafka.reading import TopicReader
+from tests.broker.models import CRASH, SLOW
 from tests.broker.pipelines import Up, environment, good, make_topic, outcome, send, until, up, write
 
 NOT_A_TIMEOUT_MS = 1_000
@@ -195,6 +196,27 @@ def test_a_poisoned_row_or_a_nan_costs_that_row_only(pipeline: Up):
     assert "nan" in by_id["nan"].failed["good"]
     outcomes = [by_id[f"r{n}"].outcome for n in range(40) if n not in (10, 20)]
     assert outcomes.count("preferred") >= 36
+
+
+@pytest.mark.parametrize(("x", "restarts"), [(SLOW, 0), (CRASH, 1)])
+def test_a_model_that_hangs_or_crashes_on_a_row_delays_nobody_and_comes_back(pipeline: Up, x: float, restarts: int):
+    before = pipeline.restarts("scorer.good")
+    values = [good(n) for n in range(2_000)]
+    values[300] = json.dumps({"request_id": "bad-row", "x": x, "colour": "red"}).encode()
+    raw = send(pipeline.cluster, pipeline.topics.raw, values, 300)
+    found = outcome(pipeline, raw)
+    assert len(found.decisions) == len(values)
+    assert max(found.late_ms()) <= NOT_A_TIMEOUT_MS
+    (bad,) = [decision for decision in found.decisions.values() if decision.request_id == "bad-row"]
+    assert "good" in bad.missing, bad
+    meanwhile = [found.decisions[offset] for offset in sorted(raw)[301:400]]
+    models = [decision.model for decision in [bad, *meanwhile]]  # on an overloaded machine a default, never "good"
+    assert set(models) <= {"plain", None}
+    assert models.count("plain") >= 20, "the challenger answers for it"
+    last = [found.decisions[offset].outcome for offset in sorted(raw)[-200:]]
+    assert last.count("preferred") >= 100
+    until(lambda: pipeline.running("scorer.good", before + restarts), 20, "the scorer runs")
+    assert pipeline.restarts("scorer.good") == before + restarts
 
 
 def test_the_archive_is_exact(pipeline: Up):

@@ -10,7 +10,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message, TopicPartition
 from faust.types import TP
-from msgspec import DecodeError, Struct, json
+from msgspec import Struct, json
 
 from schemas.blocks import (
     NotAskedBlock,
@@ -23,7 +23,7 @@ from schemas.blocks import (
 )
 from schemas.dead_letters import DeadLetter
 from schemas.decisions import encode_decision
-from schemas.errors import UnreadableBlock
+from schemas.errors import UNREADABLE, UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.requests import Headers
 from schemas.topics import Topics
@@ -108,8 +108,8 @@ class Desk:
         position = message.offset()
         try:
             block = decode_scores(message.value())
-        except UnreadableBlock as error:
-            letter = DeadLetter(batch.topic, batch.partition, position, "rendezvous", "UnreadableBlock", str(error))
+        except UnreadableRecord as error:
+            letter = DeadLetter(batch.topic, batch.partition, position, "rendezvous", "UnreadableRecord", str(error))
             await self._app.producer.dead_letter(Sending(), letter, message.key(), message.value())
             return []
         return self._offer(core, block, position, message.timestamp()[1])
@@ -190,7 +190,7 @@ class Desk:
             if place.topic == self._topics.raw and place.offset >= 0 and place.metadata:
                 try:
                     resume = json.decode(place.metadata, type=Resume)
-                except DecodeError:
+                except UNREADABLE:
                     continue
                 found[TP(self._topics.scores, place.partition)] = resume.scores
         return found

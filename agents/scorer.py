@@ -8,7 +8,7 @@ from confluent_kafka import Message
 
 from schemas.blocks import Rows, decode_rows, encode_scores
 from schemas.dead_letters import DeadLetter
-from schemas.errors import UnreadableBlock
+from schemas.errors import UnreadableRecord
 from schemas.pipeline import Model, Pipeline
 from schemas.topics import Topics
 from streams.core.scoring import Scoring
@@ -35,8 +35,8 @@ async def readable(app: BatchApp, batch: Batch, message: Message) -> Rows | None
     value = message.value()
     try:
         return decode_rows(value)
-    except UnreadableBlock as error:
+    except UnreadableRecord as error:
         offset = message.offset()
-        letter = DeadLetter(batch.topic, batch.partition, offset, "scorer", "UnreadableBlock", str(error))
+        letter = DeadLetter(batch.topic, batch.partition, offset, "scorer", "UnreadableRecord", str(error))
         await app.producer.dead_letter(batch, letter, message.key(), value)
         return None

@@ -10,16 +10,13 @@ from struct import unpack
 from typing import Annotated, Final
 
 import numpy as np
-from msgspec import DecodeError, Meta, Struct, json, msgpack
+from msgspec import Meta, Struct, json, msgpack
 from numpy.typing import NDArray
 
-from schemas.errors import UnreadableBlock
+from schemas.errors import UNREADABLE, UnreadableRecord
 
 MAX_ROWS: Final = 256
 """Rows of one block: bounds the time one record can hold an event loop."""
-
-UNREADABLE: Final = (DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises on bytes from outside: a MessagePack text that is no UTF-8 is not a DecodeError."""
 
 Offsets = NDArray[np.int64]
 Matrix = NDArray[np.float64]
@@ -133,19 +130,19 @@ def encode_json_rows(rows: Rows) -> list[bytes]:
 
 
 def decode_rows(value: bytes | None) -> Rows:
-    """Read a block of rows, or one JSON row; raises UnreadableBlock with what is wrong."""
+    """Read a block of rows, or one JSON row; raises UnreadableRecord with what is wrong."""
     if not value:
-        raise UnreadableBlock("the record is empty: expected a block of rows")
+        raise UnreadableRecord("the record is empty: expected a block of rows")
     if value[:1] == b"{":
         return _rows_of_json(value)
     try:
         block = _decode_rows(value)
     except UNREADABLE as error:
-        raise UnreadableBlock(_refusal(value, "rows/1", error)) from error
+        raise UnreadableRecord(_refusal(value, "rows/1", error)) from error
     offsets, deadlines = _offsets(block.offsets), _offsets(block.deadlines)
     features = np.frombuffer(_whole(block.features), dtype="<f8")
     if len(deadlines) != len(offsets) or block.width < 0 or len(features) != len(offsets) * block.width:
-        raise UnreadableBlock(
+        raise UnreadableRecord(
             f"a block of {len(offsets)} rows of {block.width} features has {len(deadlines)} deadlines "
             f"and {len(features)} numbers"
         )
@@ -171,22 +168,22 @@ def score_block(
 
 
 def decode_scores(value: bytes | None) -> ScoresBlock:
-    """Read what lies on `scores`, or one JSON score; raises UnreadableBlock with what is wrong."""
+    """Read what lies on `scores`, or one JSON score; raises UnreadableRecord with what is wrong."""
     if not value:
-        raise UnreadableBlock("the record is empty: expected a block of scores")
+        raise UnreadableRecord("the record is empty: expected a block of scores")
     if value[:1] == b"{":
         return _score_of_json(value)
     try:
         block = _decode_scores(value)
     except UNREADABLE as error:
-        raise UnreadableBlock(_refusal(value, "scores/1, rejected/1, not-asked/1, tick/1", error)) from error
+        raise UnreadableRecord(_refusal(value, "scores/1, rejected/1, not-asked/1, tick/1", error)) from error
     if isinstance(block, ScoreBlock):
         _check_offsets(block.offsets)
         if len(block.offsets) != len(_whole(block.scores)):
             rows, scores = len(block.offsets) // 8, len(block.scores) // 8
-            raise UnreadableBlock(f"a block of {rows} offsets has {scores} scores")
+            raise UnreadableRecord(f"a block of {rows} offsets has {scores} scores")
         if not all(map(isfinite, scores_of(block.scores))):
-            raise UnreadableBlock(f"a block of scores of {block.model!r} holds a number that is not finite")
+            raise UnreadableRecord(f"a block of scores of {block.model!r} holds a number that is not finite")
     elif isinstance(block, NotAskedBlock):
         _check_offsets(block.offsets)
     return block
@@ -211,7 +208,7 @@ def _rows_of_json(value: bytes) -> Rows:
     try:
         row = _decode_json_row(value)
     except UNREADABLE as error:
-        raise UnreadableBlock(f"no JSON row: {error}") from error
+        raise UnreadableRecord(f"no JSON row: {error}") from error
     return Rows(
         row.model,
         np.array([row.offset], dtype=np.int64),
@@ -224,7 +221,7 @@ def _score_of_json(value: bytes) -> ScoreBlock:
     try:
         row = _decode_json_score(value)
     except UNREADABLE as error:
-        raise UnreadableBlock(f"no JSON score: {error}") from error
+        raise UnreadableRecord(f"no JSON score: {error}") from error
     if row.score is None:
         return ScoreBlock(row.model, row.version, b"", b"", (RowError(row.offset, row.error or "no score"),))
     return ScoreBlock(
@@ -240,14 +237,14 @@ def _offsets(packed: bytes) -> Offsets:
 def _check_offsets(packed: bytes) -> None:
     rows = len(_whole(packed)) // 8
     if rows > MAX_ROWS:
-        raise UnreadableBlock(f"a block of {rows} rows; at most {MAX_ROWS} are allowed")
+        raise UnreadableRecord(f"a block of {rows} rows; at most {MAX_ROWS} are allowed")
     if rows and (lowest := min(offsets_of(packed))) < 0:
-        raise UnreadableBlock(f"a block names offset {lowest}; offsets start at 0")
+        raise UnreadableRecord(f"a block names offset {lowest}; offsets start at 0")
 
 
 def _whole(packed: bytes) -> bytes:
     if len(packed) % 8:
-        raise UnreadableBlock(f"a column of {len(packed)} bytes is no whole number of 8-byte values")
+        raise UnreadableRecord(f"a column of {len(packed)} bytes is no whole number of 8-byte values")
     return packed
 
 

@@ -4,6 +4,8 @@ from enum import StrEnum
 
 from msgspec import Struct, json
 
+from schemas.errors import UNREADABLE, UnreadableRecord
+
 
 class Outcome(StrEnum):
     """How a request was answered."""
@@ -72,5 +74,8 @@ def encode_decision(decision: Decision) -> bytes:
 
 
 def decode_decision(value: bytes) -> Decision:
-    """Read a decision; raises msgspec.DecodeError when it is none. Fields not known here are ignored."""
-    return _decoder.decode(value)
+    """Read a decision; raises UnreadableRecord when it is none. Fields not known here are ignored."""
+    try:
+        return _decoder.decode(value)
+    except UNREADABLE as error:
+        raise UnreadableRecord(f"not a decision: {error}") from error

@@ -3,8 +3,15 @@
 RendezvousError
 ├── ConfigurationRefused   5  retrying will not help: change the file or the topic
 ├── KafkaUnreachable       4  retrying may help
-└── UnreadableBlock        1  a record on an inner topic that this program cannot read
+└── UnreadableRecord       1  a record that this program cannot read
 """
+
+from typing import Final
+
+from msgspec import DecodeError
+
+UNREADABLE: Final = (DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises on bytes from outside: text that is no UTF-8 is not always a DecodeError."""
 
 
 class RendezvousError(Exception):
@@ -25,5 +32,5 @@ class KafkaUnreachable(RendezvousError):
     exit_code = 4
 
 
-class UnreadableBlock(RendezvousError):
-    """A value on an inner topic that is no block of a version this program reads."""
+class UnreadableRecord(RendezvousError):
+    """A value that is no record of a version this program reads."""

@@ -9,8 +9,9 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from agents.cli import place
+from agents.cli.decisions import first_finals
 from agents.cli.send import _header
-from schemas.decisions import Decision, decode_decision
+from schemas.decisions import Decision
 from schemas.errors import KafkaUnreachable
 from schemas.topics import Topics
 from streams.kafka.clients import Cluster
@@ -61,9 +62,8 @@ def ask_once(
         ticket = _send(cluster, topics.raw, value, key, headers)
         deadline_s = time.monotonic() + wait_s
         while time.monotonic() < deadline_s:
-            for message in reader.poll():
-                decision = decode_decision(message.value() or b"")
-                if (decision.ticket.partition, decision.ticket.offset) == ticket and decision.final:
+            for _, decision in first_finals(iter(reader.poll())):
+                if (decision.ticket.partition, decision.ticket.offset) == ticket:
                     return decision
     raise KafkaUnreachable(
         f"no decision for {ticket[0]}/{ticket[1]} within {wait_s:g} s: is the pipeline up (`rendezvous up FILE`)?"

@@ -10,6 +10,7 @@ from confluent_kafka import Message
 
 from agents.cli import place
 from schemas.decisions import Decision, decode_decision
+from schemas.errors import UnreadableRecord
 from schemas.topics import Topics
 from streams.kafka.reading import TopicReader
 
@@ -62,7 +63,11 @@ def first_finals(messages: Iterator[Message], everything: bool = False) -> Itera
     """Only what counts: the first record with `final = true` for each ticket."""
     seen: set[tuple[int, int]] = set()
     for message in messages:
-        decision = decode_decision(message.value() or b"")
+        try:
+            decision = decode_decision(message.value() or b"")
+        except UnreadableRecord as error:
+            click.echo(f"{message.topic()}/{message.partition()}/{message.offset()}: {error}; passed over", err=True)
+            continue
         ticket = (decision.ticket.partition, decision.ticket.offset)
         if everything or (decision.final and ticket not in seen):
             seen.add(ticket)

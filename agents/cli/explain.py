@@ -12,7 +12,7 @@ from agents.cli import place
 from agents.cli.decisions import first_finals
 from schemas.blocks import NotAskedBlock, RejectionBlock, ScoreBlock, decode_scores, offsets_of, scores_of
 from schemas.decisions import Decision
-from schemas.errors import UnreadableBlock
+from schemas.errors import UnreadableRecord
 from schemas.topics import Topics
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
@@ -88,7 +88,7 @@ def gather(cluster: Cluster, topics: Topics, story: Story) -> None:
 def _about(message: Message, offset: int) -> Iterator[str]:
     try:
         block = decode_scores(message.value())
-    except UnreadableBlock:
+    except UnreadableRecord:
         return
     if isinstance(block, ScoreBlock):
         for own, score in zip(offsets_of(block.offsets), scores_of(block.scores), strict=True):

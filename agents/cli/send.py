@@ -13,6 +13,7 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from agents.cli import place
+from schemas.errors import UNREADABLE
 from schemas.topics import Topics
 
 FLUSH_S = 60
@@ -118,7 +119,7 @@ class Sender:
             return None
         try:
             found = msgspec.json.decode(value).get(self._key)
-        except (msgspec.DecodeError, AttributeError):
+        except (*UNREADABLE, AttributeError):
             return None
         return None if found is None else str(found).encode()
 
@@ -153,7 +154,7 @@ def _typed(row: dict[str, str]) -> dict[str, Any]:
 def _word(text: str) -> Any:
     try:
         return msgspec.json.decode(text.lower() if text.lower() in ("true", "false") else text, type=float | bool)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return text
 
 

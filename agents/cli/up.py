@@ -1,6 +1,7 @@
 """`rendezvous up`: a whole pipeline, supervised."""
 
 import asyncio
+import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from streams.models.loading import refused_models
 from streams.pipeline_file import load
 
 SHOW_S = 1.0
+NICE = {"scorer": 5, "archiver": 10}
 
 
 @click.command(short_help="bring a pipeline up and keep it up")
@@ -75,7 +77,7 @@ def _children(file: Path, pipeline: Pipeline, refused: Mapping[str, ModelRefused
 
     def child(role: str, model: str = "") -> Child:
         name = f"{role}.{model}" if model else role
-        command = [sys.executable, "-m", "agents", "run", role, str(file), "--supervised"]
+        command = [*_nice(role), sys.executable, "-m", "agents", "run", role, str(file), "--supervised"]
         if model:
             command += ["--model", model]
         return Child(name, command, logs / f"{name}.log")
@@ -86,6 +88,11 @@ def _children(file: Path, pipeline: Pipeline, refused: Mapping[str, ModelRefused
         if model.role is not Role.DECOY and model.name not in refused
     ]
     return [child("rendezvous"), *scorers, child("router"), child("archiver")]
+
+
+def _nice(role: str) -> list[str]:
+    """What may wait gives way to router, rendezvous and broker: above all a scorer that starts again."""
+    return ["nice", "-n", str(NICE[role])] if role in NICE and shutil.which("nice") else []
 
 
 def _about(file: Path, pipeline: Pipeline, cluster: Cluster, refused: Mapping[str, ModelRefused]) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class Rendezvous:
         if self._versions.get(model) != block.version:
             self.counts.untrusted += 1
             return replies
-        pendings = self._pending
+        pendings, enough = self._pending, len(self._schedule.wait_for)
         for offset, score in zip(offsets_of(block.offsets), scores_of(block.scores), strict=True):
             pending = pendings.get(offset)
             if pending is None:
@@ -102,7 +102,8 @@ class Rendezvous:
                 self.counts.repeated += 1
             else:
                 pending.scores[model] = ScoreSeen(score, block.version, max(0, log_ms - pending.request.at_ms))
-                self._consider(pending, now_ms, replies)
+                if len(pending.scores) >= enough or pending.failed or pending.not_asked:
+                    self._consider(pending, now_ms, replies)
         for error in block.errors:
             self._failed(error.offset, model, error.reason, position, now_ms, replies)
         return replies

@@ -27,7 +27,7 @@ from schemas.blocks import (
     score_block,
     scores_of,
 )
-from schemas.errors import UnreadableBlock
+from schemas.errors import UnreadableRecord
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 offsets = st.lists(st.integers(0, 2**62), min_size=1, max_size=20)
@@ -113,7 +113,7 @@ pack = msgspec.msgpack.encode
     ],
 )
 def test_rows_that_cannot_be_read_are_refused_by_name(value: bytes | None, says: str):
-    with pytest.raises(UnreadableBlock, match=says):
+    with pytest.raises(UnreadableRecord, match=says):
         decode_rows(value)
 
 
@@ -131,14 +131,14 @@ def test_rows_that_cannot_be_read_are_refused_by_name(value: bytes | None, says:
     ],
 )
 def test_scores_that_cannot_be_read_are_refused_by_name(value: bytes | None, says: str):
-    with pytest.raises(UnreadableBlock, match=says):
+    with pytest.raises(UnreadableRecord, match=says):
         decode_scores(value)
 
 
 @given(st.one_of(st.binary(max_size=60), st.binary(max_size=60).map(lambda tail: b"{" + tail)))
 def test_no_bytes_raise_anything_else(value: bytes):
     for decode in (decode_rows, decode_scores):
-        with suppress(UnreadableBlock):
+        with suppress(UnreadableRecord):
             decode(value)
 
 
@@ -147,5 +147,5 @@ def test_no_flipped_byte_raises_anything_else(value: bytes, data: st.DataObject)
     place = data.draw(st.integers(0, len(value) - 1))
     damaged = value[:place] + bytes([data.draw(st.integers(0, 255))]) + value[place + 1 :]
     for decode in (decode_rows, decode_scores):
-        with suppress(UnreadableBlock):
+        with suppress(UnreadableRecord):
             decode(damaged)

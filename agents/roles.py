@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agents import archiver, rendezvous, router, scorer
+from agents import rendezvous, router, scorer
 from agents.app import edge_of
 from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Model, Pipeline, Role
@@ -25,12 +25,16 @@ ROLES = ("router", "scorer", "rendezvous", "archiver")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a role works: the pipeline, the folder of its file, the cluster, the archive."""
+    """Where a role works: the pipeline, the folder of its file, the cluster, the archive.
+
+    `tried`: sha256 of the model files that a child process has loaded before.
+    """
 
     pipeline: Pipeline
     folder: Path
     cluster: Cluster
     archive: Path
+    tried: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ def _scorer(place: Place, model: Model, number: int) -> Actor:
 
     pipeline = place.pipeline
     features = pipeline.features_of(model)
-    loaded = load(place.folder, model, features)
+    loaded = load(place.folder, model, features, tried=place.tried)
     for rows in WARM_UP_ROWS:
         score_rows(loaded, np.zeros((rows, len(features))))
     scoring = Scoring(model, len(features), lambda matrix: score_rows(loaded, matrix))
@@ -121,6 +125,8 @@ def _rendezvous(place: Place, number: int) -> Actor:
 
 
 def _archiver(place: Place, number: int) -> Actor:
+    from agents import archiver  # with pyarrow, which nobody else needs
+
     pipeline = place.pipeline
     topic_ids = Admin(place.cluster).topic_ids([Topics(pipeline.name).raw])
     shelf = archiver.Shelf(pipeline, place.archive, topic_ids, f"{os.uname().nodename}-{os.getpid()}")

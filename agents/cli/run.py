@@ -18,7 +18,8 @@ FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"
 @click.option("--model", default="", help="Which model; for the scorer.")
 @click.option("--number", default=0, help="Instance number: each process of a role has its own.")
 @click.option("--supervised", is_flag=True, hidden=True)
-def run(role: str, file: Path, model: str, number: int, supervised: bool) -> int:
+@click.option("--tried", multiple=True, hidden=True, help="sha256 of a model file that `up` has tried.")
+def run(role: str, file: Path, model: str, number: int, supervised: bool, tried: tuple[str, ...]) -> int:
     """Run one ROLE of the pipeline FILE until SIGTERM.
 
     \b
@@ -34,5 +35,5 @@ def run(role: str, file: Path, model: str, number: int, supervised: bool) -> int
     from agents import process, roles
 
     folder = file.resolve().parent
-    at = roles.Place(pipeline, folder, place.cluster(), place.archive(pipeline, folder))
+    at = roles.Place(pipeline, folder, place.cluster(), place.archive(pipeline, folder), frozenset(tried))
     return process.run(roles.build(role, at, model, number), supervised=supervised)

@@ -18,7 +18,7 @@ from schemas.pipeline import Pipeline, Role
 from schemas.topics import topics_of
 from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster, cluster_of
-from streams.models.artifact import ModelRefused
+from streams.models.artifact import ModelRefused, open_artifact, sum_of
 from streams.models.loading import refused_models
 from streams.pipeline_file import load
 
@@ -74,12 +74,18 @@ async def _supervise(
 
 def _children(file: Path, pipeline: Pipeline, refused: Mapping[str, ModelRefused]) -> list[Child]:
     logs = log_dir(environ(), pipeline.name)
+    sums = {
+        model.name: [sum_of(open_artifact(file.resolve().parent, model))]
+        for model in pipeline.models
+        if model.artifact and model.name not in refused
+    }
 
     def child(role: str, model: str = "") -> Child:
         name = f"{role}.{model}" if model else role
         command = [*_nice(role), sys.executable, "-m", "agents", "run", role, str(file), "--supervised"]
         if model:
-            command += ["--model", model]
+            # `refused_models` has just tried this very file: a scorer that starts again is back sooner.
+            command += ["--model", model, *(f"--tried={found}" for found in sums.get(model, ()))]
         return Child(name, command, logs / f"{name}.log")
 
     scorers = [

@@ -32,7 +32,7 @@ def open_artifact(folder: Path, model: Model) -> bytes:
         raise ModelRefused(f"model {model.name}: {path} is no regular file of at most 512 MB; name one")
     with os.fdopen(descriptor, "rb") as file:
         content = file.read(MAX_BYTES + 1)
-    digest = hashlib.sha256(content).hexdigest()
+    digest = sum_of(content)
     expected = _expected(folder, model)
     if digest != expected:
         raise ModelRefused(
@@ -40,6 +40,11 @@ def open_artifact(folder: Path, model: Model) -> bytes:
             "restore the file, or write the new sum if the change is yours"
         )
     return content
+
+
+def sum_of(content: bytes) -> str:
+    """The sha256 of a model's file, in hex digits."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def _expected(folder: Path, model: Model) -> str:

@@ -7,28 +7,37 @@ child that dies is an answer.
 import importlib
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 
 from schemas.blocks import Matrix
 from schemas.pipeline import Kind, Model, Pipeline, Role
-from streams.models.artifact import ModelRefused, open_artifact
+from streams.models.artifact import ModelRefused, open_artifact, sum_of
 
 TRIAL_S = 60
+UNUSED = ("pandas", "pyarrow", "sklearn", "matplotlib", "graphviz", "dask")
 END_OF_TREES = b"\nend of trees\n"
 Score = Callable[[Matrix], Matrix]
 """n rows -> n scores."""
 
 
-def load(folder: Path, model: Model, features: tuple[str, ...]) -> Score:
-    """Load one model; raises ModelRefused with what is wrong and the next step."""
-    score = {Kind.LIGHTGBM: _lightgbm, Kind.PYTHON: _python, Kind.CONSTANT: _constant}[model.kind](
-        folder, model, features
-    )
+def load(folder: Path, model: Model, features: tuple[str, ...], *, tried: Collection[str] = ()) -> Score:
+    """Load one model; raises ModelRefused with what is wrong and the next step.
+
+    `tried`: sha256 of files that a child process has loaded before: none is asked to load them again.
+    """
+    match model.kind:
+        case Kind.LIGHTGBM:
+            score = _lightgbm(folder, model, features, tried)
+        case Kind.PYTHON:
+            score = _python(model)
+        case Kind.CONSTANT:
+            score = _constant(model)
     if not model.prepare:
         return score
     prepare = resolve(model.prepare, f"model {model.name}: prepare")
@@ -63,19 +72,28 @@ def resolve(name: str, where: str = "callable") -> Callable[..., Any]:
     return found
 
 
-def _lightgbm(folder: Path, model: Model, features: tuple[str, ...]) -> Score:
+def _lightgbm(folder: Path, model: Model, features: tuple[str, ...], tried: Collection[str]) -> Score:
     content = open_artifact(folder, model)
     if END_OF_TREES not in content:
         # LightGBM itself loads what is left of the trees.
         raise ModelRefused(f"model {model.name}: {model.artifact} ends in the middle; train or copy it again")
-    with ThreadPoolExecutor(1) as pool:
-        trial = pool.submit(_try_in_child, model, content, len(features))
-        import lightgbm  # while the child does the same: a scorer that was killed is back a second sooner
-
-        trial.result()
+    if sum_of(content) not in tried:
+        _try_in_child(model, content, len(features))
+    lightgbm = import_lightgbm()
     booster = lightgbm.Booster(model_str=content.decode())
     _check_names(model, booster.feature_name(), features)
     return lambda matrix: np.asarray(booster.predict(matrix, num_threads=1), dtype=np.float64)
+
+
+def import_lightgbm() -> Any:
+    """LightGBM without the data frames it would also take: they are half of the time a scorer takes to start."""
+    absent = [name for name in UNUSED if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent, cast("ModuleType", None)))  # None: "cannot be imported"
+    try:
+        return importlib.import_module("lightgbm")
+    finally:
+        for name in absent:
+            sys.modules.pop(name, None)
 
 
 def _try_in_child(model: Model, content: bytes, width: int) -> None:
@@ -103,11 +121,11 @@ def _check_names(model: Model, own: list[str], features: tuple[str, ...]) -> Non
         )
 
 
-def _python(folder: Path, model: Model, features: tuple[str, ...]) -> Score:
+def _python(model: Model) -> Score:
     score = resolve(model.callable, f"model {model.name}: callable")
     return lambda matrix: np.asarray(score(matrix), dtype=np.float64)
 
 
-def _constant(folder: Path, model: Model, features: tuple[str, ...]) -> Score:
+def _constant(model: Model) -> Score:
     value = float(model.value or 0.0)
     return lambda matrix: np.full(len(matrix), value)

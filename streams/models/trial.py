@@ -14,8 +14,11 @@ def main() -> int:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    import lightgbm
     import numpy as np
+
+    from streams.models.loading import import_lightgbm
+
+    lightgbm = import_lightgbm()
 
     width = int(sys.argv[1])
     try:

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import lightgbm
@@ -10,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from schemas.pipeline import Kind, Model, Role
+from streams.models import loading
 from streams.models.artifact import ModelRefused
 from streams.models.loading import load
 
@@ -43,6 +46,26 @@ def test_a_whole_file_scores(tmp_path: Path, trained: bytes):
     score = load(tmp_path, place(tmp_path, trained), FEATURES)
     low, high = score(np.array([[0.1, 0.5], [0.9, 0.5]]))
     assert low < 0.5 < high
+
+
+def test_only_the_very_bytes_that_were_tried_are_not_tried_again(
+    tmp_path: Path, trained: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    tries: list[str] = []
+    monkeypatch.setattr(loading, "_try_in_child", lambda model, *_: tries.append(model.name))
+    model = place(tmp_path, trained)
+    load(tmp_path, model, FEATURES, tried={hashlib.sha256(trained).hexdigest()})
+    assert tries == []
+    load(tmp_path, model, FEATURES, tried={hashlib.sha256(trained + b" ").hexdigest()})
+    assert tries == ["m"]
+
+
+def test_lightgbm_starts_without_data_frames_and_leaves_them_to_others():
+    program = (
+        "import sys; from streams.models.loading import import_lightgbm; import_lightgbm();"
+        "assert 'pandas' not in sys.modules; import pandas"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_a_missing_file_a_wrong_sum_and_a_damaged_sum_are_named(tmp_path: Path, trained: bytes):

@@ -21,6 +21,7 @@ from streams.archive.writer import DiskTrouble, Limits, PartitionWriter
 from streams.kafka.batch import Batch
 from streams.kafka.edge import Position
 from streams.kafka.transport import BatchApp
+from streams.kill_points import reached
 
 LOOK_S = 0.5
 RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -100,7 +101,9 @@ class Shelf:
         """Write and fsync beside the loop; wait for a disk that is full rather than lose or skip anything."""
         for wait_s in (*RETRY_S, None):
             try:
-                self._ends[tp] = await asyncio.to_thread(writer.close_segment)
+                end = await asyncio.to_thread(writer.close_segment)
+                reached("archive.before_commit")
+                self._ends[tp] = end
             except DiskTrouble:
                 self.trouble += 1
                 if wait_s is None:

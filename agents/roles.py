@@ -4,11 +4,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from agents import rendezvous, router, scorer
+from agents import rendezvous, router, scorer, standby
 from agents.app import edge_of
+from agents.desk import Desk
 from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Model, Pipeline, Role
 from schemas.topics import Topics
@@ -20,7 +22,7 @@ from streams.kafka.transport import BatchApp, create_app
 WARM_UP_ROWS = (1, 64)
 """A model's first call is its slowest: it is made before anybody waits for it."""
 
-ROLES = ("router", "scorer", "rendezvous", "archiver")
+ROLES = ("router", "scorer", "rendezvous", "standby", "archiver")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def build(role: str, place: Place, model: str = "", number: int = 0) -> Actor:
     """Make one role's app; raises ConfigurationRefused when there is no such role or model."""
     if role == "scorer":
         return _scorer(place, _model(place.pipeline, model), number)
-    builders = {"router": _router, "rendezvous": _rendezvous, "archiver": _archiver}
+    builders = {"router": _router, "rendezvous": _rendezvous, "standby": _standby, "archiver": _archiver}
     if role not in builders:
         raise ConfigurationRefused(f"no role {role!r}; the roles are {', '.join(ROLES)}")
     return builders[role](place, number)
@@ -98,27 +100,36 @@ def _scorer(place: Place, model: Model, number: int) -> Actor:
 
 
 def _rendezvous(place: Place, number: int) -> Actor:
+    # The pace: it reads raw and every model's blocks, so there are more records and less to gain by waiting.
+    return _at_desk("rendezvous", place, number, pace_per_thousand_ms=1.0, pace_max_ms=4.0)
+
+
+def _standby(place: Place, number: int) -> Actor:
+    return _at_desk("standby", place, number, pace_per_thousand_ms=6.0, pace_max_ms=10.0)
+
+
+def _at_desk(role: str, place: Place, number: int, **pace: Any) -> Actor:
     pipeline = place.pipeline
     topics = Topics(pipeline.name)
-    desk = rendezvous.Desk(pipeline)
+    desk = Desk(pipeline, place.cluster, standby=role == "standby")
     edge = edge_of(
-        "rendezvous",
+        role,
         pipeline,
         place.cluster,
         number=number,
         linger_ms=1,  # the decisions of one pass leave in one request
-        pace_per_thousand_ms=1.0,  # it reads raw and every model's blocks: more records, less to gain
-        pace_max_ms=4.0,
         committable=desk.committable,
         positions=desk.positions,
         same_partitions=(topics.raw, topics.scores),
+        **pace,
     )
     app = create_app(edge, place.cluster.bootstrap)
-    rendezvous.attach(app, pipeline, desk)
+    (standby if role == "standby" else rendezvous).attach(app, pipeline, desk)
 
     def figures() -> Mapping[str, float]:
         late = sum(core.counts.late for core in desk.cores.values())
-        return {"decided": desk.decided, "undecided": desk.undecided, "scores after the decision": late}
+        shown = {"decided": desk.decided, "undecided": desk.undecided, "scores after the decision": late}
+        return shown | ({"recovered": desk.recovered} if desk.recovered else {})
 
     # Healthy lag is rate times budget here: only a request beyond its time is a sign of trouble.
     return Actor(app, figures, lambda: desk.overdue_ms() > 1000)

@@ -17,6 +17,7 @@ from streams.core.validator import Validator
 from streams.kafka.batch import Batch, Outgoing
 from streams.kafka.records import read_record
 from streams.kafka.transport import BatchApp
+from streams.kill_points import reached
 
 
 def attach(app: BatchApp, pipeline: Pipeline, derivations: Mapping[str, Derivation]) -> None:
@@ -30,6 +31,7 @@ def attach(app: BatchApp, pipeline: Pipeline, derivations: Mapping[str, Derivati
         producer = app.producer
         async for batch in batches:
             requests, rejections = read(batch, validator)
+            reached("router.after_read")
             refused: list[RowError] = []
             try:
                 fan = fan_out.fan(requests, producer.now_ms())
@@ -37,6 +39,7 @@ def attach(app: BatchApp, pipeline: Pipeline, derivations: Mapping[str, Derivati
                 requests, refused = sort_out(requests, fan_out, error)
                 fan = fan_out.fan(requests, producer.now_ms())
             await producer.send_batch(batch, outgoing(fan, batch.partition, topics))
+            reached("router.after_send")
             if rejections or refused:
                 await refuse(app, batch, rejections, refused, topics)
 

@@ -14,6 +14,7 @@ from schemas.topics import Topics
 from streams.core.scoring import Scoring
 from streams.kafka.batch import Batch, Outgoing
 from streams.kafka.transport import BatchApp
+from streams.kill_points import reached
 
 
 def attach(app: BatchApp, pipeline: Pipeline, model: Model, scoring: Scoring) -> None:
@@ -24,10 +25,12 @@ def attach(app: BatchApp, pipeline: Pipeline, model: Model, scoring: Scoring) ->
     async def scorer(batches):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  Faust's own signature
         async for batch in batches:
             rows = [block for block in [await readable(app, batch, m) for m in batch.messages] if block]
+            reached("scorer.before_score")
             blocks = scoring.score(rows, app.producer.now_ms())
             await app.producer.send_batch(
                 batch, [Outgoing(topics.scores, encode_scores(b), None, batch.partition) for b in blocks]
             )
+            reached("scorer.after_send")
 
 
 async def readable(app: BatchApp, batch: Batch, message: Message) -> Rows | None:

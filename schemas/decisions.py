@@ -38,12 +38,17 @@ class ScoreSeen(Struct, frozen=True, gc=False):
     age_ms: int
 
 
-class Decision(Struct, frozen=True, kw_only=True):
+class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The answer. The final decision of a ticket is the first record with `final = true` for it.
 
     `missing` are the models that were asked and had not answered, `failed` those that answered with an
     error, `not_asked` those the router passed over. `used_ms` is the time from raw's log time to the
     decision, by the rendezvous's clock corrected for skew; `decided_at_ms` is on the same clock.
+
+    Absent unless they say something: `fingerprint` is the hash of key, payload and budget by which a repeat is
+    known; `duplicate_of` is the ticket whose answer this repeat was given; `recovered` means decided after a
+    restart, as of the time at which it should have been, `late_by_ms` after its deadline; `standby` that
+    the owner had not answered in time.
     """
 
     request_id: str
@@ -62,6 +67,11 @@ class Decision(Struct, frozen=True, kw_only=True):
     used_ms: float
     decided_at_ms: int
     reason: str
+    fingerprint: str = ""
+    duplicate_of: Ticket | None = None
+    recovered: bool = False
+    late_by_ms: float = 0.0
+    standby: bool = False
 
 
 _encoder = json.Encoder()

@@ -112,13 +112,15 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class RequestShape(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a request's id and budget stand, and how long it may take.
 
-    The budget is that of the header `budget-ms`, else of the field `budget` names, else `budget_ms`.
+    The budget is that of the header `budget-ms`, else of the field `budget` names, else `budget_ms`. The same
+    id, key, payload and budget within `repeat_s` is a producer's repeat (0: never), given the first one's answer.
     """
 
     id: str = "request_id"
     budget: str = ""
     budget_ms: int = 200
     max_budget_ms: int = MAX_BUDGET_MS
+    repeat_s: float = 60.0
 
 
 class Answer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

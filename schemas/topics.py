@@ -28,10 +28,12 @@ class Entry(Struct, frozen=True):
     read_by: str
 
 
-RAW = Entry("raw", "one JSON object, as the producer sent it", "producers", "router, rendezvous, archiver")
+RAW = Entry("raw", "one JSON object, as the producer sent it", "producers", "router, rendezvous, standby, archiver")
 MODEL = Entry("model.<name>", "a block of rows for one model (or one JSON each)", "router", "scorer")
-SCORES = Entry("scores", "a block of scores (or one JSON each)", "scorer, router", "rendezvous")
-DECISIONS = Entry("decisions", "one JSON decision, keyed as the raw event was", "rendezvous", "consumers")
+SCORES = Entry("scores", "a block of scores (or one JSON each)", "scorer, router", "rendezvous, standby")
+DECISIONS = Entry(
+    "decisions", "one JSON decision, keyed as the raw event was", "rendezvous, standby", "consumers, standby"
+)
 DEAD_LETTERS = Entry("dead-letters", "the original bytes; why and whence in headers", "router, scorer", "people")
 
 CATALOGUE = (RAW, MODEL, SCORES, DECISIONS, DEAD_LETTERS)

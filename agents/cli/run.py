@@ -13,7 +13,7 @@ FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 @click.command(short_help="one role in the foreground")
-@click.argument("role", type=click.Choice(["router", "scorer", "rendezvous", "archiver"]))
+@click.argument("role", type=click.Choice(["router", "scorer", "rendezvous", "standby", "archiver"]))
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--model", default="", help="Which model; for the scorer.")
 @click.option("--number", default=0, help="Instance number: each process of a role has its own.")

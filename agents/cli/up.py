@@ -93,7 +93,7 @@ def _children(file: Path, pipeline: Pipeline, refused: Mapping[str, ModelRefused
         for model in pipeline.models
         if model.role is not Role.DECOY and model.name not in refused
     ]
-    return [child("rendezvous"), *scorers, child("router"), child("archiver")]
+    return [child("rendezvous"), child("standby"), *scorers, child("router"), child("archiver")]
 
 
 def _nice(role: str) -> list[str]:

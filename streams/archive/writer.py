@@ -15,6 +15,7 @@ from msgspec import Struct, json
 from schemas.errors import RendezvousError
 from streams.archive.layout import Layout
 from streams.archive.segment import Columns, Footer, Record, read_footer, write_table
+from streams.kill_points import reached
 
 
 class DiskTrouble(RendezvousError):
@@ -147,11 +148,14 @@ class PartitionWriter:
         temporary = self.layout.staging / f"{footer.start:019d}.{self._writer}.tmp"
         try:
             write_table(columns.table(footer), temporary)
+            reached("archive.written")
             _fsync(temporary)
+            reached("archive.after_fsync")
             try:
                 os.link(temporary, self.layout.segment(footer.start))
             except FileExistsError:
                 return False
+            reached("archive.after_link")
             _fsync(self.layout.data)
             return True
         finally:

@@ -3,20 +3,38 @@
 from schemas.decisions import Decision, Outcome, ScoreSeen, Ticket
 from schemas.pipeline import Pipeline, Role
 from schemas.requests import Rejection, Request
+from streams.core.repeats import Known
 
 
 class Pending:
     """A request, and what has come for it so far. Times are in ms on the broker's clock."""
 
-    __slots__ = ("deadline_ms", "failed", "not_asked", "request", "scores", "start_ms")
+    __slots__ = (
+        "deadline_ms",
+        "failed",
+        "fingerprint",
+        "first",
+        "leave_ms",
+        "not_asked",
+        "ready",
+        "request",
+        "scores",
+        "start_ms",
+    )
 
-    def __init__(self, request: Request, start_ms: float) -> None:
+    def __init__(self, request: Request | Rejection, start_ms: float, fingerprint: str = "") -> None:
         self.request = request
         self.start_ms = start_ms
         self.deadline_ms = start_ms + request.budget_ms
         self.scores: dict[str, ScoreSeen] = {}
         self.failed: dict[str, str] = {}
         self.not_asked: dict[str, str] = {}
+        self.fingerprint = fingerprint
+        self.first: Known | None = None
+        """Whose answer this request is to be given: it repeats one that is not decided yet."""
+        self.ready: Reply | None = None
+        """The answer a standby keeps back until `leave_ms`: the owner should give it."""
+        self.leave_ms = 0.0
 
     def share(self, now_ms: float) -> float:
         """How much of the budget is used: 0 at the start, 1 at the deadline.
@@ -45,8 +63,9 @@ class Reply:
 class Explanation:
     """Writes decisions: the outcome, everything that was known, and one plain sentence."""
 
-    def __init__(self, pipeline: Pipeline, partition: int) -> None:
+    def __init__(self, pipeline: Pipeline, partition: int, *, standby: bool = False) -> None:
         self._partition = partition
+        self._standby = standby
         self._asked = tuple(model.name for model in pipeline.models if model.role is not Role.DECOY)
         self._champions = {model.name for model in pipeline.models if model.role is Role.CHAMPION}
         self._default = pipeline.default.score
@@ -69,9 +88,35 @@ class Explanation:
             reason = f"no acceptable score by the deadline, still missing {missing}: the default answers"
         return self._reply(pending, Outcome.DEFAULT, None, None, reason, now_ms)
 
-    def rejected(self, request: Request | Rejection, reason: str, now_ms: float) -> Reply:
+    def rejected(self, request: Request | Rejection, reason: str, now_ms: float, fingerprint: str = "") -> Reply:
         """There is no answer: the request cannot be read."""
-        return self._reply(Pending(request, request.at_ms), Outcome.REJECTED, None, None, reason, now_ms)  # type: ignore[arg-type]
+        return self._reply(Pending(request, request.at_ms, fingerprint), Outcome.REJECTED, None, None, reason, now_ms)
+
+    def repeated(self, request: Request, known: Known, now_ms: float) -> Reply:
+        """The answer is the one that the first of these equal requests was given."""
+        first = Ticket(self._partition, known.offset)
+        decision = Decision(
+            request_id=request.request_id,
+            ticket=Ticket(self._partition, request.offset),
+            outcome=Outcome(known.outcome),
+            final=True,
+            revision=0,
+            model=known.model,
+            version=known.version,
+            score=known.score,
+            scores={},
+            missing=[],
+            failed={},
+            not_asked={},
+            budget_ms=request.budget_ms,
+            used_ms=round(now_ms - request.at_ms, 1),
+            decided_at_ms=int(now_ms),
+            reason=f"a repeat of {first}: its answer again",
+            fingerprint=known.fingerprint,
+            duplicate_of=first,
+            standby=self._standby,
+        )
+        return Reply(decision, request)
 
     def _reply(
         self,
@@ -102,6 +147,8 @@ class Explanation:
             used_ms=round(now_ms - request.at_ms, 1),
             decided_at_ms=int(now_ms),
             reason=reason,
+            fingerprint=pending.fingerprint,
+            standby=self._standby,
         )
         return Reply(decision, request)
 

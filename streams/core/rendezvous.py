@@ -10,24 +10,33 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from schemas.blocks import NotAskedBlock, RejectionBlock, ScoreBlock, offsets_of, scores_of
-from schemas.decisions import ScoreSeen
+from schemas.decisions import Decision, ScoreSeen
 from schemas.pipeline import Pipeline
 from schemas.requests import Rejection, Request
 from streams.core.pending import Explanation, Pending, Reply
 from streams.core.policy import schedule_of
+from streams.core.repeats import Repeats
 
 HOLD_LIMIT = 100_000
 """Offsets a score may be ahead of the reading of raw; beyond it the score is refused and counted."""
 
 
+GRACE_SHARE = 0.25
+"""A standby leaves the owner no more than this share of a request's budget."""
+
+
 @dataclass(slots=True)
 class Counts:
-    """What came that decided nothing. Late: after the decision. Untrusted: of a model not configured."""
+    """What came that decided nothing. Late: after the decision. Untrusted: of a model not configured.
+
+    Repeated: a second score of a model. Repeats: requests that were given the answer of an equal one.
+    """
 
     late: int = 0
     untrusted: int = 0
     refused: int = 0
     repeated: int = 0
+    repeats: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +45,30 @@ class Checkpoint:
 
     raw: int
     scores: int
+    at_ms: float = 0.0
+    """Log time before which every request of the partition is decided; 0 when none is known."""
 
 
 class Rendezvous:
     """Joins requests and scores of one partition and decides when each request is answered."""
 
     def __init__(
-        self, pipeline: Pipeline, partition: int, start: Checkpoint = Checkpoint(0, 0), lead_ms: float = 0.0
+        self,
+        pipeline: Pipeline,
+        partition: int,
+        start: Checkpoint = Checkpoint(0, 0),
+        lead_ms: float = 0.0,
+        grace_ms: float = 0.0,
     ) -> None:
         self.counts = Counts()
         self.lead_ms = lead_ms
+        self._grace_ms = grace_ms
+        self._partition = partition
         self._schedule = schedule_of(pipeline)
-        self._explain = Explanation(pipeline, partition)
+        self._explain = Explanation(pipeline, partition, standby=grace_ms > 0)
+        self._repeats = Repeats(pipeline.request.repeat_s)
+        self._followers: dict[int, list[int]] = {}
+        self._decided: set[int] = set()
         self._versions = {model.name: model.version for model in pipeline.models}
         self._pending: dict[int, Pending] = {}
         self._held: dict[int, list[tuple[str, ScoreSeen | str]]] = {}
@@ -55,7 +76,8 @@ class Rendezvous:
         self._timers: list[tuple[float, int]] = []
         self._order: deque[int] = deque()
         self._unpublished: set[int] = set()
-        self._marks: deque[tuple[int, int]] = deque()
+        self._marks: deque[tuple[int, int, float]] = deque()
+        self._at_ms = start.at_ms
         self._next_raw = start.raw
         self._next_score = start.scores
 
@@ -66,22 +88,50 @@ class Rendezvous:
         for request in requests:
             offset = request.offset
             if first:
-                self._mark(offset)
+                self._mark(offset, request.at_ms)
                 first = False
             self._next_raw = offset + 1
+            if self._decided and offset in self._decided:
+                self._decided.discard(offset)
+                self._held.pop(offset, None)
+                continue
             self._order.append(offset)
             self._unpublished.add(offset)
-            if isinstance(request, Rejection):
-                replies.append(self._explain.rejected(request, request.reason, now_ms))
-                continue
             # A log time ahead of our clock must not lengthen the wait.
-            pending = Pending(request, min(request.at_ms, now_ms))
-            self._pending[offset] = pending
-            if self._held and offset in self._held:
-                self._take_held(pending)
-            self._consider(pending, now_ms, replies, arm=True)
+            pending = self._pending[offset] = Pending(request, min(request.at_ms, now_ms))
+            if isinstance(request, Rejection):
+                self._settle(pending, self._explain.rejected(request, request.reason, now_ms), now_ms, replies)
+            else:
+                self._begin(pending, request, now_ms, replies)
         if self._held:
             self._drop_held_in_holes()
+        return replies
+
+    def _begin(self, pending: Pending, request: Request, now_ms: float, replies: list[Reply]) -> None:
+        fingerprint = pending.fingerprint = self._repeats.fingerprint(request, self._partition)
+        if fingerprint and (known := self._repeats.first_of(request, fingerprint)) is not None:
+            self.counts.repeats += 1
+            pending.first = known
+            if known.outcome:
+                self._settle(pending, self._explain.repeated(request, known, now_ms), now_ms, replies)
+                return
+            self._followers.setdefault(known.offset, []).append(request.offset)
+        if self._held and request.offset in self._held:
+            self._take_held(pending)
+        self._consider(pending, now_ms, replies, arm=True)
+
+    def decided(self, decision: Decision, now_ms: float) -> list[Reply]:
+        """A final decision of this partition is in the log: of an earlier life, or of a twin.
+
+        Nothing more is said about its ticket; what comes back are answers to repeats of it.
+        """
+        offset = decision.ticket.offset
+        self._pending.pop(offset, None)
+        self._unpublished.discard(offset)
+        if offset >= self._next_raw:
+            self._decided.add(offset)
+        replies: list[Reply] = []
+        self._remember(decision, now_ms, replies)
         return replies
 
     def scores_offered(self, block: ScoreBlock, position: int, log_ms: int, now_ms: float) -> list[Reply]:
@@ -111,11 +161,16 @@ class Rendezvous:
     def rejected(self, block: RejectionBlock, position: int, now_ms: float) -> list[Reply]:
         """The router could not read these requests: answer them at once."""
         self._next_score = position + 1
-        replies = []
+        replies: list[Reply] = []
         for row in block.rows:
-            pending = self._pending.pop(row.offset, None)
+            pending = self._pending.get(row.offset)
             if pending is not None:
-                replies.append(self._explain.rejected(pending.request, row.reason, now_ms))
+                self._settle(
+                    pending,
+                    self._explain.rejected(pending.request, row.reason, now_ms, pending.fingerprint),
+                    now_ms,
+                    replies,
+                )
         return replies
 
     def not_asked(self, block: NotAskedBlock, position: int, now_ms: float) -> list[Reply]:
@@ -170,33 +225,62 @@ class Rendezvous:
         marks = self._marks
         while len(marks) > 1 and marks[1][0] <= raw:
             marks.popleft()
-        return Checkpoint(raw, marks[0][1] if order and marks else self._score_position())
+        if order and marks:
+            return Checkpoint(raw, marks[0][1], marks[0][2])
+        return Checkpoint(raw, self._score_position(), self._at_ms)
 
-    def _mark(self, offset: int) -> None:
+    def _mark(self, offset: int, at_ms: float) -> None:
+        self._at_ms = at_ms
         position = self._score_position()
         if not self._marks or self._marks[-1][1] != position:
-            self._marks.append((offset, position))
+            self._marks.append((offset, position, at_ms))
 
     def _score_position(self) -> int:
         return self._next_score if self._held_from is None else self._held_from
 
     def _consider(self, pending: Pending, now_ms: float, replies: list[Reply], *, arm: bool = False) -> None:
         """Decide now, or (arm) set the timer for the next moment at which time alone decides."""
+        if pending.ready is not None:
+            if now_ms >= pending.leave_ms:
+                self._leave(pending, pending.ready, now_ms, replies)
+            return
         schedule = self._schedule
         share = 1.0 if now_ms >= pending.deadline_ms - self.lead_ms else pending.share(now_ms)
         out = pending.out()
-        model = schedule.choose(share, pending.scores, out)
+        model = schedule.choose(share, pending.scores, out) if pending.first is None else None
         if model is not None:
-            replies.append(self._explain.answered(pending, model, now_ms))
-        elif share >= 1 or schedule.hopeless(out):
-            replies.append(self._explain.default(pending, now_ms))
-        else:
-            if arm:
-                change = schedule.next_change(share)
-                at_ms = pending.start_ms + change * pending.request.budget_ms
-                heappush(self._timers, (at_ms - self.lead_ms if change == 1 else at_ms, pending.request.offset))
-            return
+            self._settle(pending, self._explain.answered(pending, model, now_ms), now_ms, replies)
+        elif share >= 1 or (pending.first is None and schedule.hopeless(out)):
+            self._settle(pending, self._explain.default(pending, now_ms), now_ms, replies)
+        elif arm:
+            change = schedule.next_change(share)
+            at_ms = pending.start_ms + change * pending.request.budget_ms
+            heappush(self._timers, (at_ms - self.lead_ms if change == 1 else at_ms, pending.request.offset))
+
+    def _settle(self, pending: Pending, reply: Reply, now_ms: float, replies: list[Reply]) -> None:
+        """Here is the answer: it leaves at once; a standby leaves the owner its grace, to the deadline at most."""
+        if self._grace_ms:
+            pending.ready = reply
+            grace_ms = min(self._grace_ms, GRACE_SHARE * pending.request.budget_ms)
+            pending.leave_ms = min(now_ms + grace_ms, max(now_ms, pending.deadline_ms - self.lead_ms))
+            if pending.leave_ms > now_ms:
+                heappush(self._timers, (pending.leave_ms, pending.request.offset))
+                return
+        self._leave(pending, reply, now_ms, replies)
+
+    def _leave(self, pending: Pending, reply: Reply, now_ms: float, replies: list[Reply]) -> None:
         del self._pending[pending.request.offset]
+        replies.append(reply)
+        self._remember(reply.decision, now_ms, replies)
+
+    def _remember(self, decision: Decision, now_ms: float, replies: list[Reply]) -> None:
+        known = self._repeats.decided(decision)
+        if known is None or not self._followers:
+            return
+        for offset in self._followers.pop(known.offset, ()):
+            follower = self._pending.get(offset)
+            if follower is not None and follower.ready is None and isinstance(follower.request, Request):
+                self._settle(follower, self._explain.repeated(follower.request, known, now_ms), now_ms, replies)
 
     def _failed(
         self, offset: int, model: str, reason: str, position: int, now_ms: float, replies: list[Reply]

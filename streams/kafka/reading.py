@@ -1,6 +1,6 @@
 """Reading a topic from outside any group: from a place to its end, or on and on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Literal, Self
 
@@ -53,6 +53,15 @@ class TopicReader:
             for number in self.partitions
         }
 
+    def ends_of(self, topic: str, numbers: Iterable[int]) -> dict[int, int]:
+        """The next offset of some partitions of another topic, now."""
+        return {
+            number: self._consumer.get_watermark_offsets(
+                TopicPartition(topic, number), timeout=TIMEOUT_S, cached=False
+            )[1]
+            for number in numbers
+        }
+
     def at_time(self, at_ms: int) -> dict[int, int]:
         """The first offset at or after a time (ms, broker's clock); the end where there is none."""
         asked = [TopicPartition(self.topic, number, at_ms) for number in self.partitions]
@@ -93,6 +102,15 @@ class TopicReader:
                     yield message
                 if offset >= ends[number] - 1:
                     open_partitions.discard(number)
+
+
+def read_back(reader: TopicReader, since_ms: Mapping[int, float]) -> Iterator[Message]:
+    """Records of some partitions from a log time of each (0: from the beginning) to their ends."""
+    bounds = reader.bounds()
+    starts = {number: end for number, (_, end) in bounds.items()}
+    for number, at_ms in since_ms.items():
+        starts[number] = reader.at_time(int(at_ms))[number] if at_ms > 0 else bounds[number][0]
+    yield from reader.to_end(starts)
 
 
 def _is_record(message: Message) -> bool:

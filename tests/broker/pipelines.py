@@ -26,6 +26,7 @@ name = "{name}"
 
 [request]
 budget_ms = {budget_ms}
+repeat_s = {repeat_s}
 
 [[features]]
 name = "x"
@@ -130,10 +131,12 @@ def make_topic(cluster: Cluster, name: str, partitions: int = 1) -> None:
         future.result(10)
 
 
-def write(folder: Path, name: str, budget_ms: int = 400, more: str = "", text: str = FILE) -> Path:
+def write(
+    folder: Path, name: str, budget_ms: int = 400, more: str = "", text: str = FILE, repeat_s: float = 0
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "pipeline.toml"
-    file.write_text(text.format(name=name, budget_ms=budget_ms, more=more))
+    file.write_text(text.format(name=name, budget_ms=budget_ms, more=more, repeat_s=repeat_s))
     return file
 
 

@@ -110,7 +110,7 @@ def test_what_is_held_for_a_hole_in_raw_is_let_go(desk: Rendezvous):
     assert desk.counts.refused == 1
     assert len(desk.due(2_000)) == 2
     desk.published([0, 5])
-    assert desk.checkpoint() == Checkpoint(6, 1)
+    assert desk.checkpoint() == Checkpoint(6, 1, 1_000)
 
 
 def test_a_log_time_from_the_future_does_not_lengthen_the_wait(desk: Rendezvous):
@@ -123,11 +123,11 @@ def test_the_checkpoint_waits_for_publishing_not_for_deciding(desk: Rendezvous):
     desk.requests_seen([request(0), request(1)], 1_000)
     desk.scores_offered(scores("first", 1), 0, 1_000, 1_000)
     desk.published([1])
-    assert desk.checkpoint() == Checkpoint(0, 0)
+    assert desk.checkpoint() == Checkpoint(0, 0, 1_000)
     desk.scores_offered(scores("first", 0), 1, 1_000, 1_000)
-    assert desk.checkpoint() == Checkpoint(0, 0)
+    assert desk.checkpoint() == Checkpoint(0, 0, 1_000)
     desk.published([0])
-    assert desk.checkpoint() == Checkpoint(2, 2)
+    assert desk.checkpoint() == Checkpoint(2, 2, 1_000)
 
 
 MODELS = ("first", "second", "mirror", "yardstick")

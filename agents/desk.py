@@ -1,0 +1,356 @@
+"""The desk at which requests are answered: clock, timer and the way to Kafka around the pure core.
+
+What to decide, and when, is `streams.core.rendezvous`. A desk that takes over partitions first reads decisions
+back, then runs the core through the time it missed (`streams.core.recovery`), then arms its timers.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, Message, TopicPartition
+from faust.types import TP
+from msgspec import Struct, json
+
+from schemas.blocks import (
+    NotAskedBlock,
+    RejectionBlock,
+    ScoreBlock,
+    ScoresBlock,
+    TickBlock,
+    decode_scores,
+    encode_scores,
+)
+from schemas.dead_letters import DeadLetter
+from schemas.decisions import Decision, decode_decision, encode_decision
+from schemas.errors import UNREADABLE, UnreadableRecord
+from schemas.pipeline import Pipeline
+from schemas.requests import Headers
+from schemas.topics import Topics
+from streams.core.pending import Reply
+from streams.core.recovery import Recovery
+from streams.core.rendezvous import Checkpoint, Rendezvous
+from streams.core.validator import Validator, header
+from streams.kafka.batch import Batch, Outgoing, Sending
+from streams.kafka.clients import Cluster
+from streams.kafka.edge import Position
+from streams.kafka.reading import TopicReader, read_back
+from streams.kafka.records import read_record
+from streams.kafka.transport import BatchApp
+from streams.kill_points import reached
+
+LEAD_MS = 4.0
+"""A default leaves this long before its deadline: the way to the broker's log takes some of it. The standby's
+leaves this long after it, if the owner's has not come."""
+
+TICK_S = 1.0
+
+PATIENCE = 2
+"""Ticks that a recovery waits for records that may never be shown."""
+
+NOTHING = TickBlock(0.0)
+
+GRACE_MS = 500.0
+"""What a standby leaves the owner after a request could be answered, or a quarter of the budget if that is
+less: too short a grace means two records of one answer whenever the owner is busy."""
+
+
+class Resume(Struct, frozen=True):
+    """The metadata of raw's commit: where its scores begin, and the log time before which all is decided."""
+
+    scores: int
+    at_ms: float = 0.0
+
+
+class Published(Sending):
+    """Decisions on their way; the rendezvous hears when they are all confirmed."""
+
+    __slots__ = ("core", "offsets")
+
+    def __init__(self, core: Rendezvous, offsets: list[int]) -> None:
+        super().__init__()
+        self.core = core
+        self.offsets = offsets
+
+    def delivered(self, error: KafkaError | None, message: Message) -> None:
+        """Delivery report of one decision."""
+        super().delivered(error, message)
+        if not self.pending and not self.failures:
+            self.core.published(self.offsets)
+
+
+class Desk:
+    """Every partition this member owns: records and time in, decisions out."""
+
+    _app: BatchApp
+
+    def __init__(self, pipeline: Pipeline, cluster: Cluster, *, standby: bool = False) -> None:
+        self.recovered = 0
+        self._cluster = cluster
+        self._standby = standby
+        self._since_ms: dict[int, float] = {}
+        self._recoveries: dict[int, Recovery] = {}
+        self._waited: dict[int, int] = {}
+        self._decisions_read: dict[int, int] = {}
+        self.cores: dict[int, Rendezvous] = {}
+        self.decided = 0
+        self._pipeline = pipeline
+        self._topics = Topics(pipeline.name)
+        self._validator = Validator(pipeline)
+        self._carried = ("traceparent", *pipeline.output.headers)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def open(self, app: BatchApp) -> None:
+        """Work on this app from now on."""
+        self._app = app
+
+    async def begin(self, starts: Mapping[TP, int]) -> None:
+        """Take over partitions: learn what is decided, then run through what was missed as it is read."""
+        numbers = sorted({tp.partition for tp in starts})
+        self.cores = {}
+        self._recoveries, self._waited, self._decisions_read = {}, {}, {}
+        cores = {number: self._core(number, starts) for number in numbers}
+        known, ends = await asyncio.to_thread(self._past, numbers)
+        now_ms = self._app.producer.now_ms()
+        for decision in known:
+            cores[decision.ticket.partition].decided(decision, now_ms)
+        for number, core in cores.items():
+            recovery = Recovery(core, *ends[number])
+            if not recovery.done:
+                self._recoveries[number] = recovery
+        self.cores = cores
+
+    def end(self) -> None:
+        """Let go of every partition."""
+        self.cores, self._recoveries = {}, {}
+
+    def _core(self, number: int, starts: Mapping[TP, int]) -> Rendezvous:
+        start = Checkpoint(
+            starts[TP(self._topics.raw, number)],
+            starts[TP(self._topics.scores, number)],
+            self._since_ms.get(number, 0.0),
+        )
+        if self._standby:
+            return Rendezvous(self._pipeline, number, start, -LEAD_MS, GRACE_MS)
+        return Rendezvous(self._pipeline, number, start, LEAD_MS)
+
+    def _past(self, numbers: Sequence[int]) -> tuple[list[Decision], dict[int, tuple[int, int]]]:
+        """Final decisions of the horizon, and where raw and scores end now; blocks."""
+        horizon_ms = self._pipeline.request.repeat_s * 1e3
+        since_ms = {number: max(0.0, self._since_ms.get(number, 0.0) - horizon_ms) for number in numbers}
+        with TopicReader(self._cluster, self._topics.decisions) as reader:
+            known = [decision for message in read_back(reader, since_ms) if (decision := _final(message))]
+            raw = reader.ends_of(self._topics.raw, numbers)
+            scores = reader.ends_of(self._topics.scores, numbers)
+        return known, {number: (raw[number], scores[number]) for number in numbers}
+
+    async def take(self, batch: Batch) -> None:
+        """Take note of raw records, of scores or of decisions, and decide what can be decided."""
+        core = self.cores[batch.partition]
+        recovery = self._recoveries.get(batch.partition)
+        now_ms = self._app.producer.now_ms()
+        replies: list[Reply] = []
+        if batch.topic == self._topics.raw:
+            requests = [read_record(message, self._validator) for message in batch.messages]
+            reached("rendezvous.after_request_read")
+            if recovery:
+                recovery.requests_seen(requests)
+            else:
+                replies = core.requests_seen(requests, now_ms)
+        elif batch.topic == self._topics.scores:
+            for message in batch.messages:
+                replies += await self._scores(core, recovery, batch, message)
+        else:
+            self._decisions_read[batch.partition] = batch.next_offset
+            for message in batch.messages:
+                if decision := _final(message):
+                    replies += core.decided(decision, now_ms)
+        if recovery:
+            replies += self._recover(batch.partition, recovery)
+        await self._publish(core, replies)
+        self._arm()
+
+    def _recover(self, number: int, recovery: Recovery) -> list[Reply]:
+        reached("rendezvous.in_recovery")
+        replies = recovery.run(self._app.producer.now_ms())
+        self._waited[number] = 0
+        self.recovered += len(replies)
+        if recovery.done:
+            self._recoveries.pop(number, None)
+        return replies
+
+    async def _scores(
+        self, core: Rendezvous, recovery: Recovery | None, batch: Batch, message: Message
+    ) -> list[Reply]:
+        position, log_ms = message.offset() or 0, message.timestamp()[1]
+        block: ScoresBlock = NOTHING
+        try:
+            block = decode_scores(message.value())
+        except UnreadableRecord as error:
+            if not self._standby:  # one letter is enough
+                await self._dead_letter(batch, message, error)
+        if recovery is None:
+            return self._offer(core, block, position, log_ms, self._app.producer.now_ms())
+        recovery.scores_offered(
+            position, log_ms, lambda as_of_ms: self._offer(core, block, position, log_ms, as_of_ms)
+        )
+        return []
+
+    async def _dead_letter(self, batch: Batch, message: Message, error: UnreadableRecord) -> None:
+        place = (batch.topic, batch.partition, message.offset())
+        letter = DeadLetter(*place, "rendezvous", type(error).__name__, str(error))
+        await self._app.producer.dead_letter(Sending(), letter, message.key(), message.value())
+
+    def _offer(self, core: Rendezvous, block: ScoresBlock, position: int, log_ms: int, now_ms: float) -> list[Reply]:
+        match block:
+            case ScoreBlock():
+                return core.scores_offered(block, position, log_ms, now_ms)
+            case RejectionBlock():
+                return core.rejected(block, position, now_ms)
+            case NotAskedBlock():
+                return core.not_asked(block, position, now_ms)
+            case TickBlock():
+                return []
+
+    async def on_time(self) -> None:
+        """Decide what is due although no record came."""
+        for number, core in list(self.cores.items()):
+            if number not in self._recoveries:
+                await self._publish(core, core.due(self._app.producer.now_ms()))
+        self._arm()
+
+    async def close_recoveries(self) -> None:
+        """End a recovery that has waited in vain: a transaction's last offsets are shown to no reader."""
+        for number, recovery in list(self._recoveries.items()):
+            self._waited[number] = self._waited.get(number, 0) + 1
+            if self._waited[number] > PATIENCE:
+                recovery.close()
+                await self._publish(recovery.core, self._recover(number, recovery))
+        self._arm()
+
+    def _arm(self) -> None:
+        """One timer for all: the earliest moment at which time alone decides."""
+        armed = [core for number, core in self.cores.items() if number not in self._recoveries]
+        due_ms = min((due for core in armed if (due := core.next_due_ms)), default=None)
+        if due_ms is None:
+            return
+        loop = asyncio.get_running_loop()
+        at_s = loop.time() + max(0.0, due_ms - self._app.producer.now_ms()) / 1e3
+        if self._timer is not None:
+            if not self._timer.cancelled() and loop.time() < self._timer.when() <= at_s:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(at_s, lambda: self._app.add_future(self.on_time()))
+
+    async def _publish(self, core: Rendezvous, replies: Sequence[Reply]) -> None:
+        if not replies:
+            return
+        self.decided += len(replies)
+        sending = Published(core, [reply.request.offset for reply in replies])
+        topic = self._topics.decisions
+        copies: list[Outgoing] = []
+        records: list[Outgoing] = []
+        for reply in replies:
+            request, decision = reply.request, reply.decision
+            headers = self._carry(request.headers) if request.headers else None
+            value = encode_decision(decision)
+            records.append(Outgoing(topic, value, request.key, decision.ticket.partition, headers))
+            if request.headers and (copy_to := self._reply_to(request.headers)):
+                copies.append(Outgoing(copy_to, value, request.key, -1, headers))
+        reached("rendezvous.before_send")
+        await self._app.producer.send_batch(sending, records)
+        if copies:
+            await self._app.producer.send_copies(copies)
+        reached("rendezvous.after_send_before_commit")
+
+    def _carry(self, headers: Headers) -> list[tuple[str, Any]]:
+        return [(name, value) for name, value in headers if name in self._carried]
+
+    def _reply_to(self, headers: Headers) -> str | None:
+        """The topic a producer wants its answer on, when the pipeline allows it."""
+        prefix = self._pipeline.output.reply_to_prefix
+        wanted = (header(headers, "reply-to") or b"").decode(errors="replace") if prefix else ""
+        return wanted if wanted.startswith(prefix) and _topic_name(wanted) else None
+
+    def committable(self) -> Mapping[TP, Position]:
+        """Raw at the low watermark of requests without a confirmed decision, with the scores' place beside."""
+        found: dict[TP, Position] = {}
+        for number, core in self.cores.items():
+            checkpoint = core.checkpoint()
+            metadata = json.encode(Resume(checkpoint.scores, checkpoint.at_ms)).decode()
+            found[TP(self._topics.raw, number)] = (checkpoint.raw, metadata)
+            found[TP(self._topics.scores, number)] = (checkpoint.scores, "")
+            if number in self._decisions_read:
+                found[TP(self._topics.decisions, number)] = (self._decisions_read[number], "")
+        return found
+
+    def positions(self, committed: Sequence[TopicPartition]) -> Mapping[TP, int]:
+        """Read scores from where the commit of raw says, not from where scores were read to."""
+        found: dict[TP, int] = {}
+        for place in committed:
+            if place.topic == self._topics.raw and place.offset >= 0 and place.metadata:
+                try:
+                    resume = json.decode(place.metadata, type=Resume)
+                except UNREADABLE:
+                    continue
+                found[TP(self._topics.scores, place.partition)] = resume.scores
+                self._since_ms[place.partition] = resume.at_ms
+        return found
+
+    async def tick(self) -> None:
+        """Let the broker tell the time: one small record on `scores`."""
+        numbers = sorted(self.cores)
+        if numbers:
+            value = encode_scores(TickBlock(self._app.producer.now_ms()))
+            sending = Sending()
+            await self._app.producer.send_batch(sending, [Outgoing(self._topics.scores, value, None, numbers[0])])
+
+    @property
+    def undecided(self) -> int:
+        """Requests without a decision, over all partitions."""
+        return sum(core.undecided for core in self.cores.values())
+
+    def overdue_ms(self) -> float:
+        """How long the first undecided request waits beyond its time."""
+        now_ms = self._app.producer.now_ms()
+        return max((core.oldest_overdue_ms(now_ms) for core in self.cores.values()), default=0.0)
+
+
+def _final(message: Message) -> Decision | None:
+    """The final decision of a record; a foreign record among decisions is nobody's answer."""
+    try:
+        decision = decode_decision(message.value() or b"")
+    except UnreadableRecord:
+        return None
+    return decision if decision.final and decision.ticket.partition == message.partition() else None
+
+
+def attach(app: BatchApp, name: str, topics: Sequence[str], desk: Desk) -> None:
+    """Put an agent that works at this desk on the app."""
+    desk.open(app)
+
+    @app.agent(app.topic(*topics), name=name)
+    async def at_desk(batches):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  Faust's own signature
+        async for batch in batches:
+            await desk.take(batch)
+
+    @app.on_partitions_assigned.connect(weak=False)
+    async def begin(_: Any, assigned: Iterable[TP], **__: Any) -> None:
+        await desk.begin({tp: app.consumer.starts[tp] for tp in assigned})
+        await desk.tick()
+        await app.producer.flush()
+
+    @app.on_partitions_revoked.connect(weak=False)
+    async def end(_: Any, __: Iterable[TP], **___: Any) -> None:
+        desk.end()
+
+    @app.task
+    async def tick() -> None:
+        while not app.should_stop:
+            await asyncio.sleep(TICK_S)
+            await desk.tick()
+            await desk.close_recoveries()
+
+
+def _topic_name(name: str) -> bool:
+    return 0 < len(name) <= 249 and all(letter.isascii() and (letter.isalnum() or letter in "._-") for letter in name)

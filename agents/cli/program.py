@@ -12,6 +12,7 @@ COMMANDS = {
     "check": "agents.cli.check:check",
     "kafka": "agents.cli.kafka:kafka",
     "topics": "agents.cli.topics:topics",
+    "verify": "agents.cli.verify:verify",
     "send": "agents.cli.send:send",
     "ask": "agents.cli.ask:ask",
     "decisions": "agents.cli.decisions:decisions",
@@ -27,6 +28,7 @@ decision leaves within its latency budget.
   rendezvous ask '{"carrier": "UA", ...}'        one event in, its decision out
   rendezvous decisions --follow                  watch the answers
   rendezvous explain UA1545-2013-07-01           the story of one request
+  rendezvous verify                              is anything lost, doubled, late?
 
 \b
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 a check said no, 4 Kafka not reachable (trying again may help),

@@ -23,7 +23,7 @@ from streams.models.loading import refused_models
 from streams.pipeline_file import load
 
 SHOW_S = 1.0
-NICE = {"scorer": 5, "archiver": 10}
+NICE = {"archiver": 10}
 
 
 @click.command(short_help="bring a pipeline up and keep it up")
@@ -97,7 +97,7 @@ def _children(file: Path, pipeline: Pipeline, refused: Mapping[str, ModelRefused
 
 
 def _nice(role: str) -> list[str]:
-    """What may wait gives way to router, rendezvous and broker: above all a scorer that starts again."""
+    """What may wait gives way. Not the scorers: one that starts again would be seconds later (measured)."""
     return ["nice", "-n", str(NICE[role])] if role in NICE and shutil.which("nice") else []
 
 

@@ -5,6 +5,7 @@ started. Exit 0 only when every flight got its decision.
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -60,10 +61,22 @@ def main(events: int, rate: float) -> None:
             run = send_and_read(cluster, pipeline, lines, rate, decisions)
         read_raw(cluster, pipeline, starts, run)
         read_scores(cluster, pipeline, run)
+        exact = verified(about)
     show(run, pipeline, about)
+    console.print(f"[bold]rendezvous verify[/]\n{exact.stdout}")
+    if exact.returncode:
+        aside.print(f"[red]`rendezvous verify` ended with {exact.returncode} {exact.stderr}")
+        sys.exit(1)
     if run.lost() or len(run.decisions) < len(lines):
         aside.print(f"[red]{run.lost()} flights have no final decision: look into {about['logs']}")
         sys.exit(1)
+
+
+def verified(about: Mapping[str, Any]) -> "subprocess.CompletedProcess[str]":
+    """Hold raw, decisions and archive against each other, everything of this and earlier runs."""
+    command = [sys.executable, "-m", "agents", "verify", "--pipeline", str(PIPELINE)]
+    environment = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": about["bootstrap"]}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 @contextmanager
@@ -219,6 +232,7 @@ def _where(about: Mapping[str, Any]) -> None:
   .venv/bin/rendezvous send {EVENTS} --rate 500
   .venv/bin/rendezvous decisions --follow
   .venv/bin/rendezvous explain REQUEST_ID
+  .venv/bin/rendezvous verify
   kill -9 a scorer's pid (see `make up`) and watch the others answer
 """)
 

@@ -450,3 +450,31 @@ def test_a_producers_repeat_is_given_the_first_ones_answer_also_after_a_crash(cl
         (decision,) = later.decisions.values()
         assert decision.duplicate_of == two.ticket
         assert decision.score == two.score
+
+
+def test_verify_is_content_with_a_sound_pipeline_and_finds_a_deleted_file(cluster: Cluster, tmp_path: Path):
+    name = f"verify{os.getpid()}"
+    file, state = write(tmp_path, name), tmp_path / "state"
+    command = [sys.executable, "-m", "agents", "verify", "--pipeline", str(file), "--json"]
+
+    def verified() -> tuple[int, dict[str, object]]:
+        where = environment(cluster, state)
+        done = subprocess.run(command, env=where, capture_output=True, check=False, timeout=60)
+        return done.returncode, json.loads(done.stdout)
+
+    with up(cluster, file, name, state) as pipeline:
+        values = [good(n) for n in range(300)] + [value for value, _ in BAD.values()]
+        for role in ("router", "archiver", "rendezvous"):
+            pipeline.kill(role)
+            outcome(pipeline, send(cluster, pipeline.topics.raw, values, 300))
+            until(lambda role=role: pipeline.running(role, 1), 20, f"{role} is back")
+        archive = pipeline.archive
+    code, found = verified()
+    assert (code, found["ok"]) == (0, True), found
+    assert found["accepted"] == found["decided"] == found["archived"] == 3 * len(values)
+    assert found["lost"] == found["conflicting"] == found["unknown"] == found["behind"] == 0
+    files = sorted(archive.glob("data/**/*.parquet"))
+    files[0].unlink()
+    code, found = verified()
+    assert (code, found["ok"]) == (3, False)
+    assert found["archive_missing"] == int(files[1].stem)

@@ -41,7 +41,7 @@ from streams.kill_points import reached
 
 LEAD_MS = 4.0
 """A default leaves this long before its deadline: the way to the broker's log takes some of it. The standby's
-leaves this long after it, if the owner's has not come."""
+own leaves as long after it, if the owner's has not come."""
 
 TICK_S = 1.0
 
@@ -131,7 +131,7 @@ class Desk:
             self._since_ms.get(number, 0.0),
         )
         if self._standby:
-            return Rendezvous(self._pipeline, number, start, -LEAD_MS, GRACE_MS)
+            return Rendezvous(self._pipeline, number, start, LEAD_MS, GRACE_MS)
         return Rendezvous(self._pipeline, number, start, LEAD_MS)
 
     def _past(self, numbers: Sequence[int]) -> tuple[list[Decision], dict[int, tuple[int, int]]]:

@@ -57,7 +57,7 @@ def verify(file: Path | None, as_json: bool, no_archive: bool) -> int:
       rendezvous verify
       rendezvous verify --json | jq .lost
 
-    Exit 3 when a request is lost, answers conflict, a decision belongs to nobody, or the archive is not exact.
+    Exit 3 when a request is lost, a decision belongs to nobody, or the archive is not exact.
     """
     path = place.pipeline_path(file)
     pipeline = place.pipeline(path)

@@ -258,11 +258,15 @@ class Rendezvous:
             heappush(self._timers, (at_ms - self.lead_ms if change == 1 else at_ms, pending.request.offset))
 
     def _settle(self, pending: Pending, reply: Reply, now_ms: float, replies: list[Reply]) -> None:
-        """Here is the answer: it leaves at once; a standby leaves the owner its grace, to the deadline at most."""
+        """Here is the answer: it leaves at once; a standby keeps it back for the owner's sake.
+
+        It decides when the owner does, so that both say the same, and lets it leave a grace later: as long after
+        the deadline as the owner is before it, at most.
+        """
         if self._grace_ms:
             pending.ready = reply
             grace_ms = min(self._grace_ms, GRACE_SHARE * pending.request.budget_ms)
-            pending.leave_ms = min(now_ms + grace_ms, max(now_ms, pending.deadline_ms - self.lead_ms))
+            pending.leave_ms = min(now_ms + grace_ms, max(now_ms, pending.deadline_ms + self.lead_ms))
             if pending.leave_ms > now_ms:
                 heappush(self._timers, (pending.leave_ms, pending.request.offset))
                 return

@@ -38,7 +38,6 @@ def test_a_sound_pipeline_is_sound():
 
 DAMAGE: dict[str, Callable[[Audit], object]] = {
     "lost": lambda a: a.accepted(3, 1_000, b"3"),
-    "conflicting": lambda a: a.decided(decision(0, 0.2), 1_007),
     "unknown": lambda a: a.decided(decision(7), 1_007),
     "archive_differs": lambda a: (a.accepted(3, 1_000, b"3"), a.archived(3, b"x")),
     "archive_twice": lambda a: a.archived(2, b"2"),
@@ -67,6 +66,13 @@ def test_what_harms_nobody_is_counted_and_sound():
     assert (findings.second_finals, findings.late, findings.by_standby, findings.behind) == (1, 1, 1, 1)
     assert findings.worst_late_ms == 11
     assert findings.ok
+
+
+def test_a_second_record_that_says_something_else_is_counted_apart():
+    found = audit()
+    found.decided(decision(0, 0.2), 1_007)
+    findings = found.close()
+    assert (findings.second_finals, findings.conflicting, findings.ok) == (1, 1, True)
 
 
 def test_what_retention_took_is_not_missed():

@@ -75,7 +75,7 @@ def test_anything_else_is_a_new_request(other: Request):
 
 
 def test_a_standby_says_nothing_when_the_owner_does():
-    core = desk(lead_ms=-4, grace_ms=GRACE_MS)
+    core = desk(lead_ms=4, grace_ms=GRACE_MS)
     core.requests_seen([request(0)], 1_000)
     assert core.scores_offered(scores("first", 0), 0, 1_004, 1_005) == []
     assert core.next_due_ms == 1_030
@@ -85,12 +85,14 @@ def test_a_standby_says_nothing_when_the_owner_does():
 
 
 def test_a_standby_gives_the_owners_answer_a_grace_later():
-    core = desk(lead_ms=-4, grace_ms=GRACE_MS)
+    core = desk(lead_ms=4, grace_ms=GRACE_MS)
     core.requests_seen([request(0), request(1)], 1_000)
     core.scores_offered(scores("first", 0), 0, 1_004, 1_005)
     assert core.due(1_029.9) == []
     (reply,) = core.due(1_030)
     assert (reply.decision.model, reply.decision.standby, reply.decision.used_ms) == ("first", True, 5.0)
+    assert core.due(1_096) == []
+    assert core.scores_offered(scores("first", 1), 1, 1_098, 1_098) == []
     assert core.due(1_103.9) == []
     (default,) = core.due(1_104)
     assert (default.decision.outcome, default.decision.ticket.offset) == (Outcome.DEFAULT, 1)

@@ -29,7 +29,8 @@ NICE = {"archiver": 10}
 @click.command(short_help="bring a pipeline up and keep it up")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON line a second on stdout instead of a table.")
-def up(file: Path, as_json: bool) -> None:
+@click.option("--standby", is_flag=True, help="A second rendezvous that answers while the first is dead.")
+def up(file: Path, as_json: bool, standby: bool) -> None:
     """Start the broker if none is given, make or check the topics, run every role of the pipeline FILE.
 
     \b
@@ -49,30 +50,29 @@ def up(file: Path, as_json: bool) -> None:
         cluster.check_reachable()
         Admin(cluster).ensure(topics_of(pipeline))
         place.remember(file)
-        asyncio.run(_supervise(file, pipeline, cluster, refused, as_json=as_json))
+        children = _children(file, pipeline, refused, standby=standby)
+        asyncio.run(_supervise(children, _about(file, pipeline, cluster, refused), cluster, as_json=as_json))
     finally:
         broker.stop_if_started()
 
 
-async def _supervise(
-    file: Path, pipeline: Pipeline, cluster: Cluster, refused: Mapping[str, ModelRefused], *, as_json: bool
-) -> None:
+async def _supervise(children: list[Child], about: Mapping[str, Any], cluster: Cluster, *, as_json: bool) -> None:
     environment = dict(environ())
     environment.setdefault("KAFKA_BOOTSTRAP_SERVERS", cluster.bootstrap)
-    supervisor = Supervisor(_children(file, pipeline, refused), environment)
+    supervisor = Supervisor(children, environment)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await supervisor.start()
     show = _json if as_json else _table if sys.stderr.isatty() else _lines
-    showing = asyncio.create_task(show(supervisor, _about(file, pipeline, cluster, refused)))
+    showing = asyncio.create_task(show(supervisor, about))
     await stop.wait()
     showing.cancel()
     await asyncio.gather(showing, return_exceptions=True)
     await supervisor.stop()
 
 
-def _children(file: Path, pipeline: Pipeline, refused: Mapping[str, ModelRefused]) -> list[Child]:
+def _children(file: Path, pipeline: Pipeline, refused: Mapping[str, ModelRefused], *, standby: bool) -> list[Child]:
     logs = log_dir(environ(), pipeline.name)
     sums = {
         model.name: [sum_of(open_artifact(file.resolve().parent, model))]
@@ -93,7 +93,8 @@ def _children(file: Path, pipeline: Pipeline, refused: Mapping[str, ModelRefused
         for model in pipeline.models
         if model.role is not Role.DECOY and model.name not in refused
     ]
-    return [child("rendezvous"), child("standby"), *scorers, child("router"), child("archiver")]
+    desks = [child("rendezvous"), *([child("standby")] if standby else [])]
+    return [*desks, *scorers, child("router"), child("archiver")]
 
 
 def _nice(role: str) -> list[str]:

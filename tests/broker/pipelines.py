@@ -141,9 +141,9 @@ def write(
 
 
 @contextmanager
-def up(cluster: Cluster, file: Path, name: str, state: Path) -> Iterator[Up]:
+def up(cluster: Cluster, file: Path, name: str, state: Path, *options: str) -> Iterator[Up]:
     """Bring a pipeline up; every process ends with the block."""
-    command = [sys.executable, "-m", "agents", "up", str(file), "--json"]
+    command = [sys.executable, "-m", "agents", "up", str(file), "--json", *options]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, env=environment(cluster, state), start_new_session=True
     )

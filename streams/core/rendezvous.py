@@ -92,8 +92,7 @@ class Rendezvous:
                 first = False
             self._next_raw = offset + 1
             if self._decided and offset in self._decided:
-                self._decided.discard(offset)
-                self._held.pop(offset, None)
+                self._decided.discard(offset)  # what is held for it goes the way of what is held for a hole
                 continue
             self._order.append(offset)
             self._unpublished.add(offset)

@@ -53,6 +53,7 @@ def test_every_request_is_answered_by_the_champion_with_every_reason(pipeline: U
     outcome(pipeline, send(pipeline.cluster, pipeline.topics.raw, [good(n) for n in range(300)], 300))  # warm up
     found = outcome(pipeline, send(pipeline.cluster, pipeline.topics.raw, [good(n) for n in range(500)], 500))
     assert len(found.decisions) == 500
+    assert found.second_finals == 0
     for offset, decision in found.decisions.items():
         number = int(decision.request_id.removeprefix("r"))
         assert decision.ticket.offset == offset

@@ -98,6 +98,14 @@ def test_a_standby_gives_the_owners_answer_a_grace_later():
     assert (default.decision.outcome, default.decision.ticket.offset) == (Outcome.DEFAULT, 1)
 
 
+def test_what_is_held_for_a_decided_request_does_not_hold_the_score_position():
+    core = desk()
+    core.scores_offered(scores("first", 0), 0, 1_004, 1_005)
+    core.decided(decision_of(0), 1_006)
+    assert core.requests_seen([request(0)], 1_010) == []
+    assert core.checkpoint() == Checkpoint(1, 1, 1_000)
+
+
 def decision_of(offset: int) -> Decision:
     core = desk()
     core.requests_seen([request(offset)], 1_000)

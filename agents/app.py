@@ -3,12 +3,19 @@
 from dataclasses import replace
 from typing import Any
 
+from schemas.blocks import TickBlock, encode_scores
 from schemas.pipeline import Pipeline
 from schemas.topics import DEAD_LETTER_ROOM, Topics
+from streams.kafka.batch import Outgoing
 from streams.kafka.clients import Cluster
 from streams.kafka.edge import Edge
 
 FETCH_BYTES = 1 << 20
+
+
+def group_of(role: str, pipeline: Pipeline, model: str = "") -> str:
+    """The consumer group of a role."""
+    return ".".join(word for word in (pipeline.name, role, model) if word)
 
 
 def edge_of(
@@ -25,7 +32,8 @@ def edge_of(
 
     The group is `<pipeline>.<role>[.<model>]`, the static member `<group>.<number>`.
     """
-    group = ".".join(word for word in (pipeline.name, role, model) if word)
+    scores = Topics(pipeline.name).scores
+    group = group_of(role, pipeline, model)
     instance = f"{group}.{number}"
     consumer: dict[str, Any] = cluster.consumer_settings(group, instance) | {
         "client.id": instance,
@@ -43,5 +51,6 @@ def edge_of(
         dead_letters=Topics(pipeline.name).dead_letters,
         dead_letter_cap=pipeline.record_cap_bytes + DEAD_LETTER_ROOM // 2,
         start=pipeline.start,
+        ask_time=lambda: Outgoing(scores, encode_scores(TickBlock(0.0)), None, 0),
     )
     return replace(edge, **changes)

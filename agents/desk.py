@@ -5,6 +5,7 @@ back, then runs the core through the time it missed (`streams.core.recovery`), t
 """
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from schemas.blocks import (
 )
 from schemas.dead_letters import DeadLetter
 from schemas.decisions import Decision, decode_decision, encode_decision
-from schemas.errors import UNREADABLE, UnreadableRecord
+from schemas.errors import UNREADABLE, Paused, UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.requests import Headers
 from schemas.topics import Topics
@@ -44,6 +45,10 @@ LEAD_MS = 4.0
 own leaves as long after it, if the owner's has not come."""
 
 TICK_S = 1.0
+
+PAUSE_S = 3.0
+"""A desk that stood still for this long (stopped, swapped out, a sleeping host) may not be the owner any more, and
+its standby has answered: it may say nothing before it has read decisions back. It looks each `TICK_S`."""
 
 PATIENCE = 2
 """Ticks that a recovery waits for records that may never be shown."""
@@ -88,6 +93,8 @@ class Desk:
         self.recovered = 0
         self._cluster = cluster
         self._standby = standby
+        self._role = "standby" if standby else "rendezvous"
+        self._awake_s = time.monotonic()
         self._since_ms: dict[int, float] = {}
         self._recoveries: dict[int, Recovery] = {}
         self._waited: dict[int, int] = {}
@@ -119,6 +126,7 @@ class Desk:
             if not recovery.done:
                 self._recoveries[number] = recovery
         self.cores = cores
+        self._awake_s = time.monotonic()
 
     def end(self) -> None:
         """Let go of every partition."""
@@ -145,14 +153,18 @@ class Desk:
         return known, {number: (raw[number], scores[number]) for number in numbers}
 
     async def take(self, batch: Batch) -> None:
-        """Take note of raw records, of scores or of decisions, and decide what can be decided."""
+        """Take note of raw records, of scores or of decisions, and decide what can be decided.
+
+        Raises Paused when this process stood still before.
+        """
+        self._stay_awake()
         core = self.cores[batch.partition]
         recovery = self._recoveries.get(batch.partition)
         now_ms = self._app.producer.now_ms()
         replies: list[Reply] = []
         if batch.topic == self._topics.raw:
             requests = [read_record(message, self._validator) for message in batch.messages]
-            reached("rendezvous.after_request_read")
+            reached(f"{self._role}.after_request_read")
             if recovery:
                 recovery.requests_seen(requests)
             else:
@@ -171,7 +183,7 @@ class Desk:
         self._arm()
 
     def _recover(self, number: int, recovery: Recovery) -> list[Reply]:
-        reached("rendezvous.in_recovery")
+        reached(f"{self._role}.in_recovery")
         replies = recovery.run(self._app.producer.now_ms())
         self._waited[number] = 0
         self.recovered += len(replies)
@@ -214,6 +226,7 @@ class Desk:
 
     async def on_time(self) -> None:
         """Decide what is due although no record came."""
+        self._stay_awake()
         for number, core in list(self.cores.items()):
             if number not in self._recoveries:
                 await self._publish(core, core.due(self._app.producer.now_ms()))
@@ -257,11 +270,11 @@ class Desk:
             records.append(Outgoing(topic, value, request.key, decision.ticket.partition, headers))
             if request.headers and (copy_to := self._reply_to(request.headers)):
                 copies.append(Outgoing(copy_to, value, request.key, -1, headers))
-        reached("rendezvous.before_send")
+        reached(f"{self._role}.before_send")
         await self._app.producer.send_batch(sending, records)
         if copies:
             await self._app.producer.send_copies(copies)
-        reached("rendezvous.after_send_before_commit")
+        reached(f"{self._role}.after_send_before_commit")
 
     def _carry(self, headers: Headers) -> list[tuple[str, Any]]:
         return [(name, value) for name, value in headers if name in self._carried]
@@ -297,8 +310,17 @@ class Desk:
                 self._since_ms[place.partition] = resume.at_ms
         return found
 
+    def _stay_awake(self) -> None:
+        before_s, self._awake_s = self._awake_s, time.monotonic()
+        if self._awake_s - before_s > PAUSE_S:
+            raise Paused(
+                f"stood still for {self._awake_s - before_s:.1f} s: others may have answered meanwhile, so this "
+                "process ends, to be started again and read what was decided"
+            )
+
     async def tick(self) -> None:
         """Let the broker tell the time: one small record on `scores`."""
+        self._stay_awake()
         numbers = sorted(self.cores)
         if numbers:
             value = encode_scores(TickBlock(self._app.producer.now_ms()))

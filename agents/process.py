@@ -16,8 +16,8 @@ from collections.abc import Callable
 from msgspec import Struct, json
 
 from agents.roles import Actor
-from schemas.errors import RendezvousError
-from streams.kafka.reader import Fenced
+from schemas.errors import RendezvousError, Superseded
+from streams.core.log_clock import ClockAlarm
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +66,7 @@ async def _run(actor: Actor, *, supervised: bool) -> int:
     if supervised:
         _thread(_watch_parent, lambda: loop.call_soon_threadsafe(stop.set))
     _thread(_watch_progress, actor)
+    _thread(_watch_clock, actor)
     await app.start()
     tasks = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(app.wait_until_stopped())]
     status = asyncio.ensure_future(_report(actor)) if supervised else None
@@ -74,8 +75,8 @@ async def _run(actor: Actor, *, supervised: bool) -> int:
     if status:
         status.cancel()
     _thread(_end_in_time)
-    if isinstance(reason, Fenced):
-        # Its partitions are another's: nothing may be finished, sent or committed any more.
+    if isinstance(reason, Superseded):
+        # Its work may be another's: nothing may be finished, sent or committed any more.
         return _exit_code(reason)
     await app.stop()
     for task in tasks:
@@ -123,6 +124,16 @@ def _watch_progress(actor: Actor) -> None:
         if stuck_s >= STUCK_S:
             logger.error("there is work and no progress for %s s: ending, to be started again", stuck_s)
             os._exit(WATCHDOG_EXIT)
+
+
+def _watch_clock(actor: Actor) -> None:
+    """Say so when this host's clock jumps or is wrong; waiting times do not depend on it."""
+    alarm = ClockAlarm(time.time() * 1e3, time.monotonic() * 1e3)
+    while True:
+        time.sleep(1)
+        clock = actor.app.producer.clock
+        if warning := alarm.looked(time.time() * 1e3, time.monotonic() * 1e3, clock.at_ms(time.monotonic() * 1e3)):
+            logger.warning("%s", warning)
 
 
 def _started(actor: Actor) -> bool:

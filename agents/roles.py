@@ -149,6 +149,7 @@ def _archiver(place: Place, number: int) -> Actor:
         committable=shelf.committable,
         positions=shelf.positions,
         finish=shelf.close_all,
+        ask_time=None,  # it tells no time, and only reads
         pace_max_ms=50.0,
         pace_per_thousand_ms=25.0,
     )

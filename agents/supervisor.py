@@ -15,13 +15,12 @@ from pathlib import Path
 from msgspec import DecodeError, json
 
 from agents.process import Status
-from schemas.errors import ConfigurationRefused
-from streams.kafka.reader import Fenced
+from schemas.errors import ConfigurationRefused, Superseded
 
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 FORGIVEN_S = 30.0
 STOP_S = 4.5
-STAY_DOWN = {Fenced.exit_code: "fenced", ConfigurationRefused.exit_code: "refused"}
+STAY_DOWN = {Superseded.exit_code: "fenced", ConfigurationRefused.exit_code: "refused"}
 
 
 @dataclass

@@ -3,7 +3,9 @@
 RendezvousError
 ├── ConfigurationRefused   5  retrying will not help: change the file or the topic
 ├── KafkaUnreachable       4  retrying may help
-└── UnreadableRecord       1  a record that this program cannot read
+├── UnreadableRecord       1  a record that this program cannot read
+└── Superseded            75  somebody else may be doing this process's work
+    └── Paused            77  it slept while others went on: start again
 """
 
 from typing import Final
@@ -34,3 +36,15 @@ class KafkaUnreachable(RendezvousError):
 
 class UnreadableRecord(RendezvousError):
     """A value that is no record of a version this program reads."""
+
+
+class Superseded(RendezvousError):
+    """Another process has this one's name: end at once, finish nothing, send nothing, do not come back."""
+
+    exit_code = 75
+
+
+class Paused(Superseded):
+    """A process stood still for so long that others may have answered for it: start again and look."""
+
+    exit_code = 77

@@ -1,7 +1,7 @@
-"""Named places at which a test may kill this process: `RENDEZVOUS_KILL=point:n:marker`.
+"""Named places at which a test may kill this process: `RENDEZVOUS_KILL=point:n:marker`, several by commas.
 
-At the n-th pass of the point the process sends itself SIGKILL, once: the marker file says that it has. Unset,
-a point is a call of an empty function.
+At the n-th pass of a point the process sends itself SIGKILL, once: the marker file says that it has. Unset, a
+point is a call that returns at once.
 """
 
 import os
@@ -10,20 +10,46 @@ from collections import Counter
 from pathlib import Path
 
 VARIABLE = "RENDEZVOUS_KILL"
+POINTS = (
+    "router.after_read",
+    "router.after_send",
+    "scorer.before_score",
+    "scorer.after_send",
+    "rendezvous.after_request_read",
+    "rendezvous.before_send",
+    "rendezvous.after_send_before_commit",
+    "rendezvous.in_recovery",
+    "standby.after_request_read",
+    "standby.before_send",
+    "standby.after_send_before_commit",
+    "standby.in_recovery",
+    "archive.written",
+    "archive.after_fsync",
+    "archive.after_link",
+    "archive.before_commit",
+)
 
 _passes: Counter[str] = Counter()
-_point, _, _rest = os.environ.get(VARIABLE, "").partition(":")
-_nth, _, _marker = _rest.partition(":")
+
+
+def _wanted(text: str) -> dict[str, tuple[int, Path]]:
+    found = (entry.split(":", 2) for entry in text.split(",") if entry)
+    return {point: (int(nth), Path(marker)) for point, nth, marker in found}
+
+
+_deadly = _wanted(os.environ.get(VARIABLE, ""))
 
 
 def reached(point: str) -> None:
     """Die here if this is the pass that was named."""
-    if point != _point:
+    if point not in _deadly:
         return
+    nth, marker = _deadly[point]
     _passes[point] += 1
-    if _passes[point] >= int(_nth):
+    if _passes[point] >= nth:
+        del _deadly[point]
         try:
-            Path(_marker).touch(exist_ok=False)
+            marker.touch(exist_ok=False)
         except FileExistsError:
             return
         os.kill(os.getpid(), signal.SIGKILL)

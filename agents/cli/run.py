@@ -8,6 +8,7 @@ import click
 
 from agents.cli import place
 from agents.settings import environ, log_level
+from schemas.topics import topics_of
 
 FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -33,7 +34,11 @@ def run(role: str, file: Path, model: str, number: int, supervised: bool, tried:
     if role == "scorer" and not model:
         raise click.UsageError("which model? Name it with --model")
     from agents import process, roles
+    from streams.kafka.admin import Admin
 
     folder = file.resolve().parent
+    if not supervised:  # else `up` has just looked
+        place.cluster().check_reachable()
+        Admin(place.cluster()).require(topics_of(pipeline))
     at = roles.Place(pipeline, folder, place.cluster(), place.archive(pipeline, folder), frozenset(tried))
     return process.run(roles.build(role, at, model, number), supervised=supervised)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import msgspec
 
+from agents.app import group_of
 from agents.cli import place
 from agents.settings import environ, log_dir
 from agents.supervisor import Child, Supervisor
@@ -48,12 +49,19 @@ def up(file: Path, as_json: bool, standby: bool) -> None:
     cluster = given or Cluster(broker.start())
     try:
         cluster.check_reachable()
-        Admin(cluster).ensure(topics_of(pipeline))
+        admin = Admin(cluster)
+        admin.ensure(topics_of(pipeline))
+        admin.check_rights(topics_of(pipeline), _groups(pipeline))
         place.remember(file)
         children = _children(file, pipeline, refused, standby=standby)
         asyncio.run(_supervise(children, _about(file, pipeline, cluster, refused), cluster, as_json=as_json))
     finally:
         broker.stop_if_started()
+
+
+def _groups(pipeline: Pipeline) -> list[str]:
+    scorers = [group_of("scorer", pipeline, model.name) for model in pipeline.models]
+    return [*(group_of(role, pipeline) for role in ("router", "rendezvous", "standby", "archiver")), *scorers]
 
 
 async def _supervise(children: list[Child], about: Mapping[str, Any], cluster: Cluster, *, as_json: bool) -> None:

@@ -2,8 +2,10 @@
 
 A waiting time is measured on the monotonic clock; what ties it to the broker's log times is an offset, kept
 inside the bounds that each confirmed record gives: it was appended after it was sent and before its delivery
-was reported.
+was reported. A host's wall clock is only ever a first guess; when it is wrong, or jumps, people are told.
 """
+
+ALARM_MS = 1000.0
 
 
 class LogClock:
@@ -11,7 +13,6 @@ class LogClock:
 
     def __init__(self, wall_ms: float, monotonic_ms: float) -> None:
         self._offset_ms = wall_ms - monotonic_ms
-        self._wall_offset_ms = self._offset_ms
 
     def at_ms(self, monotonic_ms: float) -> float:
         """The broker's time at this moment of the monotonic clock."""
@@ -25,7 +26,22 @@ class LogClock:
         lowest, highest = log_ms - reported_ms, log_ms + 1 - sent_ms
         self._offset_ms = min(max(self._offset_ms, lowest), highest)
 
-    @property
-    def skew_ms(self) -> float:
-        """How far the broker's clock is ahead of this host's wall clock, as it was at the start."""
-        return self._offset_ms - self._wall_offset_ms
+
+class ClockAlarm:
+    """Compares this host's wall clock with its monotonic clock and with the broker's. Reads no clock."""
+
+    def __init__(self, wall_ms: float, monotonic_ms: float) -> None:
+        self._offset_ms = wall_ms - monotonic_ms
+        self._skewed = False
+
+    def looked(self, wall_ms: float, monotonic_ms: float, broker_ms: float) -> str:
+        """What is to be said now, once for each jump and each beginning of a skew; mostly nothing."""
+        jump_ms = wall_ms - monotonic_ms - self._offset_ms
+        self._offset_ms += jump_ms
+        skew_ms = wall_ms - broker_ms
+        before, self._skewed = self._skewed, abs(skew_ms) >= ALARM_MS
+        if abs(jump_ms) >= ALARM_MS:
+            return f"this host's clock jumped by {jump_ms / 1e3:+,.1f} s: no waiting time depends on it, but mend it"
+        if self._skewed and not before:
+            return f"this host's clock is {skew_ms / 1e3:+,.1f} s off the broker's: decisions follow the broker's"
+        return ""

@@ -1,15 +1,17 @@
 """Topics: made by an operator's command, checked by every start, never made by a role."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AclOperation, AdminClient, ConfigResource, NewTopic, ResourceType
 
 from schemas.errors import ConfigurationRefused, KafkaUnreachable
 from schemas.topics import Topic
 from streams.kafka.clients import Cluster
 
 TIMEOUT_S = 15.0
+NEEDED = (AclOperation.READ, AclOperation.WRITE)
 CHECKED = ("message.timestamp.type", "max.message.bytes")
 """Settings a pipeline cannot live without; retention is the operator's to change."""
 
@@ -32,6 +34,40 @@ class Admin:
         self._make(missing)
         return [topic.name for topic in missing]
 
+    def require(self, topics: Sequence[Topic]) -> None:
+        """Check what a role that makes no topics needs. Raises as `ensure` does, also for what is missing."""
+        existing = self.partitions()
+        missing = [topic.name for topic in topics if topic.name not in existing]
+        if missing:
+            raise ConfigurationRefused(
+                f"no topic {', '.join(missing)} that this principal may see; `rendezvous up` makes them, "
+                "`rendezvous topics` prints their settings"
+            )
+        self._check(topics, existing)
+
+    def check_rights(self, topics: Sequence[Topic], groups: Sequence[str]) -> None:
+        """Ask what this principal may, before anybody works; raises ConfigurationRefused with all that it may not."""
+        names = TopicCollection([topic.name for topic in topics])
+        options: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": TIMEOUT_S}
+        described = self._client.describe_topics(names, **options)
+        denied = []
+        for name, found in described.items():
+            allowed = set(found.result(TIMEOUT_S).authorized_operations or ())
+            lacking = [operation.name for operation in NEEDED if allowed and operation not in allowed]
+            denied += [f"{operation} on topic {name}" for operation in lacking]
+        for name, group in self._client.describe_consumer_groups(list(groups), **options).items():
+            try:
+                allowed = set(group.result(TIMEOUT_S).authorized_operations or ())
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+                    raise
+                denied.append(f"READ on group {name}")
+            else:
+                if allowed and AclOperation.READ not in allowed:
+                    denied.append(f"READ on group {name}")
+        if denied:
+            raise ConfigurationRefused(f"Kafka does not allow this principal: {', '.join(denied)}. Grant it")
+
     def partitions(self) -> dict[str, int]:
         """Every topic of the cluster with its number of partitions."""
         try:
@@ -51,8 +87,6 @@ class Admin:
 
     def topic_ids(self, names: Sequence[str]) -> dict[str, str]:
         """The id of each topic: another one means that the topic was made anew."""
-        from confluent_kafka import TopicCollection
-
         described = self._client.describe_topics(TopicCollection(list(names)), request_timeout=TIMEOUT_S)
         return {name: str(future.result(TIMEOUT_S).topic_id) for name, future in described.items()}
 

@@ -4,12 +4,13 @@ Only the names in `NAMES` are read, not the whole `KAFKA_` prefix, which broker 
 as `<name>_FILE`. Secrets are never part of a repr.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from schemas.errors import ConfigurationRefused, KafkaUnreachable
@@ -26,6 +27,7 @@ NAMES = {
     "KAFKA_SSL_KEY_PASSWORD": "ssl.key.password",
 }
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+ASK_S = 0.5
 PLAINTEXT_ALLOWED = "KAFKA_ALLOW_SASL_PLAINTEXT"
 
 
@@ -79,15 +81,33 @@ class Cluster:
             "fetch.wait.max.ms": 100,
         }
 
-    def check_reachable(self, timeout_s: float = 5.0) -> None:
-        """Raise KafkaUnreachable unless a broker answers in time."""
-        try:
-            AdminClient(self.settings() | {"log_level": 0}).list_topics(timeout=timeout_s)
-        except KafkaException as error:
-            raise KafkaUnreachable(
-                f"no Kafka at {self.bootstrap} within {timeout_s:g} s ({error.args[0].str()}). Is it running, "
-                "and do KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_* and KAFKA_SSL_* fit it?"
-            ) from error
+    def check_reachable(self, timeout_s: float = 4.0) -> None:
+        """Raise KafkaUnreachable unless a broker answers in time, ConfigurationRefused if it does not let us in."""
+        refusals: list[KafkaError] = []
+
+        def heard(error: KafkaError) -> None:
+            if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
+                refusals.append(error)
+
+        client = AdminClient(self.settings() | {"log_level": 0, "error_cb": heard})
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            try:
+                client.list_topics(timeout=min(timeout_s, ASK_S))
+            except KafkaException as error:
+                client.poll(0)
+                if refusals:
+                    raise ConfigurationRefused(
+                        f"Kafka at {self.bootstrap} and this program do not let each other in: "
+                        f"{refusals[0].str()}. Do KAFKA_SASL_* and KAFKA_SSL_* fit it?"
+                    ) from error
+                if time.monotonic() > deadline_s:
+                    raise KafkaUnreachable(
+                        f"no Kafka at {self.bootstrap} within {timeout_s:g} s ({error.args[0].str()}). Is it "
+                        "running, and do KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_* and KAFKA_SSL_* fit it?"
+                    ) from error
+            else:
+                return
 
 
 def cluster_of(environment: Mapping[str, str]) -> Cluster | None:

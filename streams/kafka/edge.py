@@ -7,6 +7,8 @@ from typing import Any, Literal
 from confluent_kafka import TopicPartition
 from faust.types import TP
 
+from streams.kafka.batch import Outgoing
+
 Position = tuple[int, str]
 """An offset to commit or to read on from, and the commit's metadata."""
 
@@ -23,8 +25,9 @@ class Edge:
 
     `consumer` and `producer` are librdkafka settings. Without `committable`, a batch is finished when the
     agent asks for the next one; with it, the role says itself what may be committed; `finish` is awaited before
-    the last commit of a stop or a rebalance. Topics of
-    `same_partitions` must be assigned with equal partition numbers.
+    the last commit of a stop or a rebalance. Topics of `same_partitions` must be assigned with equal partition
+    numbers. `ask_time` makes a record that is sent before all others, so that its log time tells the broker's
+    clock: a host's own may be an hour off.
     """
 
     role: str
@@ -38,6 +41,7 @@ class Edge:
     positions: Positions | None = None
     finish: Callable[[], Awaitable[None]] | None = None
     same_partitions: tuple[str, ...] = ()
+    ask_time: Callable[[], Outgoing] | None = None
     max_batch_bytes: int = 256 << 10
     max_batch_records: int = 256
     pace_per_thousand_ms: float = 3.0

@@ -66,10 +66,12 @@ class LocalBroker:
         properties: Mapping[str, str] | None = None,
         java_options: tuple[str, ...] = QUICK_START,
         heap_mb: int = 512,
+        port: int | None = None,
     ) -> None:
         self.folder = state / "kafka"
         self._cache = cache
         self._properties = dict(properties or {})
+        self._given_port = port
         self._java_options = (
             f"-Xmx{heap_mb}m",
             f"-Xmn{heap_mb * 5 // 8}m",
@@ -136,7 +138,9 @@ class LocalBroker:
             self.stop()
 
     def _port(self) -> int:
-        """The port of the last run when it is free, so that an address stays good; else any."""
+        """The given port; else that of the last run when it is free, so that an address stays good; else any."""
+        if self._given_port is not None:
+            return self._given_port
         with suppress(FileNotFoundError, DecodeError):
             last = json.decode((self.folder / "broker.json").read_bytes(), type=Running).port
             if _free(last) and _free(last + 1):

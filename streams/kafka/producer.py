@@ -62,6 +62,9 @@ class Producer(base.Producer):
         self.client = Client(dict(self.app.edge.producer))
         await asyncio.to_thread(self.client.list_topics, timeout=CONNECT_S)
         await super().on_start()
+        if self.app.edge.ask_time:
+            await self.send_batch(Sending(), [self.app.edge.ask_time()])
+            await self.flush()
 
     async def send_batch(self, batch: Sending, records: Iterable[Outgoing]) -> None:
         """Produce for a batch: it is not finished before each of these is confirmed.

@@ -18,7 +18,7 @@ from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from faust.types import TP
 
-from schemas.errors import RendezvousError
+from schemas.errors import ConfigurationRefused, RendezvousError, Superseded
 from streams.core.pacing import Pace
 from streams.kafka.batch import Batch
 from streams.kafka.edge import Edge
@@ -33,12 +33,11 @@ FULL_S = 2.0
 EARLY_S = 0.001
 ENDS_S = 0.25
 ASK_S = 10.0
-
-
-class Fenced(RendezvousError):
-    """Another process took this instance id: stop at once, send nothing, do not come back."""
-
-    exit_code = 75
+DENIED = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+)
 
 
 class Loop(Protocol):
@@ -173,9 +172,14 @@ class Reader:
         # A fatal error hides its cause: librdkafka hands out only the text.
         fatal = error.code() == KafkaError._FATAL
         if error.code() == KafkaError.FENCED_INSTANCE_ID or (fatal and "fenced" in error.str()):
-            raise Fenced(
+            raise Superseded(
                 f"{self._edge.consumer.get('group.instance.id')}: another process runs under this name; "
                 "this one ends. Run each instance once"
+            )
+        if error.code() in DENIED:
+            raise ConfigurationRefused(
+                f"{self._edge.consumer.get('group.id')}: Kafka denies it ({error.str()}): grant this principal READ "
+                "on its topics and on the group"
             )
         if fatal or error.fatal() or not error.retriable():
             if error.code() == KafkaError._MAX_POLL_EXCEEDED:

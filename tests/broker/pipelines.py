@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,11 +141,13 @@ def write(
 
 
 @contextmanager
-def up(cluster: Cluster, file: Path, name: str, state: Path, *options: str) -> Iterator[Up]:
-    """Bring a pipeline up; every process ends with the block."""
+def up(
+    cluster: Cluster, file: Path, name: str, state: Path, *options: str, more: Mapping[str, str] | None = None
+) -> Iterator[Up]:
+    """Bring a pipeline up, `more` in its environment; every process ends with the block."""
     command = [sys.executable, "-m", "agents", "up", str(file), "--json", *options]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, env=environment(cluster, state), start_new_session=True
+        command, stdout=subprocess.PIPE, env={**environment(cluster, state), **(more or {})}, start_new_session=True
     )
     pipeline = Up(name, cluster, process, state)
     follower = threading.Thread(target=_follow, args=(pipeline,), daemon=True)

@@ -1,0 +1,47 @@
+"""Short in `make test`, long in `make test-faults`, which writes the table that the README shows."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from streams.core.audit import Findings
+
+TABLE = Path(__file__).parent / "table.md"
+LONG = os.environ.get("FAULTS") == "long"
+HEAD = (
+    "| fault | done to it | requests | lost | conflicting | second finals | late | worst ms | archive |\n"
+    "|---|---|---|---|---|---|---|---|---|\n"
+)
+
+Note = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def _rows() -> Iterator[dict[str, str]]:
+    rows: dict[str, str] = {}
+    yield rows
+    if LONG and rows:
+        kept = TABLE.read_text().splitlines()[2:] if TABLE.exists() else []
+        old = {line.split("|")[1].strip(): line for line in kept}
+        TABLE.write_text(HEAD + "".join(f"{row}\n" for row in (old | rows).values()))
+
+
+@pytest.fixture
+def note(_rows: dict[str, str]) -> Note:
+    """Put a row into the table: what was broken, how often, and what `verify` found afterwards."""
+
+    def put(fault: str, done: str, found: Findings | None = None) -> None:
+        cells = [fault, done]
+        if found is None:
+            cells += ["", "", "", "", "", "", ""]
+        else:
+            late = f"{found.late} ({found.late / max(1, found.decided):.2%})" if found.late else "0"
+            archive = "exact" if found.ok and not found.behind else "not looked at"
+            counts = (found.accepted, found.lost, found.conflicting, found.second_finals)
+            cells += [*(f"{count:,}" for count in counts), late, f"{found.worst_late_ms:,.0f}", archive]
+        _rows[fault] = f"| {' | '.join(cells)} |"
+        print(_rows[fault])
+
+    return put

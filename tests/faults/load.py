@@ -1,0 +1,100 @@
+"""A generator of numbered messages that believes only acknowledged sends, and the checker that comes after it."""
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from confluent_kafka import Message, Producer
+
+from agents.cli.verify import audit
+from schemas.topics import Topics
+from streams.core.audit import Findings
+from streams.kafka.clients import Cluster
+from streams.kafka.reading import TopicReader
+from streams.pipeline_file import load as load_file
+from tests.broker.pipelines import Up
+
+Value = Callable[[int], dict[str, Any]]
+
+
+def plain(number: int) -> dict[str, Any]:
+    return {"x": (number % 1000) / 1000, "colour": "red", "box": {"size": 2}}
+
+
+class Load:
+    """Sends numbered requests at a rate until the block ends, on a schedule that does not wait for answers."""
+
+    def __init__(self, cluster: Cluster, topic: str, rate: float, value: Value = plain) -> None:
+        self.rate = rate
+        self.value = value
+        self.acknowledged: dict[tuple[int, int], str] = {}
+        self.sent = 0
+        self._run = uuid.uuid4().hex[:8]
+        self._topic = topic
+        self._producer = Producer(cluster.producer_settings(linger_ms=2) | {"log_level": 0})
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._send, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        assert self._producer.flush(60) == 0, "a broker that is well takes everything"
+
+    def wait(self, seconds: float) -> None:
+        """Go on sending for a while: the time itself is what is wanted here."""
+        time.sleep(seconds)
+
+    def _send(self) -> None:
+        due_s = time.monotonic()
+        while not self._stop.is_set():
+            due_s += 1 / self.rate
+            while (early_s := due_s - time.monotonic()) > 0:
+                self._producer.poll(0)
+                time.sleep(min(early_s, 0.01))
+            number, self.sent = self.sent, self.sent + 1
+            request_id = f"{self._run}-{number}"
+            value = json.dumps({"request_id": request_id, **self.value(number)}).encode()
+            self._produce(value, request_id)
+
+    def _produce(self, value: bytes, request_id: str) -> None:
+        def report(error: Any, message: Message) -> None:
+            if error is None:
+                self.acknowledged[message.partition() or 0, message.offset() or 0] = request_id
+
+        while True:
+            try:
+                self._producer.produce(self._topic, value, key=f"k{self.sent % 97}".encode(), on_delivery=report)
+            except BufferError:
+                self._producer.poll(0.05)
+            else:
+                return
+
+
+def findings(pipeline: Up, file: Path, load: Load, within_s: float = 60) -> Findings:
+    """What `verify` finds once the pipeline has caught up; every acknowledged request must be in raw still."""
+    deadline_s = time.monotonic() + within_s
+    while True:
+        found = audit(pipeline.cluster, load_file(file), pipeline.archive)
+        if (found.ok and not found.behind) or time.monotonic() > deadline_s:
+            break
+        time.sleep(0.2)
+    with TopicReader(pipeline.cluster, Topics(pipeline.name).raw) as reader:
+        raw = {(m.partition(), m.offset()): json.loads(m.value() or b"null") for m in reader.to_end()}
+    missing = [place for place, id_ in load.acknowledged.items() if raw.get(place, {}).get("request_id") != id_]
+    assert not missing, f"{len(missing)} acknowledged requests are not in raw"
+    return found
+
+
+def assert_kept(found: Findings) -> None:
+    """Every promise, whatever was done."""
+    assert found.ok, found
+    assert (found.lost, found.behind) == (0, 0), found
+    assert found.decided == found.accepted > 0

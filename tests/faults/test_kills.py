@@ -1,0 +1,130 @@
+"""kill -9: at every named point, at random, of the rendezvous beside its standby, and of `up` itself."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from agents.settings import cache_dir
+from streams.core.audit import Findings
+from streams.kafka.clients import Cluster
+from streams.kafka.local import QUICK_START, LocalBroker
+from streams.kill_points import POINTS, VARIABLE
+from tests.broker.pipelines import Up, until, up, write
+from tests.faults.conftest import LONG, Note
+from tests.faults.load import Load, assert_kept, findings
+
+SOON = {"archive": 2, "standby": 1}
+"""How many passes an archiver lives (a file a second) and a standby (it seldom speaks); the others live 20."""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("points", [[point] for point in POINTS] if LONG else [POINTS], ids=lambda points: points[0])
+def test_a_kill_at_each_named_point_costs_nothing(
+    cluster: Cluster, tmp_path: Path, name: str, points: list[str], note: Note
+):
+    file = write(tmp_path, name)
+    deadly = [wanted for point in points for wanted in with_its_way(point)]
+    markers = {point: tmp_path / point for point in deadly}
+    text = ",".join(f"{point}:{passes(point)}:{markers[point]}" for point in deadly)
+    with up(cluster, file, name, tmp_path / "state", "--standby", more={VARIABLE: text}) as pipeline:
+        with Load(cluster, pipeline.topics.raw, 200) as load:
+            deadline_s = time.monotonic() + 120
+            while not all(marker.exists() for marker in markers.values()):
+                assert time.monotonic() < deadline_s, [p for p, marker in markers.items() if not marker.exists()]
+                if "standby" in "".join(points) and pipeline.running("rendezvous", 0):
+                    kill(pipeline, "rendezvous")  # so that the standby has something to say
+                load.wait(0.5)
+            load.wait(1)
+        found = findings(pipeline, file, load)
+    assert_kept(found)
+    note(f"kill -9 at `{points[0]}`" if LONG else "kill -9 at each point", f"{len(deadly)} kills", found)
+
+
+def with_its_way(point: str) -> list[str]:
+    """A recovery is only reached by somebody who died before."""
+    role, _, place = point.partition(".")
+    return [f"{role}.after_request_read", point] if place == "in_recovery" else [point]
+
+
+def passes(point: str) -> int:
+    return 1 if point.endswith("in_recovery") else SOON.get(point.split(".", maxsplit=1)[0], 20)
+
+
+def kill(pipeline: Up, role: str) -> bool:
+    """Kill a role of this very pipeline; False when it has just died or is not up yet."""
+    try:
+        process = psutil.Process(pipeline.status["roles"][role]["pid"] or 0)
+        if process.pid == 0 or process.ppid() != pipeline.process.pid:
+            return False
+        process.kill()
+    except psutil.NoSuchProcess:
+        return False
+    return True
+
+
+@pytest.mark.timeout(400)
+def test_random_kills_cost_nothing(cluster: Cluster, tmp_path: Path, name: str, note: Note):
+    file, dice, kills = write(tmp_path, name), random.Random(7), 0
+    with up(cluster, file, name, tmp_path / "state", "--standby") as pipeline:
+        with Load(cluster, pipeline.topics.raw, 300) as load:
+            end_s = time.monotonic() + (180 if LONG else 12)
+            while time.monotonic() < end_s or (LONG and kills < 30):
+                load.wait(dice.uniform(2, 8) if LONG else dice.uniform(0.5, 2))
+                kills += kill(pipeline, dice.choice(sorted(pipeline.status["roles"])))
+        found = findings(pipeline, file, load)
+    assert_kept(found)
+    assert kills >= (30 if LONG else 5)
+    note("random kill -9 of any process", f"{kills} kills", found)
+
+
+@pytest.mark.timeout(400)
+def test_the_standby_answers_while_the_owner_is_dead(cluster: Cluster, tmp_path: Path, name: str, note: Note):
+    file, kills = write(tmp_path, name), 20 if LONG else 3
+    with up(cluster, file, name, tmp_path / "state", "--standby") as pipeline:
+        with Load(cluster, pipeline.topics.raw, 300) as load:
+            load.wait(3)
+            for number in range(kills):
+                kill(pipeline, "rendezvous")
+                until(lambda number=number: pipeline.running("rendezvous", number + 1), 40, "the owner is back")
+                load.wait(1)
+        found = findings(pipeline, file, load)
+    assert_kept(found)
+    assert found.by_standby > 0
+    note("kill -9 of the rendezvous beside its standby", f"{kills} kills", found)
+    assert_on_time(found)
+
+
+def assert_on_time(found: Findings) -> None:
+    """The bars on a quiet machine; the short form runs wherever it runs."""
+    assert found.late / found.decided <= (0.001 if LONG else 0.2), found
+    assert found.worst_late_ms <= (250 if LONG else 2_000), found
+
+
+def test_when_up_is_killed_everything_ends_and_the_next_up_goes_on(tmp_path: Path, name: str, note: Note):
+    file, state = write(tmp_path, name), tmp_path / "state"
+    broker = LocalBroker(state, cache_dir(os.environ), java_options=QUICK_START)
+    own = {"KAFKA_BOOTSTRAP_SERVERS": ""}
+    nowhere = Cluster("")
+    with up(nowhere, file, name, state, more=own) as first:
+        first.cluster = Cluster(first.status["bootstrap"])
+        processes = psutil.Process(first.process.pid).children(recursive=True)
+        with Load(first.cluster, first.topics.raw, 300) as load:
+            load.wait(2)
+        first.process.send_signal(signal.SIGKILL)
+        gone, alive = psutil.wait_procs(processes, 20)
+        assert not alive, alive
+        assert len(gone) >= 7
+        assert broker.running() is None
+    with up(nowhere, file, name, state, more=own) as second:
+        second.cluster = Cluster(second.status["bootstrap"])
+        with Load(second.cluster, second.topics.raw, 300) as more:
+            more.wait(2)
+        load.acknowledged |= more.acknowledged
+        found = findings(second, file, load)
+    assert_kept(found)
+    note("kill -9 of `up` itself", "children and broker end, the next `up` goes on", found)

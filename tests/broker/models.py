@@ -8,16 +8,20 @@ import numpy as np
 
 from schemas.blocks import Matrix
 
-POISON, SLOW, CRASH = -1.0, -2.0, -3.0
+POISON, SLOW, CRASH, SEGFAULT, LATE = -1.0, -2.0, -3.0, -4.0, -5.0
 
 
 def double(matrix: Matrix) -> Matrix:
-    """Twice x; hangs, raises or dies on the x that says so."""
+    """Twice x; hangs, is late, raises or dies on the x that says so."""
     x = matrix[:, 0]
     if (x == CRASH).any():
         os.kill(os.getpid(), signal.SIGKILL)
+    if (x == SEGFAULT).any():
+        os.kill(os.getpid(), signal.SIGSEGV)
     if (x == SLOW).any():
         time.sleep(3)
+    if (x == LATE).any():
+        time.sleep(0.8)
     if (x == POISON).any():
         raise ValueError("poisoned")
     return np.where(x > 1e6, np.nan, 2 * x)
@@ -28,3 +32,9 @@ def derived(event: dict[str, object]) -> float:
     if event.get("explode"):
         raise ValueError("exploded")
     return 3.0
+
+
+def heavy(event: dict[str, object]) -> float:
+    """A derived feature that costs a millisecond: the router is the pipeline's narrowest place."""
+    time.sleep(0.001)
+    return 1.0

@@ -4,13 +4,16 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
 from confluent_kafka import Message, Producer
 
 from agents.cli.verify import audit
+from schemas.decisions import Decision, decode_decision
 from schemas.topics import Topics
 from streams.core.audit import Findings
 from streams.kafka.clients import Cluster
@@ -91,6 +94,27 @@ def findings(pipeline: Up, file: Path, load: Load, within_s: float = 60) -> Find
     missing = [place for place, id_ in load.acknowledged.items() if raw.get(place, {}).get("request_id") != id_]
     assert not missing, f"{len(missing)} acknowledged requests are not in raw"
     return found
+
+
+def suspended(pids: Sequence[int]) -> AbstractContextManager[None]:
+    """These processes stand still (SIGSTOP) until the block ends (SIGCONT)."""
+    stack = ExitStack()
+    for pid in pids:
+        process = psutil.Process(pid)
+        process.suspend()
+        stack.callback(process.resume)
+    return stack
+
+
+def decisions(pipeline: Up, load: Load) -> list[Decision]:
+    """The final decision of each acknowledged request, in the order of the requests."""
+    found: dict[tuple[int, int], Decision] = {}
+    with TopicReader(pipeline.cluster, Topics(pipeline.name).decisions) as reader:
+        for message in reader.to_end():
+            decision = decode_decision(message.value() or b"")
+            if decision.final:
+                found.setdefault((decision.ticket.partition, decision.ticket.offset), decision)
+    return [found[place] for place in sorted(load.acknowledged)]
 
 
 def assert_kept(found: Findings) -> None:

@@ -1,0 +1,174 @@
+"""What stands still, is slow or is too much: a zombie, an overload, models of every bad kind, wrong clocks."""
+
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.kafka.clients import Cluster
+from tests.broker.models import CRASH, LATE, POISON, SEGFAULT
+from tests.broker.pipelines import FILE, until, up, write
+from tests.faults.conftest import LONG, Note
+from tests.faults.load import Load, assert_kept, decisions, findings, plain, suspended
+from tests.faults.test_kills import assert_on_time
+
+
+def test_a_rendezvous_that_stood_still_says_nothing_before_it_has_looked(
+    cluster: Cluster, tmp_path: Path, name: str, note: Note
+):
+    file, asleep_s = write(tmp_path, name), 15 if LONG else 7
+    with up(cluster, file, name, tmp_path / "state", "--standby") as pipeline:
+        with Load(cluster, pipeline.topics.raw, 300) as load:
+            load.wait(2)
+            with suspended([pipeline.pid("rendezvous")]):
+                load.wait(asleep_s)
+            until(lambda: pipeline.running("rendezvous", 1), 30, "it started again")
+            load.wait(2)
+        found = findings(pipeline, file, load)
+    assert_kept(found)
+    assert found.conflicting == 0
+    assert found.by_standby >= 300 * (asleep_s - 1)
+    note(f"SIGSTOP of the rendezvous for {asleep_s} s, then SIGCONT", "once", found)
+
+
+NARROW = (
+    FILE
+    + """
+[[features]]
+name = "heavy"
+type = "number"
+derive = "tests.broker.models:heavy"
+
+[[models]]
+name = "hidden"
+version = "1"
+kind = "constant"
+role = "shadow"
+value = 0.75
+"""
+)
+
+
+def test_ten_times_the_rate_sheds_shadows_first_and_recovers_by_itself(
+    cluster: Cluster, tmp_path: Path, name: str, note: Note
+):
+    file, rate, burst_s = write(tmp_path, name, text=NARROW), 200, 30 if LONG else 5
+    with up(cluster, file, name, tmp_path / "state") as pipeline:
+        with Load(cluster, pipeline.topics.raw, rate) as before:
+            before.wait(2)
+        with Load(cluster, pipeline.topics.raw, 10 * rate) as burst:
+            burst.wait(burst_s)
+        until(lambda: pipeline.status["roles"]["router"]["lag"] == 0, 30, "the router has caught up")
+        with Load(cluster, pipeline.topics.raw, rate) as after:
+            after.wait(3)
+        burst.acknowledged |= before.acknowledged | after.acknowledged
+        found = findings(pipeline, file, burst)
+        answers, healthy = decisions(pipeline, burst), decisions(pipeline, after)
+    assert_kept(found)
+    shed = {model: sum(model in answer.not_asked for answer in answers) for model in ("hidden", "plain")}
+    assert shed["hidden"] > 0
+    assert shed["hidden"] >= shed["plain"]
+    assert sum(answer.outcome == "preferred" for answer in healthy) / len(healthy) >= (0.99 if LONG else 0.9)
+    defaults = sum(answer.outcome == "default" for answer in answers)
+    done = f"{burst_s} s at {10 * rate:,}/s, twice what the router can: shadow shed {shed['hidden']:,} times, "
+    note("ten times the rate", f"{done}challenger {shed['plain']:,}, default {defaults:,}", found)
+    assert_on_time(found)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("kind", ["slow", "raising", "segfault", "killed", "hung", "all hung"])
+def test_a_bad_model_costs_only_its_own_score(cluster: Cluster, tmp_path: Path, name: str, kind: str, note: Note):
+    bad_x = {"slow": LATE, "raising": POISON, "segfault": SEGFAULT, "killed": CRASH}.get(kind)
+    every = {"raising": 10, "slow": 200}.get(kind, 900)
+
+    def value(number: int) -> dict[str, Any]:
+        bad = bad_x is not None and number >= 600 and number % every == 0
+        return plain(number) | ({"x": bad_x} if bad else {})
+
+    file, bad_s = write(tmp_path, name), 10 if LONG else 4
+    with up(cluster, file, name, tmp_path / "state") as pipeline:
+        scorers = [role for role in pipeline.status["roles"] if role.startswith("scorer")]
+        with Load(cluster, pipeline.topics.raw, 300) as warm:
+            warm.wait(1)
+        with Load(cluster, pipeline.topics.raw, 300, value) as load:
+            load.wait(2)
+            good_until = load.sent
+            still = {"hung": ["scorer.good"], "all hung": scorers}.get(kind, [])
+            with suspended([pipeline.pid(role) for role in still]):
+                load.wait(bad_s)
+        found = findings(pipeline, file, load)
+        answers = decisions(pipeline, load)
+    assert_kept(found)
+    note(f"model {kind}", f"{bad_s} s", found)
+    assert_on_time(found)
+    worse = answers[good_until:]
+    if kind == "all hung":
+        assert sum(answer.outcome == "default" for answer in worse) >= 0.5 * len(worse)
+        return
+    assert sum(answer.outcome in {"preferred", "fallback"} for answer in worse) >= 0.9 * len(worse)
+    ages = [[a.scores["plain"].age_ms for a in part if "plain" in a.scores] for part in (answers[:good_until], worse)]
+    before, during = map(statistics.median, ages)
+    assert during <= 2 * before + 10, "the other models' latency is unmoved"
+
+
+CLOCK = Path(__file__).parent / "clock"
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    ("role", "seconds", "after"),
+    [("rendezvous", 3600, 0), ("rendezvous", -3600, 5), ("router", 3600, 0), ("good", 3600, 0), ("rendezvous", 2, 0)]
+    if LONG
+    else [("router", 3600, 0), ("rendezvous", 3600, 0)],
+)
+def test_a_wrong_clock_makes_nobody_wait(
+    cluster: Cluster, tmp_path: Path, name: str, role: str, seconds: int, after: int, note: Note
+):
+    file = write(tmp_path, name)
+    clock = {"FAULT_CLOCK": f"{role}:{seconds}:{after}", "PYTHONPATH": str(CLOCK)}
+    with up(cluster, file, name, tmp_path / "state", more=clock) as pipeline:
+        with Load(cluster, pipeline.topics.raw, 300) as load:
+            load.wait(8)
+        found = findings(pipeline, file, load)
+        answers = decisions(pipeline, load)
+        until(lambda: "this host's clock" in pipeline.logs(), 10, "somebody says so")
+    assert_kept(found)
+    assert sum(answer.outcome == "preferred" for answer in answers) >= 0.9 * len(answers)
+    note(f"clock of {role} {seconds:+} s", f"{after} s after its start; it says so", found)
+    assert_on_time(found)
+
+
+def test_a_burst_after_a_stall_stays_within_512_mb_and_is_caught_up(
+    cluster: Cluster, tmp_path: Path, name: str, note: Note
+):
+    file, rate = write(tmp_path, name), 300
+    padded = "p" * 1_000
+
+    def value(number: int) -> dict[str, Any]:
+        return plain(number) | {"note": padded}
+
+    with up(cluster, file, name, tmp_path / "state") as pipeline:
+        roles = [role for role in pipeline.status["roles"] if role.startswith(("rendezvous", "router", "scorer"))]
+        with Load(cluster, pipeline.topics.raw, 10 * rate, value) as load:
+            load.wait(1)
+            with suspended([pipeline.pid(role) for role in roles]):
+                load.wait(20 if LONG else 4)
+            started_s, waiting = time.monotonic(), load.sent
+        found = findings(pipeline, file, load, 90)
+        caught_up_s = time.monotonic() - started_s
+        peaks = {role: peak_mb(pipeline.pid(role)) for role in pipeline.status["roles"]}
+    assert_kept(found)
+    assert max(peaks.values()) < 512, peaks
+    assert waiting / caught_up_s >= 2 * rate, f"{waiting} in {caught_up_s:.1f} s"
+    worst = max(peaks, key=lambda role: peaks[role])
+    done = f"largest role {worst} {peaks[worst]:,.0f} MB; {waiting:,} waiting, done in {caught_up_s:.0f} s"
+    note("all but the archiver stand still while ten times the rate comes", done, found)
+
+
+def peak_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError(f"{pid} has no peak")

@@ -33,11 +33,13 @@ def attach(app: BatchApp, pipeline: Pipeline, derivations: Mapping[str, Derivati
             requests, rejections = read(batch, validator)
             reached("router.after_read")
             refused: list[RowError] = []
+            started_ms = producer.now_ms()
             try:
-                fan = fan_out.fan(requests, producer.now_ms())
+                fan = fan_out.fan(requests, started_ms)
             except Exception as error:
                 requests, refused = sort_out(requests, fan_out, error)
                 fan = fan_out.fan(requests, producer.now_ms())
+            fan_out.took(producer.now_ms() - started_ms, fan.asked)
             await producer.send_batch(batch, outgoing(fan, batch.partition, topics))
             reached("router.after_send")
             if rejections or refused:
@@ -64,9 +66,7 @@ def outgoing(fan: Fan, partition: int, topics: Topics) -> list[Outgoing]:
         topic = topics.model(model.name)
         values = encode_json_rows(rows) if model.wire == "json" else [encode_rows(rows)]
         records += [Outgoing(topic, value, None, partition) for value in values]
-    if fan.not_asked is not None:
-        records.append(Outgoing(topics.scores, encode_scores(fan.not_asked), None, partition))
-    return records
+    return records + [Outgoing(topics.scores, encode_scores(block), None, partition) for block in fan.not_asked]
 
 
 def sort_out(requests: list[Request], fan_out: FanOut, error: Exception) -> tuple[list[Request], list[RowError]]:

@@ -150,10 +150,14 @@ class Output(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Overload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Age of the oldest waiting event, as a share of the budget, at which models are no longer asked."""
+    """Age of an event when its models get it, as a share of the budget, from which they are no longer asked.
+
+    Shadows first, then challengers; from `everybody` on no model is, because its answer would come too late.
+    """
 
     shadows: float = 0.25
     challengers: float = 0.5
+    everybody: float = 0.9
 
 
 class KafkaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

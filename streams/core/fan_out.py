@@ -11,21 +11,25 @@ from schemas.requests import Request
 from streams.core.features import Derivation, FeatureTable
 
 OVERLOADED = "the pipeline is overloaded"
+RECENT = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Fan:
-    """What one batch becomes: rows for each model, and the models that were passed over."""
+    """What one batch becomes: rows for each model, and which models were passed over for which requests."""
 
     rows: list[tuple[Model, Rows]]
-    not_asked: NotAskedBlock | None
+    not_asked: list[NotAskedBlock]
+    asked: int
 
 
 class FanOut:
     """Asks models for what they can make.
 
-    When events wait, shadows are passed over first, then challengers. A request past its deadline is sent
-    only to models that want it (`expired = "score"`). Pure: the time (ms, broker's clock) is an argument.
+    When events wait, shadows are passed over first, then challengers, then everybody: work on a request that will
+    be late makes the next one late too, until all are (first come, first served, fails at once under overload). A
+    request past its deadline is sent only to models that want it (`expired = "score"`). Pure: the time (ms,
+    broker's clock) is an argument, and what a row costs is told by `took`.
     """
 
     def __init__(self, pipeline: Pipeline, derivations: Mapping[str, Derivation] | None = None) -> None:
@@ -34,21 +38,46 @@ class FanOut:
             Role.SHADOW: pipeline.overload.shadows,
             Role.CHALLENGER: pipeline.overload.challengers,
         }
+        self._everybody = pipeline.overload.everybody
+        self._in_time_only = tuple(model.name for model in pipeline.models if model.expired == "skip")
+        self._row_ms = 0.0
         self._models = [(model, self._table.indices(pipeline.features_of(model))) for model in pipeline.models]
 
     def fan(self, requests: Sequence[Request], now_ms: float) -> Fan:
         """Blocks for at most 256 requests. Raises what a derivation raises."""
         if len(requests) > MAX_ROWS:
             raise ValueError(f"{len(requests)} requests at once; a block holds {MAX_ROWS}")
-        live = [request for request in requests if request.at_ms + request.budget_ms > now_ms]
-        waited = max(((now_ms - request.at_ms) / request.budget_ms for request in live), default=0.0)
+        live = self._in_time(requests, now_ms)
+        ready_ms = now_ms + self._row_ms * len(live)
+        waited = max(((ready_ms - request.at_ms) / request.budget_ms for request in live), default=0.0)
         asked = [(model, columns) for model, columns in self._models if not self._passed_over(model, waited)]
         passed = tuple(model.name for model, _ in self._models if self._passed_over(model, waited))
         rows = self._rows(requests, live, asked)
-        not_asked = None
+        not_asked = []
         if passed and live:
-            not_asked = NotAskedBlock(passed, pack_offsets([request.offset for request in live]), OVERLOADED)
-        return Fan(rows, not_asked)
+            not_asked.append(NotAskedBlock(passed, pack_offsets([request.offset for request in live]), OVERLOADED))
+        if len(live) < len(requests):
+            chosen = {request.offset for request in live}
+            left = [request.offset for request in requests if request.offset not in chosen]
+            not_asked.append(NotAskedBlock(self._in_time_only, pack_offsets(left), OVERLOADED))
+        return Fan(rows, not_asked, len(live))
+
+    def took(self, elapsed_ms: float, asked: int) -> None:
+        """How long the fan of this many requests took: an average over the last few."""
+        if asked:
+            self._row_ms += RECENT * (elapsed_ms / asked - self._row_ms)
+
+    def _in_time(self, requests: Sequence[Request], now_ms: float) -> Sequence[Request]:
+        """Those whose models can still answer: all, or the newest ones, as many as can be made ready."""
+        share = self._everybody
+        ready_ms = now_ms + self._row_ms * len(requests)
+        if all(ready_ms - request.at_ms < share * request.budget_ms for request in requests):
+            return requests
+        chosen: list[Request] = []
+        for request in reversed(requests):
+            if now_ms + self._row_ms * (len(chosen) + 1) - request.at_ms < share * request.budget_ms:
+                chosen.append(request)
+        return chosen[::-1]
 
     def _passed_over(self, model: Model, waited: float) -> bool:
         return waited >= self._limits.get(model.role, 2.0)

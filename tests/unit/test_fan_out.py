@@ -28,7 +28,7 @@ def fan(*ages_ms: float):
 
 def test_every_model_is_given_every_request_in_its_own_columns():
     rows, not_asked = fan(0, 1, 2)
-    assert not_asked is None
+    assert not_asked == []
     assert set(rows) == {"first", "second", "mirror", "yardstick"}
     assert rows["first"].matrix.tolist() == [[0, 0, 0], [1, 0, 0], [2, 0, 0]]
     assert rows["second"].matrix.tolist() == [[0, 0], [0, 1], [0, 2]]
@@ -41,37 +41,51 @@ def test_every_model_is_given_every_request_in_its_own_columns():
 def test_when_events_wait_shadows_are_passed_over_first_then_challengers(age_ms: float, passed: tuple[str, ...]):
     rows, not_asked = fan(age_ms, 0)
     assert set(rows) == {"first", "second", "mirror", "yardstick"} - set(passed)
-    assert (not_asked.models if not_asked else ()) == passed
-    if not_asked:
-        assert (offsets_of(not_asked.offsets), not_asked.reason) == ((0, 1), OVERLOADED)
+    assert [(block.models, offsets_of(block.offsets), block.reason) for block in not_asked] == (
+        [(passed, (0, 1), OVERLOADED)] if passed else []
+    )
 
 
 def test_a_request_past_its_deadline_goes_only_to_models_that_want_it():
     rows, not_asked = fan(150, 0)
-    assert not_asked is None
+    assert [(block.models, offsets_of(block.offsets)) for block in not_asked] == [
+        (("first", "second", "mirror"), (0,))
+    ]
     assert rows["first"].offsets.tolist() == [1]
     assert rows["yardstick"].offsets.tolist() == [0, 1]
     rows, _ = fan(150)
     assert set(rows) == {"yardstick"}
 
 
+def test_too_much_work_is_cut_to_the_newest_that_can_be_ready_in_time():
+    """A row costs 1 ms and 90 ms are left at most: of 20 that wait 80 ms or less, one per ms, 15 and 75 ms."""
+    fan_out = FanOut(pipeline())
+    for _ in range(200):
+        fan_out.took(20.0, 20)
+    found = fan_out.fan(requests(*range(80, 60, -1)), 10_000)
+    assert found.asked == 14
+    (block,) = [block for block in found.not_asked if "first" in block.models]
+    assert offsets_of(block.offsets) == tuple(range(6))
+    assert fan_out.fan(requests(*range(20)), 10_000).asked == 20
+
+
 def test_a_block_is_bounded():
     with pytest.raises(ValueError, match="a block holds 256"):
         fan(*[0] * (MAX_ROWS + 1))
-    assert fan() == ({}, None)
+    assert fan() == ({}, [])
 
 
-@given(st.lists(st.integers(0, 300), max_size=20))
-def test_every_live_request_is_sent_to_or_passed_over_by_every_model(ages_ms: list[int]):
-    rows, not_asked = fan(*ages_ms)
-    live = [offset for offset, age_ms in enumerate(ages_ms) if age_ms < 100]
+@given(st.lists(st.integers(0, 300), max_size=20), st.floats(0, 20))
+def test_every_request_is_sent_to_or_passed_over_by_every_model_and_never_both(ages_ms: list[int], row_ms: float):
+    fan_out = FanOut(pipeline())
+    fan_out.took(row_ms, 1)
+    found = fan_out.fan(requests(*ages_ms), 10_000)
+    given_rows = {model.name: rows.offsets.tolist() for model, rows in found.rows}
     for model in pipeline().models:
-        passed = not_asked is not None and model.name in not_asked.models
-        given_rows = rows[model.name].offsets.tolist() if model.name in rows else []
+        sent = given_rows.get(model.name, [])
+        passed = [o for block in found.not_asked if model.name in block.models for o in offsets_of(block.offsets)]
+        assert sorted(sent + passed) == list(range(len(ages_ms)))
         if model.expired == "score":
-            assert given_rows == list(range(len(ages_ms)))
+            assert not passed
         else:
-            assert given_rows == ([] if passed else live)
-        if passed:
-            assert not_asked is not None
-            assert list(offsets_of(not_asked.offsets)) == live
+            assert all(ages_ms[offset] < 100 for offset in sent)

@@ -79,8 +79,10 @@ class Published(Sending):
 
     def delivered(self, error: KafkaError | None, message: Message) -> None:
         """Delivery report of one decision."""
-        super().delivered(error, message)
-        if not self.pending and not self.failures:
+        self.pending -= 1
+        if error is not None:
+            self.failures.append((error, message))
+        elif not self.pending and not self.failures:
             self.core.published(self.offsets)
 
 

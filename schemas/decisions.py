@@ -16,7 +16,7 @@ class Outcome(StrEnum):
     REJECTED = "rejected"  # not at all: the request could not be read
 
 
-class Ticket(Struct, frozen=True, order=True):
+class Ticket(Struct, frozen=True, order=True, gc=False):
     """A request's address: where its raw record lies. Unique within one life of the topic."""
 
     partition: int
@@ -38,7 +38,7 @@ class ScoreSeen(Struct, frozen=True, gc=False):
     age_ms: int
 
 
-class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Decision(Struct, frozen=True, omit_defaults=True, gc=False):
     """The answer. The final decision of a ticket is the first record with `final = true` for it.
 
     `missing` are the models that were asked and had not answered, `failed` those that answered with an

@@ -5,11 +5,16 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from agents.settings import cache_dir
 from streams.kafka.clients import Cluster, cluster_of
 from streams.kafka.local import QUICK_START, LocalBroker
+
+# How long one example takes says nothing on a machine that others use too.
+hypothesis.settings.register_profile("rendezvous", deadline=None)
+hypothesis.settings.load_profile("rendezvous")
 
 
 @pytest.fixture(scope="session")

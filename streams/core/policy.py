@@ -41,6 +41,11 @@ class Schedule:
                 return None
         return None
 
+    @property
+    def first_change(self) -> float:
+        """The share of the budget until which nothing but a score can give an answer."""
+        return self.next_change(0.0)
+
     def hopeless(self, out: Collection[str]) -> bool:
         """Whether nobody who may answer can answer any more."""
         return bool(out) and all(model in out for step in self.steps for model in step.order)
@@ -54,9 +59,8 @@ class Schedule:
         return 1.0
 
     def _complete(self, scores: Collection[str], out: Collection[str]) -> bool:
-        return len(scores) + len(out) >= len(self.wait_for) and all(
-            model in scores or model in out for model in self.wait_for
-        )
+        missing = len(self.wait_for) - len(scores)
+        return missing <= 0 or (len(out) >= missing and all(m in scores or m in out for m in self.wait_for))
 
 
 def schedule_of(pipeline: Pipeline) -> Schedule:

@@ -11,11 +11,11 @@ from heapq import heappop, heappush
 
 from schemas.blocks import NotAskedBlock, RejectionBlock, ScoreBlock, offsets_of, scores_of
 from schemas.decisions import Decision, ScoreSeen
-from schemas.pipeline import Pipeline
+from schemas.pipeline import Pipeline, Role
 from schemas.requests import Rejection, Request
 from streams.core.pending import Explanation, Pending, Reply
 from streams.core.policy import schedule_of
-from streams.core.repeats import Repeats
+from streams.core.repeats import Known, Repeats
 
 HOLD_LIMIT = 100_000
 """Offsets a score may be ahead of the reading of raw; beyond it the score is refused and counted."""
@@ -65,11 +65,12 @@ class Rendezvous:
         self._grace_ms = grace_ms
         self._partition = partition
         self._schedule = schedule_of(pipeline)
+        self._first_change = self._schedule.first_change
         self._explain = Explanation(pipeline, partition, standby=grace_ms > 0)
         self._repeats = Repeats(pipeline.request.repeat_s)
         self._followers: dict[int, list[int]] = {}
         self._decided: set[int] = set()
-        self._versions = {model.name: model.version for model in pipeline.models}
+        self._versions = {model.name: model.version for model in pipeline.models if model.role is not Role.DECOY}
         self._pending: dict[int, Pending] = {}
         self._held: dict[int, list[tuple[str, ScoreSeen | str]]] = {}
         self._held_from: int | None = None
@@ -97,9 +98,10 @@ class Rendezvous:
             self._order.append(offset)
             self._unpublished.add(offset)
             # A log time ahead of our clock must not lengthen the wait.
-            pending = self._pending[offset] = Pending(request, min(request.at_ms, now_ms))
+            start_ms = min(request.at_ms, now_ms)
+            pending = self._pending[offset] = Pending(request, start_ms, start_ms + request.budget_ms)
             if isinstance(request, Rejection):
-                self._settle(pending, self._explain.rejected(request, request.reason, now_ms), now_ms, replies)
+                self._settle(pending, self._explain.rejected(pending, request.reason, now_ms), now_ms, replies)
             else:
                 self._begin(pending, request, now_ms, replies)
         if self._held:
@@ -107,8 +109,10 @@ class Rendezvous:
         return replies
 
     def _begin(self, pending: Pending, request: Request, now_ms: float, replies: list[Reply]) -> None:
-        fingerprint = pending.fingerprint = self._repeats.fingerprint(request, self._partition)
-        if fingerprint and (known := self._repeats.first_of(request, fingerprint)) is not None:
+        known = self._repeats.seen(request, self._partition)
+        if known is None or known.offset == request.offset:
+            pending.known = known
+        else:
             self.counts.repeats += 1
             pending.first = known
             if known.outcome:
@@ -117,6 +121,9 @@ class Rendezvous:
             self._followers.setdefault(known.offset, []).append(request.offset)
         if self._held and request.offset in self._held:
             self._take_held(pending)
+        elif now_ms < pending.start_ms + self._first_change * request.budget_ms - self.lead_ms:
+            self._arm(pending, self._first_change)  # nothing has come: only time can tell
+            return
         self._consider(pending, now_ms, replies, arm=True)
 
     def decided(self, decision: Decision, now_ms: float) -> list[Reply]:
@@ -130,29 +137,31 @@ class Rendezvous:
         if offset >= self._next_raw:
             self._decided.add(offset)
         replies: list[Reply] = []
-        self._remember(decision, now_ms, replies)
+        if known := self._repeats.read_back(decision):
+            self._answer_followers(known, now_ms, replies)
         return replies
 
     def scores_offered(self, block: ScoreBlock, position: int, log_ms: int, now_ms: float) -> list[Reply]:
         """Join one block of scores that lies at `position` and was appended at `log_ms`."""
         self._next_score = position + 1
         replies: list[Reply] = []
-        model = block.model
-        if self._versions.get(model) != block.version:
+        model, version = block.model, block.version
+        if self._versions.get(model) != version:
             self.counts.untrusted += 1
             return replies
         pendings, enough = self._pending, len(self._schedule.wait_for)
         for offset, score in zip(offsets_of(block.offsets), scores_of(block.scores), strict=True):
             pending = pendings.get(offset)
             if pending is None:
-                at_ms = log_ms
-                self._hold_or_count(offset, position, (model, ScoreSeen(score, block.version, at_ms)))
-            elif model in pending.scores:
+                self._hold_or_count(offset, position, (model, ScoreSeen(score, version, log_ms)))
+                continue
+            seen = pending.scores
+            if model in seen:
                 self.counts.repeated += 1
-            else:
-                pending.scores[model] = ScoreSeen(score, block.version, max(0, log_ms - pending.request.at_ms))
-                if len(pending.scores) >= enough or pending.failed or pending.not_asked:
-                    self._consider(pending, now_ms, replies)
+                continue
+            seen[model] = ScoreSeen(score, version, max(0, log_ms - pending.request.at_ms))
+            if len(seen) >= enough or pending.failed or pending.not_asked:
+                self._consider(pending, now_ms, replies)
         for error in block.errors:
             self._failed(error.offset, model, error.reason, position, now_ms, replies)
         return replies
@@ -164,12 +173,7 @@ class Rendezvous:
         for row in block.rows:
             pending = self._pending.get(row.offset)
             if pending is not None:
-                self._settle(
-                    pending,
-                    self._explain.rejected(pending.request, row.reason, now_ms, pending.fingerprint),
-                    now_ms,
-                    replies,
-                )
+                self._settle(pending, self._explain.rejected(pending, row.reason, now_ms), now_ms, replies)
         return replies
 
     def not_asked(self, block: NotAskedBlock, position: int, now_ms: float) -> list[Reply]:
@@ -252,9 +256,11 @@ class Rendezvous:
         elif share >= 1 or (pending.first is None and schedule.hopeless(out)):
             self._settle(pending, self._explain.default(pending, now_ms), now_ms, replies)
         elif arm:
-            change = schedule.next_change(share)
-            at_ms = pending.start_ms + change * pending.request.budget_ms
-            heappush(self._timers, (at_ms - self.lead_ms if change == 1 else at_ms, pending.request.offset))
+            self._arm(pending, schedule.next_change(share))
+
+    def _arm(self, pending: Pending, change: float) -> None:
+        at_ms = pending.start_ms + change * pending.request.budget_ms
+        heappush(self._timers, (at_ms - self.lead_ms if change == 1 else at_ms, pending.request.offset))
 
     def _settle(self, pending: Pending, reply: Reply, now_ms: float, replies: list[Reply]) -> None:
         """Here is the answer: it leaves at once; a standby keeps it back for the owner's sake.
@@ -274,12 +280,12 @@ class Rendezvous:
     def _leave(self, pending: Pending, reply: Reply, now_ms: float, replies: list[Reply]) -> None:
         del self._pending[pending.request.offset]
         replies.append(reply)
-        self._remember(reply.decision, now_ms, replies)
+        if (known := pending.known) is not None:
+            known.take(reply.decision)
+            if self._followers:
+                self._answer_followers(known, now_ms, replies)
 
-    def _remember(self, decision: Decision, now_ms: float, replies: list[Reply]) -> None:
-        known = self._repeats.decided(decision)
-        if known is None or not self._followers:
-            return
+    def _answer_followers(self, known: Known, now_ms: float, replies: list[Reply]) -> None:
         for offset in self._followers.pop(known.offset, ()):
             follower = self._pending.get(offset)
             if follower is not None and follower.ready is None and isinstance(follower.request, Request):

@@ -23,6 +23,12 @@ from streams.kafka.batch import Batch, Outgoing, Sending
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.02
+IN_FLIGHT = 5
+"""Records of one partition that an idempotent librdkafka has in flight before it waits for a request to end."""
+
+TURN_S, LOOK_S = 0.02, 0.001
+"""How long a flight waits for the one before it at most, and how often it looks."""
+
 FULL_QUEUE_S = 0.005
 FLUSH_S = 10.0
 CONNECT_S = 10.0
@@ -73,6 +79,7 @@ class Producer(base.Producer):
         """
         if isinstance(batch, Batch):
             batch = batch.owner
+        await self._turn()
         produce = self.client.produce
         report = self._clock_sample(batch)
         for record in records:
@@ -84,6 +91,18 @@ class Producer(base.Producer):
             batch.pending += 1
             report = batch.delivered
         self._sent.set()
+
+    async def _turn(self) -> None:
+        """Let the flight before this one land: what comes meanwhile leaves with it, in one request.
+
+        librdkafka would wait too, but its thread asks for the end of the flight without a pause as long as other
+        records wait behind it (2.16.1: up to a quarter of a busy role's CPU).
+        """
+        if self.poll() < IN_FLIGHT:
+            return
+        until_s = self.loop.time() + TURN_S
+        while self.poll() >= IN_FLIGHT and self.loop.time() < until_s:
+            await asyncio.sleep(LOOK_S)
 
     def _clock_sample(self, batch: Sending) -> Report:
         """Now and then a delivery report tells the time too."""

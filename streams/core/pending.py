@@ -85,6 +85,7 @@ class Explanation:
     def repeated(self, request: Request, known: Known, now_ms: float) -> Reply:
         """The answer is the one that the first of these equal requests was given."""
         first = Ticket(self._partition, known.offset)
+        used_ms = round(now_ms - request.at_ms, 1)
         decision = Decision(
             request_id=request.request_id,
             ticket=Ticket(self._partition, request.offset),
@@ -99,8 +100,8 @@ class Explanation:
             failed={},
             not_asked={},
             budget_ms=request.budget_ms,
-            used_ms=round(now_ms - request.at_ms, 1),
-            decided_at_ms=int(now_ms),
+            used_ms=used_ms,
+            decided_at_ms=request.at_ms + int(used_ms),
             reason=f"a repeat of {first}: its answer again",
             fingerprint=known.fingerprint,
             duplicate_of=first,
@@ -120,6 +121,7 @@ class Explanation:
         request = pending.request
         default = self._default if outcome is DEFAULT else None
         rejected = outcome is REJECTED
+        used_ms = round(now_ms - request.at_ms, 1)
         decision = Decision(  # by position: by name it takes three times as long
             request.request_id,
             Ticket(self._partition, request.offset),
@@ -134,8 +136,8 @@ class Explanation:
             pending.failed,
             pending.not_asked,
             request.budget_ms,
-            round(now_ms - request.at_ms, 1),
-            int(now_ms),
+            used_ms,
+            request.at_ms + int(used_ms),
             reason,
             known.fingerprint if (known := pending.known or pending.first) else "",
             None,  # duplicate_of

@@ -15,7 +15,7 @@ from schemas.pipeline import Pipeline, Role
 from schemas.requests import Rejection, Request
 from streams.core.pending import Explanation, Pending, Reply
 from streams.core.policy import schedule_of
-from streams.core.repeats import Known, Repeats
+from streams.core.repeats import Known, Repeats, logged
 
 HOLD_LIMIT = 100_000
 """Offsets a score may be ahead of the reading of raw; beyond it the score is refused and counted."""
@@ -50,7 +50,11 @@ class Checkpoint:
 
 
 class Rendezvous:
-    """Joins requests and scores of one partition and decides when each request is answered."""
+    """Joins requests and scores of one partition and decides when each request is answered.
+
+    `from_log` is for those that are told of every record of decisions, their own too, as a standby always is: a
+    repeat is then answered from the log alone, with what its first's first record says, whatever a twin has said.
+    """
 
     def __init__(
         self,
@@ -59,10 +63,13 @@ class Rendezvous:
         start: Checkpoint = Checkpoint(0, 0),
         lead_ms: float = 0.0,
         grace_ms: float = 0.0,
+        *,
+        from_log: bool = False,
     ) -> None:
         self.counts = Counts()
         self.lead_ms = lead_ms
         self._grace_ms = grace_ms
+        self._from_log = from_log or grace_ms > 0
         self._partition = partition
         self._schedule = schedule_of(pipeline)
         self._first_change = self._schedule.first_change
@@ -110,21 +117,27 @@ class Rendezvous:
 
     def _begin(self, pending: Pending, request: Request, now_ms: float, replies: list[Reply]) -> None:
         known = self._repeats.seen(request, self._partition)
-        if known is None or known.offset == request.offset:
-            pending.known = known
-        else:
-            self.counts.repeats += 1
-            pending.first = known
-            if known.outcome:
-                self._settle(pending, self._explain.repeated(request, known, now_ms), now_ms, replies)
-                return
-            self._followers.setdefault(known.offset, []).append(request.offset)
+        if known is not None and known.offset != request.offset:
+            self._repeat(pending, request, known, now_ms, replies)
+            return
+        pending.known = known
         if self._held and request.offset in self._held:
             self._take_held(pending)
         elif now_ms < pending.start_ms + self._first_change * request.budget_ms - self.lead_ms:
             self._arm(pending, self._first_change)  # nothing has come: only time can tell
             return
         self._consider(pending, now_ms, replies, arm=True)
+
+    def _repeat(
+        self, pending: Pending, request: Request, known: Known, now_ms: float, replies: list[Reply]
+    ) -> None:
+        """A repeat has no time of its own: it is answered when its first is."""
+        self.counts.repeats += 1
+        pending.first = known
+        if known.logged or (known.outcome and not self._from_log):
+            self._settle(pending, self._explain.repeated(request, known, now_ms), now_ms, replies)
+        else:
+            self._followers.setdefault(known.offset, []).append(request.offset)
 
     def decided(self, decision: Decision, now_ms: float) -> list[Reply]:
         """A final decision of this partition is in the log: of an earlier life, or of a twin.
@@ -137,8 +150,9 @@ class Rendezvous:
         if offset >= self._next_raw:
             self._decided.add(offset)
         replies: list[Reply] = []
-        if known := self._repeats.read_back(decision):
-            self._answer_followers(known, now_ms, replies)
+        known = self._repeats.read_back(decision)
+        if self._followers:
+            self._answer_followers(known or logged(decision), now_ms, replies)
         return replies
 
     def scores_offered(self, block: ScoreBlock, position: int, log_ms: int, now_ms: float) -> list[Reply]:
@@ -247,13 +261,15 @@ class Rendezvous:
             if now_ms >= pending.leave_ms:
                 self._leave(pending, pending.ready, now_ms, replies)
             return
+        if pending.first is not None:
+            return
         schedule = self._schedule
         share = 1.0 if now_ms >= pending.deadline_ms - self.lead_ms else pending.share(now_ms)
         out = pending.out()
-        model = schedule.choose(share, pending.scores, out) if pending.first is None else None
+        model = schedule.choose(share, pending.scores, out)
         if model is not None:
             self._settle(pending, self._explain.answered(pending, model, now_ms), now_ms, replies)
-        elif share >= 1 or (pending.first is None and schedule.hopeless(out)):
+        elif share >= 1 or schedule.hopeless(out):
             self._settle(pending, self._explain.default(pending, now_ms), now_ms, replies)
         elif arm:
             self._arm(pending, schedule.next_change(share))
@@ -282,7 +298,7 @@ class Rendezvous:
         replies.append(reply)
         if (known := pending.known) is not None:
             known.take(reply.decision)
-            if self._followers:
+            if self._followers and not self._from_log:
                 self._answer_followers(known, now_ms, replies)
 
     def _answer_followers(self, known: Known, now_ms: float, replies: list[Reply]) -> None:

@@ -17,7 +17,10 @@ LIMIT = 200_000
 
 
 class Known(Struct, gc=False):
-    """A request that was seen; `outcome` is empty until it is decided."""
+    """A request that was seen; `outcome` is empty until it is decided, `logged` is true once the log has its answer.
+
+    The first record in the log is the answer: it replaces what we said ourselves, and no later one replaces it.
+    """
 
     offset: int
     at_ms: float
@@ -26,11 +29,13 @@ class Known(Struct, gc=False):
     model: str | None = None
     version: str | None = None
     score: float | None = None
+    logged: bool = False
 
-    def take(self, decision: Decision) -> None:
-        """Keep the answer that repeats are given."""
-        self.outcome, self.model, self.version = decision.outcome, decision.model, decision.version
-        self.score = decision.score
+    def take(self, decision: Decision, *, logged: bool = False) -> None:
+        """Keep the answer that repeats are given, unless the log has another."""
+        if not self.logged:
+            self.outcome, self.model, self.version = decision.outcome, decision.model, decision.version
+            self.score, self.logged = decision.score, logged
 
 
 class Repeats:
@@ -61,16 +66,14 @@ class Repeats:
         """
         if not decision.fingerprint or decision.duplicate_of is not None:
             return None
-        known = self._known.get(decision.fingerprint)
-        if known is None or known.offset < decision.ticket.offset:
-            at_ms = decision.decided_at_ms - decision.used_ms
-            if known is not None and known.at_ms >= at_ms - self._horizon_ms and known.outcome:
-                return None
-            known = self._add(Known(decision.ticket.offset, at_ms, decision.fingerprint))
-        elif known.offset != decision.ticket.offset:
+        offset, known = decision.ticket.offset, self._known.get(decision.fingerprint)
+        if known is not None and known.offset == offset:
+            known.take(decision, logged=True)
+            return known
+        found = logged(decision)
+        if known and (known.offset > offset or (known.outcome and known.at_ms >= found.at_ms - self._horizon_ms)):
             return None
-        known.take(decision)
-        return known
+        return self._add(found)
 
     def _add(self, known: Known) -> Known:
         order = self._order
@@ -82,6 +85,14 @@ class Repeats:
             if self._known.get(gone.fingerprint) is gone:
                 del self._known[gone.fingerprint]
         return known
+
+
+def logged(decision: Decision) -> Known:
+    """What a decision in the log says of its request and of the answer."""
+    at_ms = decision.decided_at_ms - int(decision.used_ms)  # raw's log time, exactly: so it was written
+    known = Known(decision.ticket.offset, at_ms, decision.fingerprint)
+    known.take(decision, logged=True)
+    return known
 
 
 def fingerprint_of(request: Request) -> str:

@@ -1,0 +1,68 @@
+"""Nothing lost, one answer for every ticket, whoever dies, sleeps or wakes, wherever: the core, explored by dice.
+
+The explorer itself is explored: with a protection taken out it finds the harm, and it has met enough of everything.
+"""
+
+import pytest
+
+from tests.unit.explorer.members import Variant
+from tests.unit.explorer.world import explored
+
+REQUESTS = 400
+"""Of one world: some 2.5 s of its time, over two partitions."""
+
+FEW = 20
+"""Worlds in which each harm is found many times over."""
+
+
+def test_an_owner_that_dies_anywhere_loses_nothing_and_says_nothing_twice():
+    counts = explored(150, REQUESTS, Variant(twins=False))
+    assert counts["requests"] >= 60_000
+    assert counts["crashes of owner"] > 300
+    assert counts["crashes in recovery"] > 40
+    assert counts["repeats"] > 7_000
+    assert counts["recovered"] > 10_000
+    assert (counts["lost"], counts["second"], counts["conflicting"]) == (0, 0, 0)
+
+
+def test_twins_say_things_twice_and_every_ticket_has_one_answer():
+    counts = explored(350, REQUESTS, Variant())
+    assert counts["requests"] >= 140_000
+    assert min(counts["crashes of owner"], counts["crashes of standby"]) > 600
+    assert counts["crashes in recovery"] > 200
+    assert counts["zombies"] > 700
+    assert counts["zombie records"] > 700
+    assert counts["by standby"] > 30_000
+    assert counts["repeats"] > 15_000
+    assert counts["second"] > 5_000
+    assert counts["contradicting"] > 1_000  # second records with another answer: what first-wins is for
+    assert (counts["lost"], counts["conflicting"]) == (0, 0)
+
+
+@pytest.mark.parametrize("twins", [False, True], ids=["alone", "twins"])
+@pytest.mark.parametrize(
+    ("protection", "harm"), [("watermark", "lost"), ("read_back", "second"), ("horizon", "conflicting")]
+)
+def test_without_a_protection_the_explorer_finds_the_harm(protection: str, harm: str, twins: bool):
+    whole = explored(FEW, REQUESTS, Variant(twins=twins))
+    without = explored(FEW, REQUESTS, Variant(twins=twins, **{protection: False}))
+    assert without[harm] > 3 * whole[harm]
+
+
+def test_a_reader_that_takes_the_last_record_meets_repeats_with_another_answer():
+    assert explored(FEW, REQUESTS, Variant(first_wins=False))["conflicting"] > 0
+
+
+def test_an_owner_that_does_not_read_decisions_repeats_what_the_log_does_not_say():
+    """Only after its twin was first with another answer: the repeat is told the owner's own, second one."""
+    counts = explored(FEW, REQUESTS, Variant(hears=False))
+    assert counts["lost"] == 0
+    assert 0 < counts["conflicting"] < counts["contradicting"]
+
+
+def test_a_zombie_that_does_not_notice_its_pause_says_far_more_and_still_harms_nobody():
+    noticed = explored(FEW, REQUESTS, Variant())
+    unnoticed = explored(FEW, REQUESTS, Variant(pause_noticed=False))
+    assert unnoticed["zombie records"] > 5 * noticed["zombie records"] > 0
+    assert unnoticed["contradicting"] > noticed["contradicting"]
+    assert (unnoticed["lost"], unnoticed["conflicting"]) == (0, 0)

@@ -25,6 +25,7 @@ from schemas.blocks import Rows, encode_rows
 from streams.kafka.clients import Cluster
 from streams.kafka.local import VERSION, LocalBroker
 from tests.bench.stages import Run, bench_file, put_through, running
+from tests.bench.verify import verified
 from tests.broker.pipelines import make_topic
 
 BARS = {
@@ -34,6 +35,7 @@ BARS = {
     "latency_p50_ratio": ("at most", 1.3),
     "latency_p99_ratio": ("at most", 1.0),
     "on_time_share": ("at least", 0.9999),
+    "verify_s_per_million": ("at most", 30.0),
 }
 aside = Console(stderr=True, highlight=False)
 Figures = dict[str, float]
@@ -48,6 +50,7 @@ class Bench:
         self.rounds = 1 if quick else 3
         self.events = 20_000 if quick else 100_000
         self.preloaded = 5_000 if quick else 60_000
+        self.checked = 50_000 if quick else 1_000_000
         self.warm_s, self.paced_s = (2, 4) if quick else (4, 12)
         self._broker = broker
         self.lines = EVENTS.read_bytes().splitlines()
@@ -201,6 +204,19 @@ def whole(bench: Bench) -> Figures:
     return figures
 
 
+def checking(bench: Bench) -> Figures:
+    """`rendezvous verify` over a million requests."""
+    return verified(bench.cluster, bench.folder, bench.lines, bench.checked)
+
+
+PARTS: Mapping[str, Callable[[Bench], Figures]] = {
+    "agents": agents,
+    "by-hand": against_by_hand,
+    "whole": whole,
+    "verify": checking,
+}
+
+
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     packages = ("faust-streaming", "confluent-kafka", "msgspec", "numpy", "lightgbm", "pyarrow")
@@ -237,7 +253,8 @@ def show(figures: Mapping[str, float], about: Mapping[str, Any]) -> None:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--out", type=click.Path(path_type=Path), help="Write the figures as JSON.")
 @click.option("--quick", is_flag=True, help="Short runs, to see that it works.")
-def main(out: Path | None, quick: bool) -> None:
+@click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="This part; may be repeated.")
+def main(out: Path | None, quick: bool, only: Sequence[str]) -> None:
     """Measure against hand-written loops and print every figure with its bar."""
     prepare()
     about = machine()
@@ -251,8 +268,7 @@ def main(out: Path | None, quick: bool) -> None:
                 raise RuntimeError("the broker ended")
             java = psutil.Process(running_broker.pid).children()[0]
             bench = Bench(cluster, java, Path(folder), quick=quick)
-            parts: Sequence[Callable[[Bench], Figures]] = (agents, against_by_hand, whole)
-            for part in parts:
+            for part in [PARTS[name] for name in only or PARTS]:
                 aside.print(f"measuring: {(part.__doc__ or '').splitlines()[0]}")
                 figures |= part(bench)
                 aside.print({name: round(figure, 4) for name, figure in figures.items()})

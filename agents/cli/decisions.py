@@ -1,7 +1,8 @@
 """`rendezvous decisions`: the answers, as they come or from the beginning."""
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,15 @@ from schemas.topics import Topics
 from streams.kafka.reading import TopicReader
 
 HEADINGS = f"{'ticket':>10} {'outcome':10} {'model':12} {'score':>8} {'used ms':>8}  request id"
+
+
+LOOK_BACK_S = 60.0
+"""How long before now a ticket may have been answered whose second record is yet to come."""
+
+REMEMBERED = 1_000_000
+"""Tickets, some 150 MB of them: a second record comes within seconds of the first."""
+
+Tickets = dict[tuple[int, int], None]
 
 
 @click.command(short_help="read the answers")
@@ -43,25 +53,44 @@ def decisions(
     if form == "table":
         click.echo(HEADINGS)
     with TopicReader(place.cluster(), Topics(pipeline.name).decisions) as reader:
-        found = first_finals(_messages(reader, follow, from_beginning), everything)
+        seen: Tickets = {}
+        messages = _messages(reader, follow, from_beginning, seen)
+        found = first_finals(messages, everything, seen)
         for shown, (message, decision) in enumerate(found, 1):
             click.echo(message.value() if form == "json" else _row(decision))
             if count is not None and shown >= count:
                 return
 
 
-def _messages(reader: TopicReader, follow: bool, from_beginning: bool) -> Iterator[Message]:
+def _messages(reader: TopicReader, follow: bool, from_beginning: bool, seen: Tickets) -> Iterator[Message]:
     if not follow:
         yield from reader.to_end()
         return
-    reader.start("beginning" if from_beginning else "end")
+    if from_beginning:
+        reader.start("beginning")
+    else:
+        reader.start(_look_back(reader, seen))
     while True:
         yield from reader.poll(0.2)
 
 
-def first_finals(messages: Iterator[Message], everything: bool = False) -> Iterator[tuple[Message, Decision]]:
-    """Only what counts: the first record with `final = true` for each ticket."""
-    seen: set[tuple[int, int]] = set()
+def _look_back(reader: TopicReader, seen: Tickets) -> dict[int, int]:
+    """Tickets that were decided just now: a second record of theirs is no answer. Returns where the topic ends."""
+    ends = {number: end for number, (_, end) in reader.bounds().items()}
+    recent = reader.to_end(reader.at_time(int((time.time() - LOOK_BACK_S) * 1e3)))
+    for _ in first_finals((one for one in recent if (one.offset() or 0) < ends[one.partition() or 0]), seen=seen):
+        pass
+    return ends
+
+
+def first_finals(
+    messages: Iterable[Message], everything: bool = False, seen: Tickets | None = None
+) -> Iterator[tuple[Message, Decision]]:
+    """Only what counts: the first record with `final = true` for each ticket.
+
+    `seen` are tickets that have theirs, the last million of them.
+    """
+    seen = {} if seen is None else seen
     for message in messages:
         try:
             decision = decode_decision(message.value() or b"")
@@ -69,8 +98,12 @@ def first_finals(messages: Iterator[Message], everything: bool = False) -> Itera
             click.echo(f"{message.topic()}/{message.partition()}/{message.offset()}: {error}; passed over", err=True)
             continue
         ticket = (decision.ticket.partition, decision.ticket.offset)
-        if everything or (decision.final and ticket not in seen):
-            seen.add(ticket)
+        first = decision.final and ticket not in seen
+        if first:
+            seen[ticket] = None
+            if len(seen) > REMEMBERED:
+                del seen[next(iter(seen))]
+        if first or everything:
             yield message, decision
 
 

@@ -4,6 +4,8 @@ The header names are Kafka Connect's (KIP-298) under our own prefix, so that tri
 one prefix changed.
 """
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
 PREFIX = "rendezvous.error."
@@ -34,3 +36,16 @@ class DeadLetter(Struct, frozen=True):
             "attempt": self.attempt,
         }
         return [(PREFIX + name, str(value).encode()) for name, value in story.items()]
+
+
+def origin_of(headers: Iterable[tuple[str, bytes | None]]) -> tuple[str, int, int] | None:
+    """Topic, partition and offset that a dead letter names; None when it names no place.
+
+    The offset is -1 for a record that no broker took.
+    """
+    told = {name.removeprefix(PREFIX): value or b"" for name, value in headers if name.startswith(PREFIX)}
+    try:
+        topic, partition, offset = told["topic"].decode(), int(told["partition"]), int(told["offset"])
+    except (KeyError, ValueError):
+        return None
+    return (topic, partition, offset) if topic and partition >= -1 and offset >= -1 else None

@@ -1,6 +1,7 @@
 """The decision: one explained answer to one request, one JSON object per record."""
 
 from enum import StrEnum
+from typing import Literal
 
 from msgspec import Struct, json
 
@@ -74,8 +75,24 @@ class Decision(Struct, frozen=True, omit_defaults=True, gc=False):
     standby: bool = False
 
 
+class Answer(Struct, frozen=True, kw_only=True, gc=False):
+    """What a checker of many decisions needs of each: the same record, its outcome as plain text, read faster."""
+
+    ticket: Ticket
+    outcome: Literal["preferred", "fallback", "default", "rejected"]
+    final: bool
+    model: str | None
+    version: str | None
+    score: float | None
+    budget_ms: int
+    duplicate_of: Ticket | None = None
+    recovered: bool = False
+    standby: bool = False
+
+
 _encoder = json.Encoder()
 _decoder = json.Decoder(Decision)
+_answer_decoder = json.Decoder(Answer)
 
 
 def encode_decision(decision: Decision) -> bytes:
@@ -87,5 +104,13 @@ def decode_decision(value: bytes) -> Decision:
     """Read a decision; raises UnreadableRecord when it is none. Fields not known here are ignored."""
     try:
         return _decoder.decode(value)
+    except UNREADABLE as error:
+        raise UnreadableRecord(f"not a decision: {error}") from error
+
+
+def decode_answer(value: bytes) -> Answer:
+    """Read what a checker needs of a decision; raises UnreadableRecord when it is none."""
+    try:
+        return _answer_decoder.decode(value)
     except UNREADABLE as error:
         raise UnreadableRecord(f"not a decision: {error}") from error

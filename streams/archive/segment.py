@@ -4,7 +4,7 @@ The schema is declared once, never inferred, so that every file has the same col
 any flipped bit is found when the file is read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,7 @@ def read_records(path: Path) -> Iterator[Record]:
             if not file.schema_arrow.equals(SCHEMA):
                 raise ArchiveDamaged(f"{path}: its columns are not an archive's; restore it from a copy")
             for batch in file.iter_batches(columns=SCHEMA.names):
-                for record in _records(batch.to_pydict()):
+                for record in _records(batch):
                     count, before, last = count + 1, last, record.offset
                     if last <= before:
                         raise ArchiveDamaged(f"{path}: offset {last} follows {before}; restore it from a copy")
@@ -167,7 +167,22 @@ def read_records(path: Path) -> Iterator[Record]:
         )
 
 
-def _records(columns: dict[str, Sequence[Any]]) -> Iterator[Record]:
-    for offset, at_ms, kind, key, value, headers in zip(*columns.values(), strict=True):
-        pairs = None if headers is None else [(pair["k"], pair["v"]) for pair in headers]
+def _records(batch: pa.RecordBatch) -> Iterator[Record]:
+    *columns, headers = batch.columns
+    for offset, at_ms, kind, key, value, pairs in zip(
+        *(column.to_pylist() for column in columns), _headers(headers), strict=True
+    ):
         yield Record(offset, at_ms, kind, key, value, pairs)
+
+
+def _headers(column: Any) -> Iterator[Headers | None]:
+    """Each record's headers; a list of dicts for every record would cost more than all else together."""
+    if column.null_count == len(column):
+        yield from [None] * len(column)
+        return
+    pairs = column.values
+    names, values = pairs.field(0).to_pylist(), pairs.field(1).to_pylist()
+    ends = column.offsets.to_pylist()
+    for place, there in enumerate(column.is_valid().to_pylist()):
+        start, end = ends[place], ends[place + 1]
+        yield list(zip(names[start:end], values[start:end], strict=True)) if there else None

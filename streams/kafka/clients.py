@@ -79,6 +79,7 @@ class Cluster:
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": 100,
+            "queued.max.messages.kbytes": 16_384,
         }
 
     def check_reachable(self, timeout_s: float = 4.0) -> None:

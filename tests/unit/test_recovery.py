@@ -130,12 +130,10 @@ def test_a_hole_at_the_end_is_not_waited_for_for_ever():
 
 
 def test_a_repeat_has_no_time_of_its_own():
-    """Its first's last timer is later than its own first one: after a standstill both are overdue."""
+    """Its own first timer comes before its first's last: after a standstill both are overdue."""
     core = desk()
-    core.requests_seen([named(0, "a")], 1_000)
+    core.requests_seen([named(0, "a"), named(1, "a", 1_035)], 1_035)
     assert core.due(1_060) == []
-    core.requests_seen([named(1, "a", 1_061)], 1_061)
-    assert core.scores_offered(scores("mirror", 0), 0, 1_062, 1_062) == []
     first, again = core.due(1_500)
     assert (first.decision.ticket.offset, again.decision.duplicate_of) == (0, first.decision.ticket)
 

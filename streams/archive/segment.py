@@ -16,6 +16,9 @@ from schemas.errors import RendezvousError
 
 FORMAT = "1"
 ROW_GROUP = 50_000
+BATCH = 4_096
+"""Rows read at a time: as quick as more, in a fraction of the memory."""
+
 SCHEMA = pa.schema(
     [
         pa.field("kafka_offset", pa.int64(), nullable=False),
@@ -152,7 +155,7 @@ def read_records(path: Path) -> Iterator[Record]:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             if not file.schema_arrow.equals(SCHEMA):
                 raise ArchiveDamaged(f"{path}: its columns are not an archive's; restore it from a copy")
-            for batch in file.iter_batches(columns=SCHEMA.names):
+            for batch in file.iter_batches(BATCH, columns=SCHEMA.names):
                 for record in _records(batch):
                     count, before, last = count + 1, last, record.offset
                     if last <= before:

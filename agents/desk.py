@@ -140,9 +140,8 @@ class Desk:
             starts[TP(self._topics.scores, number)],
             self._since_ms.get(number, 0.0),
         )
-        if self._standby:
-            return Rendezvous(self._pipeline, number, start, LEAD_MS, GRACE_MS)
-        return Rendezvous(self._pipeline, number, start, LEAD_MS)
+        grace_ms = GRACE_MS if self._standby else 0.0
+        return Rendezvous(self._pipeline, number, start, LEAD_MS, grace_ms, from_log=self._pipeline.standby)
 
     def _past(self, numbers: Sequence[int]) -> tuple[list[Decision], dict[int, tuple[int, int]]]:
         """Final decisions of the horizon, and where raw and scores end now; blocks."""

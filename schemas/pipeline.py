@@ -168,7 +168,10 @@ class KafkaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Pipeline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole of one pipeline file."""
+    """The whole of one pipeline file.
+
+    With `standby`, a second rendezvous answers what the first owes while it is dead.
+    """
 
     name: str
     partitions: int = 1
@@ -176,6 +179,7 @@ class Pipeline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retention_hours: float = 168.0
     start: Literal["earliest", "latest"] = "earliest"
     record_cap_bytes: int = 256 << 10
+    standby: bool = False
     request: RequestShape = RequestShape()
     features: tuple[Feature, ...] = ()
     models: tuple[Model, ...] = ()

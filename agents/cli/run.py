@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from agents.cli import place
 from agents.settings import environ, log_level
@@ -18,9 +19,12 @@ FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--model", default="", help="Which model; for the scorer.")
 @click.option("--number", default=0, help="Instance number: each process of a role has its own.")
+@click.option("--standby", is_flag=True, help="The pipeline has a standby, whatever the file says.")
 @click.option("--supervised", is_flag=True, hidden=True)
 @click.option("--tried", multiple=True, hidden=True, help="sha256 of a model file that `up` has tried.")
-def run(role: str, file: Path, model: str, number: int, supervised: bool, tried: tuple[str, ...]) -> int:
+def run(
+    role: str, file: Path, model: str, number: int, standby: bool, supervised: bool, tried: tuple[str, ...]
+) -> int:
     """Run one ROLE of the pipeline FILE until SIGTERM.
 
     \b
@@ -31,6 +35,8 @@ def run(role: str, file: Path, model: str, number: int, supervised: bool, tried:
     for noisy in ("faust", "mode", "streams.kafka.transport", "streams.kafka.tables"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     pipeline = place.pipeline(file)
+    if standby or role == "standby":
+        pipeline = replace(pipeline, standby=True)
     if role == "scorer" and not model:
         raise click.UsageError("which model? Name it with --model")
     from agents import process, roles

@@ -30,7 +30,11 @@ NICE = {"archiver": 10}
 @click.command(short_help="bring a pipeline up and keep it up")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON line a second on stdout instead of a table.")
-@click.option("--standby", is_flag=True, help="A second rendezvous that answers while the first is dead.")
+@click.option(
+    "--standby",
+    is_flag=True,
+    help="A second rendezvous that answers while the first is dead, whatever the file says.",
+)
 def up(file: Path, as_json: bool, standby: bool) -> None:
     """Start the broker if none is given, make or check the topics, run every role of the pipeline FILE.
 
@@ -41,6 +45,7 @@ def up(file: Path, as_json: bool, standby: bool) -> None:
     Ctrl-C or SIGTERM stops everything within 5 s; what is not finished is read again at the next start.
     """
     pipeline = load(file)
+    standby = standby or pipeline.standby
     refused = refused_models(file.resolve().parent, pipeline)
     for error in refused.values():
         click.echo(f"refused: {error}", err=True)
@@ -88,20 +93,22 @@ def _children(file: Path, pipeline: Pipeline, refused: Mapping[str, ModelRefused
         if model.artifact and model.name not in refused
     }
 
-    def child(role: str, model: str = "") -> Child:
+    def child(role: str, *flags: str, model: str = "") -> Child:
         name = f"{role}.{model}" if model else role
-        command = [*_nice(role), sys.executable, "-m", "agents", "run", role, str(file), "--supervised"]
+        command = [*_nice(role), sys.executable, "-m", "agents", "run", role, str(file), "--supervised", *flags]
         if model:
             # `refused_models` has just tried this very file: a scorer that starts again is back sooner.
             command += ["--model", model, *(f"--tried={found}" for found in sums.get(model, ()))]
         return Child(name, command, logs / f"{name}.log")
 
     scorers = [
-        child("scorer", model.name)
+        child("scorer", model=model.name)
         for model in pipeline.models
         if model.role is not Role.DECOY and model.name not in refused
     ]
-    desks = [child("rendezvous"), *([child("standby")] if standby else [])]
+    desks = [child("rendezvous")]
+    if standby:
+        desks = [child("rendezvous", "--standby"), child("standby")]
     return [*desks, *scorers, child("router"), child("archiver")]
 
 

@@ -128,9 +128,7 @@ class Rendezvous:
             return
         self._consider(pending, now_ms, replies, arm=True)
 
-    def _repeat(
-        self, pending: Pending, request: Request, known: Known, now_ms: float, replies: list[Reply]
-    ) -> None:
+    def _repeat(self, pending: Pending, request: Request, known: Known, now_ms: float, replies: list[Reply]) -> None:
         """A repeat has no time of its own: it is answered when its first is."""
         self.counts.repeats += 1
         pending.first = known

@@ -101,6 +101,7 @@ class LocalBroker:
         running = self.running()
         if running is not None:
             return running.bootstrap
+        self._forget_guard()
         self.folder.mkdir(parents=True, exist_ok=True)
         jars = classpath("broker", self._cache)
         for _ in range(3):
@@ -239,8 +240,10 @@ class LocalBroker:
         self._forget_guard()
 
     def _forget_guard(self) -> None:
+        """Let go of a guard that has ended, or is about to: its broker was stopped, or died."""
         if self._guard is not None and self._guard.stdin is not None:
             self._guard.stdin.close()
+            self._guard.wait(STOP_S)
         self._guard = None
 
     def _tail(self) -> str:

@@ -1,0 +1,59 @@
+"""When answers flowed: the log times of requests and of their first final decisions, after something was broken."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from schemas.decisions import Decision, decode_decision
+from schemas.topics import Topics
+from streams.kafka.clients import Cluster
+from streams.kafka.reading import TopicReader
+
+GRACE_MS = 10
+
+Place = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """By ticket, on the broker's clock: when it was asked, when it was answered, and what."""
+
+    asked_ms: dict[Place, int]
+    answered_ms: dict[Place, int]
+    answers: dict[Place, Decision]
+
+    def again_s(self, since_ms: float) -> float:
+        """How long after this moment a request that came after it had its answer, for the first time."""
+        asked = (place for place, at_ms in self.asked_ms.items() if at_ms >= since_ms)
+        return (min(self.answered_ms[place] for place in asked if place in self.answered_ms) - since_ms) / 1e3
+
+    def in_time_s(self, since_ms: float) -> float:
+        """How long after this moment the last request came that was answered late, of those that came after it."""
+        late = [
+            at_ms
+            for place, at_ms in self.asked_ms.items()
+            if at_ms >= since_ms
+            and place in self.answered_ms
+            and self.answered_ms[place] - at_ms > self.answers[place].budget_ms + GRACE_MS
+        ]
+        return (max(late, default=since_ms) - since_ms) / 1e3
+
+    def longest_gap_s(self) -> float:
+        """The longest time without an answer."""
+        times = sorted(self.answered_ms.values())
+        return max((late - early for early, late in pairwise(times)), default=0) / 1e3
+
+
+def flow(cluster: Cluster, name: str) -> Flow:
+    """Read raw and decisions to their ends."""
+    found = Flow({}, {}, {})
+    with TopicReader(cluster, Topics(name).raw) as reader:
+        for message in reader.to_end():
+            found.asked_ms[message.partition() or 0, message.offset() or 0] = message.timestamp()[1]
+    with TopicReader(cluster, Topics(name).decisions) as reader:
+        for message in reader.to_end():
+            decision = decode_decision(message.value() or b"")
+            place = (decision.ticket.partition, decision.ticket.offset)
+            if decision.final and place not in found.answers:
+                found.answers[place] = decision
+                found.answered_ms[place] = message.timestamp()[1]
+    return found

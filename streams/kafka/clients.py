@@ -28,6 +28,16 @@ NAMES = {
 }
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 ASK_S = 0.5
+PATIENCE: Mapping[str, Any] = {
+    # A connection that is open and carries nothing held a fetch, a produce and a commit for librdkafka's 60 s.
+    "socket.timeout.ms": 10_000,
+    # One that was opened while nothing is carried is given up soon (30 s), and the next tried soon (10 s).
+    "socket.connection.setup.timeout.ms": 5_000,
+    "reconnect.backoff.max.ms": 1_000,
+    # The host notices what this client has nothing in flight on.
+    "socket.keepalive.enable": True,
+}
+"""How long a client waits for a broker that does not answer, before it tries another connection."""
 PLAINTEXT_ALLOWED = "KAFKA_ALLOW_SASL_PLAINTEXT"
 
 
@@ -40,7 +50,7 @@ class Cluster:
 
     def settings(self) -> dict[str, Any]:
         """What every client needs; a fresh dictionary."""
-        return {"bootstrap.servers": self.bootstrap, **self.security}
+        return {"bootstrap.servers": self.bootstrap, **PATIENCE, **self.security}
 
     def producer_settings(self, linger_ms: float = 0) -> dict[str, Any]:
         """Confirmed by all in-sync replicas, in order, never given up: a slow broker is back-pressure."""
@@ -62,7 +72,8 @@ class Cluster:
             "partition.assignment.strategy": "range",
             "session.timeout.ms": 6000,
             "heartbeat.interval.ms": 1500,
-            "max.poll.interval.ms": 300_000,
+            # It bounds how long a join may wait, for an answer or for a member that hangs; the reader polls always.
+            "max.poll.interval.ms": 30_000,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "fetch.wait.max.ms": 100,

@@ -63,7 +63,7 @@ class Consumer(base.Consumer):
 
     def lost(self, partitions: set[TP]) -> None:
         """Let go without a commit."""
-        asyncio.run_coroutine_threadsafe(self._let_go(partitions), self.loop).result()
+        asyncio.run_coroutine_threadsafe(self._lost(partitions), self.loop).result()
 
     def died(self, error: BaseException) -> None:
         """End the role."""
@@ -157,6 +157,11 @@ class Consumer(base.Consumer):
         await self._let_go(partitions)
         return places
 
+    async def _lost(self, partitions: set[TP]) -> None:
+        # Faust's chain would wait until all is finished, and commit it: neither is ours to do any more.
+        self._draining = True
+        await self._let_go(partitions)
+
     async def _let_go(self, partitions: set[TP]) -> None:
         self.generation = -1
         self._reader.flowing.clear()
@@ -205,7 +210,9 @@ class Consumer(base.Consumer):
     # Commit ----------------------------------------------------------------------------------------------
 
     async def force_commit(self, *_: Any, **__: Any) -> bool:
-        """Commit what is finished and was not committed yet."""
+        """Commit what is finished and was not committed yet; nothing of what was let go."""
+        if self.generation < 0:
+            return False
         await self._resolve_failures()
         due = self._due()
         if not due:

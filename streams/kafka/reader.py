@@ -18,7 +18,7 @@ from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from faust.types import TP
 
-from schemas.errors import ConfigurationRefused, RendezvousError, Superseded
+from schemas.errors import ConfigurationRefused, Paused, RendezvousError, Superseded
 from streams.core.pacing import Pace
 from streams.kafka.batch import Batch
 from streams.kafka.edge import Edge
@@ -33,6 +33,8 @@ FULL_S = 2.0
 EARLY_S = 0.001
 ENDS_S = 0.25
 ASK_S = 10.0
+ECHO_S = 60.0
+"""How long after a lost session a commit of that session may still be answered."""
 DENIED = (
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -78,6 +80,7 @@ class Reader:
         self._wanted: deque[tuple[list[TopicPartition], Done]] = deque()
         self._under_way: deque[Done] = deque()
         self._ends_read_s = 0.0
+        self._lost_s = -ECHO_S
         self._busy = False
         self._thread = threading.Thread(target=self._run, name=f"{edge.role}-reader", daemon=True)
 
@@ -107,6 +110,11 @@ class Reader:
             self._under_way.append(done)
             self.client.commit(offsets=places, asynchronous=True)
 
+    def _forget_commits(self) -> None:
+        """What was asked for before a rebalance and was not sent yet: those partitions may be another's."""
+        while self._wanted:
+            self._wanted.popleft()[1](KafkaError(KafkaError._ASSIGNMENT_LOST, "let go meanwhile"))
+
     def _committed(self, error: KafkaError | None, places: list[TopicPartition]) -> None:
         failed = error or next((place.error for place in places if place.error), None)
         if self._under_way:
@@ -130,8 +138,9 @@ class Reader:
                 messages += self.client.consume(RECORDS, 0)
         started_s = time.monotonic()
         if not self.flowing.is_set():
-            # Faust's index does not know the partitions yet: a record would find no agent.
-            self._early += messages
+            # Faust's index does not know the partitions yet: a record would find no agent. An error is no record:
+            # without partitions, nothing else would ever say that this member is fenced.
+            self._early += [message for message in messages if self._is_record(message)]
             return
         if self._early:
             messages, self._early = self._early + messages, []
@@ -153,9 +162,7 @@ class Reader:
         place: tuple[str | None, int | None] = (None, None)
         room = 0
         for message in messages:
-            error = message.error()
-            if error is not None:
-                self._check(error)
+            if not self._is_record(message):
                 continue
             here = (message.topic(), message.partition())
             size = len(message)
@@ -168,14 +175,18 @@ class Reader:
         if run:
             yield Batch(str(place[0]), int(place[1] or 0), run, generation)
 
+    def _is_record(self, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        self._check(error)
+        return False
+
     def _check(self, error: KafkaError) -> None:
         # A fatal error hides its cause: librdkafka hands out only the text.
         fatal = error.code() == KafkaError._FATAL
         if error.code() == KafkaError.FENCED_INSTANCE_ID or (fatal and "fenced" in error.str()):
-            raise Superseded(
-                f"{self._edge.consumer.get('group.instance.id')}: another process runs under this name; "
-                "this one ends. Run each instance once"
-            )
+            raise self._fenced()
         if error.code() in DENIED:
             raise ConfigurationRefused(
                 f"{self._edge.consumer.get('group.id')}: Kafka denies it ({error.str()}): grant this principal READ "
@@ -188,6 +199,20 @@ class Reader:
             raise KafkaException(error)
         logger.warning("%s", error.str())
 
+    def _fenced(self) -> Superseded:
+        """Another process has this name, or this one had: it joined anew after it had lost its session.
+
+        Then librdkafka may send a commit of the lost session once more, and the answer is fatal to it (measured,
+        2.16.1). A process that is started again tells the two apart: it has lost no session.
+        """
+        name, lost_s = self._edge.consumer.get("group.instance.id"), time.monotonic() - self._lost_s
+        if lost_s < ECHO_S:
+            return Paused(
+                f"{name}: it lost its session {lost_s:.0f} s ago, and is taken for another since it is back; this "
+                "process ends, to be started again"
+            )
+        return Superseded(f"{name}: another process runs under this name; this one ends. Run each instance once")
+
     def _wait_for_space(self) -> None:
         """Leave the broker alone while the agents are behind, but never so long that it throws us out."""
         if self.space.is_set() or self.space.wait(FULL_S):
@@ -198,10 +223,8 @@ class Reader:
             self._serve_commits()
             # Everything is paused: this only serves the group's heartbeat and rebalances.
             for message in self.client.consume(1, 0):
-                error = message.error()
-                if error is None:
+                if self._is_record(message):
                     raise RuntimeError(f"a record of the paused {message.topic()} arrived")
-                self._check(error)
         self.client.resume(self.client.assignment())
 
     def _assign(self, client: Client, partitions: list[TopicPartition]) -> None:
@@ -243,6 +266,7 @@ class Reader:
 
     def _revoke(self, client: Client, partitions: list[TopicPartition]) -> None:
         places = self._loop.revoked({TP(place.topic, place.partition) for place in partitions})
+        self._forget_commits()
         if places:
             try:
                 client.commit(offsets=places, asynchronous=False)
@@ -253,7 +277,9 @@ class Reader:
         self._early = []
 
     def _lose(self, client: Client, partitions: list[TopicPartition]) -> None:
+        self._lost_s = time.monotonic()
         self._loop.lost({TP(place.topic, place.partition) for place in partitions})
+        self._forget_commits()
         client.unassign()
         self._early = []
 

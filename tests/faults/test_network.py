@@ -1,0 +1,158 @@
+"""The network: connections cut, slow, and open but silent. Every role reaches Kafka only through the proxy.
+
+The load and the checker do not: requests come all the while.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agents.settings import cache_dir
+from streams.kafka.clients import Cluster
+from streams.kafka.local import QUICK_START, LocalBroker
+from tests.broker.pipelines import Up, until, up, write
+from tests.faults.conftest import LONG, Note
+from tests.faults.flow import flow
+from tests.faults.load import Load, assert_kept, findings
+from tests.faults.proxy import Proxy
+
+BACK_S = 5 if LONG else 20
+"""How soon answers come again after the network is well; the short form runs wherever it runs."""
+
+STUCK_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Roads:
+    """One broker, and two ways to it."""
+
+    direct: Cluster
+    proxied: Cluster
+    proxy: Proxy
+
+
+@pytest.fixture(scope="module")
+def roads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roads]:
+    """A broker with a second listener, advertised under the proxy's address."""
+    port = four_free_ports()
+    direct, controller, inner, outer = (f"127.0.0.1:{port + number}" for number in range(4))
+    listeners = f"PLAINTEXT://{direct},CONTROLLER://{controller},PROXIED://"
+    properties = {
+        "listeners": listeners + inner,
+        "advertised.listeners": listeners + outer,
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
+    }
+    broker = LocalBroker(
+        tmp_path_factory.mktemp("behind-a-proxy"),
+        cache_dir(os.environ),
+        properties=properties,
+        java_options=QUICK_START,
+        heap_mb=256,
+        port=port,
+    )
+    broker.start()
+    with Proxy(port + 3, port + 2) as proxy:
+        yield Roads(Cluster(direct), Cluster(outer), proxy)
+    broker.stop_if_started()
+
+
+def four_free_ports() -> int:
+    """The first of four ports in a row that nobody has."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = int(probe.getsockname()[1])
+        try:
+            with ExitStack() as held:
+                for number in range(port, min(port + 4, 65_536)):
+                    held.enter_context(socket.create_server(("127.0.0.1", number)))
+        except OSError:
+            continue
+        return port
+
+
+def all_at_work(pipeline: Up) -> bool:
+    return all(role["state"] == "running" for role in pipeline.status["roles"].values())
+
+
+def restarts(pipeline: Up) -> int:
+    return sum(pipeline.restarts(role) for role in pipeline.status["roles"])
+
+
+def decided(pipeline: Up) -> float:
+    return float(pipeline.status["roles"]["rendezvous"].get("figures", {}).get("decided", 0))
+
+
+@pytest.mark.timeout(240)
+def test_connections_that_are_cut_cost_nothing(roads: Roads, tmp_path: Path, name: str, note: Note):
+    file, times = write(tmp_path, name), 10 if LONG else 3
+    with up(roads.proxied, file, name, tmp_path / "state") as pipeline:
+        pipeline.cluster = roads.direct
+        with Load(roads.direct, pipeline.topics.raw, 300) as load:
+            load.wait(2)
+            cut = 0
+            for _ in range(times):
+                cut += roads.proxy.cut()
+                load.wait(1)
+            back_ms = time.time() * 1e3
+            load.wait(5 if LONG else 3)
+        found = findings(pipeline, file, load)
+        seen = flow(roads.direct, name)
+        assert all_at_work(pipeline), pipeline.status
+        ended = restarts(pipeline)
+    assert_kept(found)
+    assert cut >= 2 * len(pipeline.status["roles"]) * times, "every client was cut"
+    done = f"{cut} connections in {times} cuts; longest silence {seen.longest_gap_s():.1f} s, {ended} restarts"
+    note("all connections cut at once", done, found)
+    assert seen.again_s(back_ms) <= BACK_S
+
+
+@pytest.mark.timeout(240)
+def test_a_slow_network_is_only_slow(roads: Roads, tmp_path: Path, name: str, note: Note):
+    file, slow_s = write(tmp_path, name, budget_ms=4000), 30 if LONG else 4
+    with up(roads.proxied, file, name, tmp_path / "state") as pipeline:
+        pipeline.cluster = roads.direct
+        with Load(roads.direct, pipeline.topics.raw, 300) as load:
+            load.wait(2)
+            with roads.proxy.delayed(0.2):
+                load.wait(slow_s)
+            back_ms = time.time() * 1e3
+            load.wait(5 if LONG else 3)
+        found = findings(pipeline, file, load)
+        seen = flow(roads.direct, name)
+        assert all_at_work(pipeline), pipeline.status
+        ended = restarts(pipeline)
+    assert_kept(found)
+    slowest_ms = max(seen.answered_ms[place] - at_ms for place, at_ms in seen.asked_ms.items())
+    assert slowest_ms > 4 * 200, "four ways through the proxy at least"
+    preferred = sum(answer.outcome == "preferred" for answer in seen.answers.values()) / len(seen.answers)
+    done = f"{slow_s} s, budget 4 s; {preferred:.1%} preferred, slowest answer {slowest_ms:,} ms, {ended} restarts"
+    note("200 ms added in each direction", done, found)
+    assert seen.again_s(back_ms) <= BACK_S
+
+
+@pytest.mark.timeout(240)
+def test_a_silent_network_holds_nobody_for_long(roads: Roads, tmp_path: Path, name: str, note: Note):
+    file, silent_s = write(tmp_path, name), 30 if LONG else 5
+    with up(roads.proxied, file, name, tmp_path / "state") as pipeline:
+        pipeline.cluster = roads.direct
+        with Load(roads.direct, pipeline.topics.raw, 300) as load:
+            load.wait(2)
+            with roads.proxy.silent():
+                load.wait(silent_s)
+            back_ms, before = time.time() * 1e3, decided(pipeline)
+            until(lambda: all_at_work(pipeline) and decided(pipeline) != before, STUCK_S, "everybody works again")
+            load.wait(5 if LONG else 2)
+        found = findings(pipeline, file, load)
+        seen = flow(roads.direct, name)
+        ended = restarts(pipeline)
+    assert_kept(found)
+    again_s, in_time_s = seen.again_s(back_ms), seen.in_time_s(back_ms)
+    done = f"{silent_s} s; answers again {again_s:.1f} s after it, in time after {in_time_s:.1f} s, {ended} restarts"
+    note("half-open: sockets open, nothing carried", done, found)
+    assert again_s <= (10 if LONG else STUCK_S)

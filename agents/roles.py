@@ -52,14 +52,21 @@ class Actor:
     stuck: Callable[[], bool]
 
 
-def build(role: str, place: Place, model: str = "", number: int = 0) -> Actor:
-    """Make one role's app; raises ConfigurationRefused when there is no such role or model."""
-    if role == "scorer":
-        return _scorer(place, _model(place.pipeline, model), number)
+def build(role: str, place: Place, model: str = "", number: int = 0, *, leave: bool = False) -> Actor:
+    """Make one role's app; raises ConfigurationRefused when there is no such role or model.
+
+    One that is to `leave` gives its partitions back when it ends.
+    """
     builders = {"router": _router, "rendezvous": _rendezvous, "standby": _standby, "archiver": _archiver}
-    if role not in builders:
+    if role == "scorer":
+        actor = _scorer(place, _model(place.pipeline, model), number)
+    elif role in builders:
+        actor = builders[role](place, number)
+    else:
         raise ConfigurationRefused(f"no role {role!r}; the roles are {', '.join(ROLES)}")
-    return builders[role](place, number)
+    if leave:
+        actor.app.edge = actor.app.edge.leaving()
+    return actor
 
 
 def _model(pipeline: Pipeline, name: str) -> Model:

@@ -19,17 +19,29 @@ FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--model", default="", help="Which model; for the scorer.")
 @click.option("--number", default=0, help="Instance number: each process of a role has its own.")
+@click.option("--leave", is_flag=True, help="Leave the group at the end: others take over at once, not after 6 s.")
 @click.option("--standby", is_flag=True, help="The pipeline has a standby, whatever the file says.")
 @click.option("--supervised", is_flag=True, hidden=True)
 @click.option("--tried", multiple=True, hidden=True, help="sha256 of a model file that `up` has tried.")
 def run(
-    role: str, file: Path, model: str, number: int, standby: bool, supervised: bool, tried: tuple[str, ...]
+    role: str,
+    file: Path,
+    model: str,
+    number: int,
+    leave: bool,
+    standby: bool,
+    supervised: bool,
+    tried: tuple[str, ...],
 ) -> int:
     """Run one ROLE of the pipeline FILE until SIGTERM.
 
     \b
       rendezvous run router pipeline.toml
       rendezvous run scorer pipeline.toml --model full
+      rendezvous run router pipeline.toml --number 1 --leave   # helps for a while
+
+    An instance that ends keeps its partitions for 6 s: one that is started again at once has them back, and the
+    others are not disturbed.
     """
     logging.basicConfig(level=log_level(environ()), stream=sys.stderr, format=FORM)
     for noisy in ("faust", "mode", "streams.kafka.transport", "streams.kafka.tables"):
@@ -47,4 +59,4 @@ def run(
         place.cluster().check_reachable()
         Admin(place.cluster()).require(topics_of(pipeline))
     at = roles.Place(pipeline, folder, place.cluster(), place.archive(pipeline, folder), frozenset(tried))
-    return process.run(roles.build(role, at, model, number), supervised=supervised)
+    return process.run(roles.build(role, at, model, number, leave=leave), supervised=supervised)

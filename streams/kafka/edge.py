@@ -1,7 +1,7 @@
 """How one role meets Kafka: the settings of its clients, and the hooks of roles that hold their work."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from confluent_kafka import TopicPartition
@@ -46,3 +46,8 @@ class Edge:
     max_batch_records: int = 256
     pace_per_thousand_ms: float = 3.0
     pace_max_ms: float = 6.0
+
+    def leaving(self) -> "Edge":
+        """The same as a dynamic member: it leaves its group when it ends, where a static one is waited for."""
+        dynamic = {name: value for name, value in self.consumer.items() if name != "group.instance.id"}
+        return replace(self, consumer=dynamic)

@@ -1,0 +1,117 @@
+"""Two versions of the program side by side: role by role, with fields the other does not know, and with blocks that
+the other does not read.
+
+The next version is the present one with what it writes changed at its start (`versions/sitecustomize.py`).
+"""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Message
+from msgspec import json, msgpack
+
+from schemas.dead_letters import PREFIX
+from streams.kafka.clients import Cluster
+from streams.kafka.reading import TopicReader
+from tests.broker.pipelines import Up, until, up, write
+from tests.faults.conftest import LONG, Note
+from tests.faults.load import Load, assert_kept, decisions, findings
+
+VERSIONS = Path(__file__).parent / "versions"
+
+
+class Upgrade:
+    """Which roles write what the next version writes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "next-version"
+        self._roles: dict[str, str] = {}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"NEXT_VERSION": str(self._file), "PYTHONPATH": str(VERSIONS)}
+
+    def change(self, pipeline: Up, role: str, how: str) -> None:
+        """Stop a role as an operator does; its supervisor starts the other version (`how` = "": the present)."""
+        self._roles[role] = how
+        self._file.write_text("".join(f"{name} {what}\n" for name, what in self._roles.items() if what))
+        count = pipeline.restarts(role)
+        os.kill(pipeline.pid(role), signal.SIGTERM)
+        until(lambda: pipeline.running(role, count + 1), 60, f"the other version of {role} works")
+
+
+@pytest.mark.timeout(300)
+def test_two_versions_work_together_role_by_role(cluster: Cluster, tmp_path: Path, name: str, note: Note):
+    file, upgrade = write(tmp_path, name), Upgrade(tmp_path)
+    with up(cluster, file, name, tmp_path / "state", "--standby", more=upgrade.environment) as pipeline:
+        roles = sorted(pipeline.status["roles"])
+        some = roles if LONG else ["rendezvous", "router", "scorer.good"]
+        with Load(cluster, pipeline.topics.raw, 200) as load:
+            for role in some:
+                upgrade.change(pipeline, role, "more")
+                load.wait(1)
+            for role in some if LONG else []:
+                upgrade.change(pipeline, role, "")
+                load.wait(1)
+        found = findings(pipeline, file, load)
+        answers = decisions(pipeline, load)
+    assert_kept(found)
+    topics = pipeline.topics
+    said = [json.decode(message.value()) for message in records(cluster, topics.decisions)]
+    assert 0 < sum("next" in decision for decision in said) < len(said), "both versions of the rendezvous spoke"
+    for topic, tag, fields in ((topics.model("good"), "rows/1", 6), (topics.scores, "scores/1", 6)):
+        lengths = {len(block) for block in map(block_of, records(cluster, topic)) if block[0] == tag}
+        assert lengths == {fields, fields + 1}, f"both versions wrote {tag}"
+    assert not records(cluster, topics.dead_letters)
+    changes = len(some) * (2 if LONG else 1)
+    preferred = sum(answer.outcome == "preferred" for answer in answers) / len(answers)
+    note("old and new version together, role by role", f"{changes} roles changed, {preferred:.0%} preferred", found)
+
+
+@pytest.mark.timeout(300)
+def test_a_block_of_an_unknown_version_is_refused_by_name(cluster: Cluster, tmp_path: Path, name: str, note: Note):
+    file, upgrade, stay_s = write(tmp_path, name), Upgrade(tmp_path), 5 if LONG else 1
+    with up(cluster, file, name, tmp_path / "state", more=upgrade.environment) as pipeline:
+        with Load(cluster, pipeline.topics.raw, 200) as load:
+            load.wait(1)
+            upgrade.change(pipeline, "scorer.good", "other")
+            load.wait(stay_s)
+            upgrade.change(pipeline, "router", "other")
+            load.wait(stay_s)
+            for role in ("scorer.good", "router") if LONG else ():
+                upgrade.change(pipeline, role, "")
+                load.wait(stay_s)
+        found = findings(pipeline, file, load)
+        answers = decisions(pipeline, load)
+        states = {role["state"] for role in pipeline.status["roles"].values()}
+    assert_kept(found)
+    assert states == {"running"}
+    letters = records(cluster, pipeline.topics.dead_letters)
+    found_by = {(said_of(letter, "stage"), block_of(letter)[0]) for letter in letters}
+    assert found_by >= {("rendezvous", "scores/2"), ("scorer", "rows/2")}
+    for letter in letters:
+        refused = f"block {block_of(letter)[0]!r} is of a version this program does not read"
+        assert refused in said_of(letter, "exception.message")
+    outcomes = [answer.outcome for answer in answers]
+    assert outcomes.count("fallback") > 0, "the champion could not be read: another answered"
+    assert outcomes.count("default") > 0, "nobody could read the rows: the default answered"
+    assert outcomes[0] == "preferred"
+    assert outcomes[-1] == ("preferred" if LONG else "default")
+    counts = ", ".join(f"{outcomes.count(what):,} {what}" for what in ("preferred", "fallback", "default"))
+    note("a block of an unknown version", f"{len(letters):,} dead letters by name; {counts}", found)
+
+
+def records(cluster: Cluster, topic: str) -> list[Message]:
+    with TopicReader(cluster, topic) as reader:
+        return list(reader.to_end())
+
+
+def block_of(message: Message) -> list[Any]:
+    return msgpack.decode(message.value(), type=list)
+
+
+def said_of(letter: Message, what: str) -> str:
+    return dict(letter.headers() or [])[PREFIX + what].decode()

@@ -17,6 +17,7 @@ from streams.kafka.reading import TopicReader
 from tests.broker.pipelines import FILE, environment, until, up, write
 from tests.faults.conftest import LONG, Note
 from tests.faults.load import Load, assert_kept, findings
+from tests.faults.work import assert_all_at_work
 
 PARTITIONS = 3
 """Odd: an assignor that deals out raw and scores in one row gives one member other numbers of the two."""
@@ -99,9 +100,8 @@ def test_members_that_join_and_leave_lose_nothing_and_keep_the_order(
                 rebalances += 2
                 load.wait(STAY_S)
         found = findings(pipeline, file, load)
-        states = {role["state"] for role in pipeline.status["roles"].values()}
+        assert_all_at_work(pipeline)
     assert_kept(found)
-    assert states == {"running"}
     rows, scores = rows_of(cluster, name, "good"), scores_of(cluster, name, "good")
     assert sum(map(len, map(set, rows.values()))) == found.accepted
     assert {number: set(seen) for number, seen in rows.items()} == {

@@ -21,6 +21,7 @@ from tests.faults.conftest import LONG, Note
 from tests.faults.flow import flow
 from tests.faults.load import Load, assert_kept, findings
 from tests.faults.proxy import Proxy
+from tests.faults.work import all_at_work, assert_all_at_work, restarts
 
 BACK_S = 5 if LONG else 20
 """How soon answers come again after the network is well; the short form runs wherever it runs."""
@@ -76,14 +77,6 @@ def four_free_ports() -> int:
         return port
 
 
-def all_at_work(pipeline: Up) -> bool:
-    return all(role["state"] == "running" for role in pipeline.status["roles"].values())
-
-
-def restarts(pipeline: Up) -> int:
-    return sum(pipeline.restarts(role) for role in pipeline.status["roles"])
-
-
 def decided(pipeline: Up) -> float:
     return float(pipeline.status["roles"]["rendezvous"].get("figures", {}).get("decided", 0))
 
@@ -103,7 +96,7 @@ def test_connections_that_are_cut_cost_nothing(roads: Roads, tmp_path: Path, nam
             load.wait(5 if LONG else 3)
         found = findings(pipeline, file, load)
         seen = flow(roads.direct, name)
-        assert all_at_work(pipeline), pipeline.status
+        assert_all_at_work(pipeline)
         ended = restarts(pipeline)
     assert_kept(found)
     assert cut >= 2 * len(pipeline.status["roles"]) * times, "every client was cut"
@@ -125,7 +118,7 @@ def test_a_slow_network_is_only_slow(roads: Roads, tmp_path: Path, name: str, no
             load.wait(5 if LONG else 3)
         found = findings(pipeline, file, load)
         seen = flow(roads.direct, name)
-        assert all_at_work(pipeline), pipeline.status
+        assert_all_at_work(pipeline)
         ended = restarts(pipeline)
     assert_kept(found)
     slowest_ms = max(seen.answered_ms[place] - at_ms for place, at_ms in seen.asked_ms.items())

@@ -19,6 +19,7 @@ from streams.kafka.reading import TopicReader
 from tests.broker.pipelines import Up, until, up, write
 from tests.faults.conftest import LONG, Note
 from tests.faults.load import Load, assert_kept, decisions, findings
+from tests.faults.work import assert_all_at_work
 
 VERSIONS = Path(__file__).parent / "versions"
 
@@ -86,9 +87,8 @@ def test_a_block_of_an_unknown_version_is_refused_by_name(cluster: Cluster, tmp_
                 load.wait(stay_s)
         found = findings(pipeline, file, load)
         answers = decisions(pipeline, load)
-        states = {role["state"] for role in pipeline.status["roles"].values()}
+        assert_all_at_work(pipeline)
     assert_kept(found)
-    assert states == {"running"}
     letters = records(cluster, pipeline.topics.dead_letters)
     found_by = {(said_of(letter, "stage"), block_of(letter)[0]) for letter in letters}
     assert found_by >= {("rendezvous", "scores/2"), ("scorer", "rows/2")}

@@ -115,6 +115,8 @@ class Desk:
 
     async def begin(self, starts: Mapping[TP, int]) -> None:
         """Take over partitions: learn what is decided, then run through what was missed as it is read."""
+        # What was decided before these partitions were lost and is still on its way must be read back too.
+        await self._app.producer.flush()
         numbers = sorted({tp.partition for tp in starts})
         self.cores = {}
         self._recoveries, self._waited, self._decisions_read = {}, {}, {}

@@ -18,11 +18,15 @@ from msgspec import Struct, json
 from agents.roles import Actor
 from schemas.errors import RendezvousError, Superseded
 from streams.core.log_clock import ClockAlarm
+from streams.kafka.transport import BatchApp
 
 logger = logging.getLogger(__name__)
 
 STATUS_S = 0.5
 STUCK_S = 30.0
+APART_S = 20.0
+"""How long a member may be without a place in its group although Kafka answers: librdkafka may lose the group's
+coordinator for good when a broker stood still (seen, 2.16.1), and a new process finds it at once."""
 STOP_S = 4.5
 WATCHDOG_EXIT = 76
 GC_OBJECTS = 20_000
@@ -117,9 +121,16 @@ def _end_in_time() -> None:
 
 
 def _watch_progress(actor: Actor) -> None:
-    stuck_s = 0
+    stuck_s, apart_s = 0, 0
     while True:
         time.sleep(1)
+        apart_s = apart_s + 1 if apart(actor.app) else 0
+        if apart_s >= APART_S:
+            logger.error(
+                "Kafka answers, and for %s s its group has no place for this member: ending, to be started again",
+                apart_s,
+            )
+            os._exit(WATCHDOG_EXIT)
         stuck_s = stuck_s + 1 if _started(actor) and actor.stuck() else 0
         if stuck_s >= STUCK_S:
             logger.error("there is work and no progress for %s s: ending, to be started again", stuck_s)
@@ -134,6 +145,11 @@ def _watch_clock(actor: Actor) -> None:
         clock = actor.app.producer.clock
         if warning := alarm.looked(time.time() * 1e3, time.monotonic() * 1e3, clock.at_ms(time.monotonic() * 1e3)):
             logger.warning("%s", warning)
+
+
+def apart(app: BatchApp) -> bool:
+    """Whether this member belongs to no group although a broker answers; blocks for half a second if none does."""
+    return bool(app.started and not app.consumer.joined and app.producer.answered())
 
 
 def _started(actor: Actor) -> bool:

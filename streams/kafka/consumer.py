@@ -286,6 +286,11 @@ class Consumer(base.Consumer):
         """The partitions that are ours now."""
         return set(self._assignment)
 
+    @property
+    def joined(self) -> bool:
+        """Whether the group has given this member its partitions, be they none."""
+        return self.generation > 0
+
     def lag(self) -> int:
         """Records between the last commit and the ends of our partitions, as of the last fetch."""
         behind = 0

@@ -32,6 +32,7 @@ TURN_S, LOOK_S = 0.02, 0.001
 FULL_QUEUE_S = 0.005
 FLUSH_S = 10.0
 CONNECT_S = 10.0
+ANSWER_S = 0.5
 SAMPLE_S = 0.5
 UNTAKEABLE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD)
 Report = Callable[[KafkaError | None, Message], None]
@@ -187,6 +188,14 @@ class Producer(base.Producer):
             else:
                 self._sent.clear()
                 await self._sent.wait()
+
+    def answered(self) -> bool:
+        """Ask whether a broker answers now; blocks, for any thread but the loop's."""
+        try:
+            self.client.list_topics(self.app.edge.dead_letters, timeout=ANSWER_S)
+        except KafkaException:
+            return False
+        return True
 
     def poll(self) -> int:
         """Serve delivery reports now; returns how many records are still in flight."""

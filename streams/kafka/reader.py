@@ -162,7 +162,8 @@ class Reader:
         place: tuple[str | None, int | None] = (None, None)
         room = 0
         for message in messages:
-            if not self._is_record(message):
+            if message.error() is not None:  # asked here: a call for each record is felt
+                self._check(message.error())
                 continue
             here = (message.topic(), message.partition())
             size = len(message)

@@ -171,9 +171,12 @@ class Pipeline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole of one pipeline file.
 
     With `standby`, a second rendezvous answers what the first owes while it is dead.
+    `replay` names the one run whose replayed records this pipeline takes (`streams.core.replay`); its name is then
+    `replay.<run>.<name>`, and so are its topics. Empty, as in every live pipeline: replayed records are rejected.
     """
 
     name: str
+    replay: str = ""
     partitions: int = 1
     replication: int = 1
     retention_hours: float = 168.0

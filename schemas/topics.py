@@ -14,6 +14,9 @@ DEAD_LETTER_ROOM = 64 << 10
 BLOCK_CAP = 1 << 20
 """Bytes of one block: 256 rows of features, or of scores, fit many times over."""
 
+REPLAY_ROOM = 4 << 10
+"""Bytes that a replayed record may be larger than its original, which may have filled raw's limit."""
+
 BATCH_ROOM = (1 << 20) + 12
 """Kafka's own default for a topic: its limit counts a producer's whole batch, which librdkafka fills to 1 MB. The
 cap of a single record is the validator's to keep."""
@@ -68,7 +71,7 @@ def topics_of(pipeline: Pipeline) -> list[Topic]:
     """Every topic this pipeline needs, in the order of the road."""
     names = Topics(pipeline.name)
     cap = pipeline.record_cap_bytes
-    raw = max(BATCH_ROOM, cap)
+    raw = max(BATCH_ROOM, cap) + (REPLAY_ROOM if pipeline.replay else 0)
 
     def topic(name: str, entry: Entry, max_bytes: int) -> Topic:
         config = {

@@ -28,6 +28,13 @@ POINTS = (
     "archive.after_link",
     "archive.before_commit",
 )
+REPLAY_POINTS = (
+    "replay.after_send",
+    "replay.before_checkpoint",
+    "replay.checkpoint_written",
+    "replay.after_checkpoint",
+)
+"""Of a command, not of a role: `up` never comes by."""
 
 _passes: Counter[str] = Counter()
 

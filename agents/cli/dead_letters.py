@@ -69,6 +69,8 @@ def retry(where: str, file: Path | None, dry_run: bool) -> None:
         raise click.ClickException(f"{where}: too large to be kept; only its hash and first bytes are here")
     if story.get("topic") != topics.raw:
         raise click.ClickException(f"{where}: it comes from {story.get('topic')}, only raw records are sent again")
+    if story.get("exception.class.name") == "replay":
+        raise click.ClickException(f"{where}: a replayed record; sent again without its marks it would pass as live")
     if not dry_run:
         producer = Producer(cluster.producer_settings())
         producer.produce(topics.raw, message.value(), message.key())

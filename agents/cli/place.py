@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import click
+
 from agents.settings import archive_dir, cache_dir, environ, state_dir
 from schemas.errors import ConfigurationRefused, KafkaUnreachable
 from schemas.pipeline import Pipeline
+from streams.core.replay import of_run
 from streams.kafka.clients import Cluster, cluster_of
 from streams.kafka.local import LocalBroker
 from streams.pipeline_file import load
@@ -55,8 +58,16 @@ def remember(path: Path) -> None:
 
 
 def pipeline(given: Path | None) -> Pipeline:
-    """The pipeline of a command; raises ConfigurationRefused."""
-    return load(pipeline_path(given))
+    """The pipeline of a command, or its copy behind a replay's fence; raises ConfigurationRefused."""
+    found, run = load(pipeline_path(given)), replay_run()
+    return of_run(found, run) if run else found
+
+
+def replay_run() -> str | None:
+    """The run named by `rendezvous --replay RUN`."""
+    context = click.get_current_context(silent=True)
+    run: str | None = context.find_root().obj if context else None
+    return run
 
 
 def archive(of: Pipeline, folder: Path) -> Path:

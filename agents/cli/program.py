@@ -18,6 +18,7 @@ COMMANDS = {
     "decisions": "agents.cli.decisions:decisions",
     "explain": "agents.cli.explain:explain",
     "dead-letters": "agents.cli.dead_letters:dead_letters",
+    "replay": "agents.cli.replay:replay",
 }
 
 HELP = """Machine-learning models in production on Kafka: every model sees every event, and one explained
@@ -29,6 +30,7 @@ decision leaves within its latency budget.
   rendezvous decisions --follow                  watch the answers
   rendezvous explain UA1545-2013-07-01           the story of one request
   rendezvous verify                              is anything lost, doubled, late?
+  rendezvous replay --since 2h --run june        the past again, behind a fence
 
 \b
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 a check said no, 4 Kafka not reachable (trying again may help),
@@ -70,8 +72,11 @@ class Lazy(click.Group):
 
 @click.group(cls=Lazy, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="rendezvous-kafka", prog_name="rendezvous")
-def program() -> None:
+@click.option("--replay", "run", metavar="RUN", help="Mean the pipeline's copy that takes this run's replay.")
+@click.pass_context
+def program(ctx: click.Context, run: str | None) -> None:
     """Hold the commands."""
+    ctx.obj = run
 
 
 def main() -> None:

@@ -21,7 +21,6 @@ from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster, cluster_of
 from streams.models.artifact import ModelRefused, open_artifact, sum_of
 from streams.models.loading import refused_models
-from streams.pipeline_file import load
 
 SHOW_S = 1.0
 NICE = {"archiver": 10}
@@ -35,16 +34,20 @@ NICE = {"archiver": 10}
     is_flag=True,
     help="A second rendezvous that answers while the first is dead, whatever the file says.",
 )
-def up(file: Path, as_json: bool, standby: bool) -> None:
+@click.option("--replay", "run", metavar="RUN", help="The pipeline's copy that takes this run's replay.")
+def up(file: Path, as_json: bool, standby: bool, run: str | None) -> None:
     """Start the broker if none is given, make or check the topics, run every role of the pipeline FILE.
 
     \b
       rendezvous up deploy/flights/flights.toml
       KAFKA_BOOTSTRAP_SERVERS=kafka:9092 rendezvous up pipeline.toml
+      rendezvous up pipeline.toml --replay june
 
     Ctrl-C or SIGTERM stops everything within 5 s; what is not finished is read again at the next start.
     """
-    pipeline = load(file)
+    if run:
+        click.get_current_context().find_root().obj = run
+    pipeline = place.pipeline(file)
     standby = standby or pipeline.standby
     refused = refused_models(file.resolve().parent, pipeline)
     for error in refused.values():
@@ -95,7 +98,19 @@ def _children(file: Path, pipeline: Pipeline, refused: Mapping[str, ModelRefused
 
     def child(role: str, *flags: str, model: str = "") -> Child:
         name = f"{role}.{model}" if model else role
-        command = [*_nice(role), sys.executable, "-m", "agents", "run", role, str(file), "--supervised", *flags]
+        fence = ["--replay", pipeline.replay] if pipeline.replay else []
+        command = [
+            *_nice(role),
+            sys.executable,
+            "-m",
+            "agents",
+            *fence,
+            "run",
+            role,
+            str(file),
+            "--supervised",
+            *flags,
+        ]
         if model:
             # `refused_models` has just tried this very file: a scorer that starts again is back sooner.
             command += ["--model", model, *(f"--tried={found}" for found in sums.get(model, ()))]

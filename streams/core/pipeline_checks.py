@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from schemas.pipeline import MAX_BUDGET_MS, Feature, FeatureType, Kind, Model, Pipeline, Policy, Role
 from schemas.topics import topics_of
+from streams.core.replay import RUN, prefix_of
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}").fullmatch
 CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*").fullmatch
@@ -53,7 +54,12 @@ def mistakes_of(pipeline: Pipeline) -> list[Mistake]:
 
 
 def _whole(pipeline: Pipeline) -> Iterator[Mistake]:
-    if not NAME(pipeline.name):
+    fence = prefix_of(pipeline.replay) if pipeline.replay else ""
+    if fence and not RUN(pipeline.replay):
+        yield Mistake("replay", f"{pipeline.replay!r} names no run", "use a-z 0-9 and -, at most 32")
+    if fence and not pipeline.name.startswith(fence):
+        yield Mistake("replay", "a live pipeline takes no replay", f'write name = "{fence}{pipeline.name}"')
+    elif not NAME(pipeline.name.removeprefix(fence)):
         yield Mistake("name", f"{pipeline.name!r} cannot begin a topic's name", "use a-z 0-9 and -, at most 63")
     else:
         longest = max((topic.name for topic in topics_of(pipeline)), key=len)

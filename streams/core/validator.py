@@ -13,6 +13,7 @@ from msgspec import DecodeError, Meta, Struct, defstruct, json
 
 from schemas.pipeline import Feature, FeatureType, Pipeline
 from schemas.requests import Headers, Rejection, Request
+from streams.core.replay import MARKS, RUN_MARK, original_of, replay_prefix
 
 MAX_DEPTH = 16
 MAX_HEADERS = 32
@@ -20,8 +21,9 @@ MAX_HEADER_BYTES = 8 << 10
 MAX_NUMBER = 1e15
 """Beyond it a float64 no longer holds every integer; no measurement is that large."""
 
-_id_form = re.compile(r"[A-Za-z0-9._:-]{1,128}").fullmatch
-_Id = Annotated[str, Meta(min_length=1, max_length=128)]
+MAX_ID = 128
+
+_id_form = re.compile(r"[A-Za-z0-9._:-]+").fullmatch
 _Number = Annotated[float, Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 
 
@@ -35,16 +37,24 @@ class _Refusal(Exception):
 
 
 class Validator:
-    """Reads raw records of one pipeline."""
+    """Reads raw records of one pipeline; replayed ones only if it names their run.
+
+    What a replay adds (our headers, and the run in front of the id) counts against no limit: a replayed record is
+    rejected exactly when the original was.
+    """
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._shape = pipeline.request
-        self._cap = pipeline.record_cap_bytes
+        self._run = pipeline.replay
+        self._minted_prefix = replay_prefix(pipeline.replay) if pipeline.replay else ""
+        self._cap = pipeline.record_cap_bytes + len(self._minted_prefix)
+        self._max_id = MAX_ID + len(self._minted_prefix)
         fields: dict[tuple[str, ...], tuple[Any, Any]] = {
             feature.parts: _field(feature) for feature in pipeline.features if not feature.derive
         }
         self._id_parts = tuple(self._shape.id.split("."))
-        fields.setdefault(self._id_parts, (_Id | None, None))
+        id_type = Annotated[str, Meta(min_length=1, max_length=self._max_id)]
+        fields.setdefault(self._id_parts, (id_type | None, None))
         if self._shape.budget:
             fields.setdefault(tuple(self._shape.budget.split(".")), (float | None, None))
         event_type = _event_type(fields)
@@ -63,16 +73,31 @@ class Validator:
     ) -> Request | Rejection:
         """Check one raw record; never raises for what a producer sent."""
         try:
+            if headers:
+                self._check_fence(headers)
             event = self._event(value)
             budget_ms = self._budget_ms(event, headers)
-            request_id = self._id(event) or minted(partition, offset)
-            if _id_form(request_id) is None:
+            request_id = self._id(event) or self._minted(headers, partition, offset)
+            if _id_form(request_id) is None or len(request_id) > self._max_id:
                 raise _Refusal("request-id", f"{self._shape.id}: only A-Z a-z 0-9 . _ : - are allowed")
         except _Refusal as refusal:
-            request_id = self._echo(value) or minted(partition, offset)
+            request_id = self._echo(value) or self._minted(headers, partition, offset)
             budget = self._shape.budget_ms
             return Rejection(offset, request_id, at_ms, budget, key, headers, refusal.error, refusal.reason)
         return Request(offset, request_id, at_ms, budget_ms, key, headers, event, value or b"")
+
+    def _check_fence(self, headers: Headers) -> None:
+        """A record of the past is no request of today, unless this pipeline was made for its run."""
+        runs = [value or b"" for name, value in headers if name == RUN_MARK]
+        if runs and (not self._run or runs[-1] != self._run.encode()):
+            run = runs[-1][:64].decode(errors="replace")
+            takes = f"only run {self._run!r}" if self._run else "none"
+            raise _Refusal("replay", f"header {RUN_MARK}: replayed by run {run!r}; this pipeline takes {takes}")
+
+    def _minted(self, headers: Headers | None, partition: int, offset: int) -> str:
+        """A replayed record without an id is known by its original's ticket, as its first answer was."""
+        original = original_of(headers) if self._run and headers else None
+        return self._minted_prefix + minted(*original) if original else minted(partition, offset)
 
     def _event(self, value: bytes | None) -> Any:
         if not value:
@@ -89,6 +114,8 @@ class Validator:
             raise _Refusal("invalid", _plain(error)) from error
 
     def _budget_ms(self, event: Any, headers: Headers | None) -> int:
+        if self._run and headers:
+            headers = [pair for pair in headers if pair[0] not in MARKS]
         text = _checked_header(headers, "budget-ms") if headers else None
         if text is not None:
             where, budget = "header budget-ms", _number(text)
@@ -108,7 +135,7 @@ class Validator:
             return None
         for part in self._id_parts:
             found = found.get(part) if isinstance(found, dict) else None
-        return found if isinstance(found, str) and _id_form(found) else None
+        return found if isinstance(found, str) and len(found) <= self._max_id and _id_form(found) else None
 
 
 def minted(partition: int, offset: int) -> str:

@@ -1,0 +1,1 @@
+"""The past run again: from the archive's files to a fenced topic."""

@@ -20,6 +20,7 @@ from schemas.pipeline import Pipeline
 from schemas.topics import Topics
 from streams.core.replay import check_run, of_run
 from streams.core.replay_order import Order, Pace, Selection
+from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster
 
 
@@ -63,11 +64,11 @@ def replay(
     """Send archived raw records again: those that fulfil every condition given, each once.
 
     \b
+      rendezvous up pipeline.toml --replay june      a pipeline that answers the run; first, or all is late
       rendezvous replay --run june --since 2013-06-01 --until 2013-07-01
       rendezvous replay --run slow --offsets 0:0-9999 --speed 10
       rendezvous replay --id UA1545-20130701-0515-EWR --dry-run
       rendezvous replay --where "event->>'carrier' = 'UA'" --rate 500
-      rendezvous up pipeline.toml --replay june      a pipeline that answers the run
 
     They go to replay.<run>.<pipeline>.raw, with the run in front of their ids and in their headers. Killed, the
     same command goes on after the last record in the target. --where sees partition, kafka_offset,
@@ -105,8 +106,14 @@ def replay(
     if dry_run:
         report = Replay(asked, _cluster_if_there(), folder).look()
     else:
-        report = _go(Replay(asked, place.cluster(), folder))
-    _tell(report, path, as_json=as_json)
+        cluster = place.cluster()
+        if not target and Topics(fenced.name).decisions not in Admin(cluster).partitions():
+            said_first = f"rendezvous up {path} --replay {asked.run}"
+            click.echo(
+                f"nobody answers run {asked.run} yet; if it should be answered in time, first: {said_first}", err=True
+            )
+        report = _go(Replay(asked, cluster, folder))
+    _tell(report, as_json=as_json)
     return 3 if report.unknown_ids else 0
 
 
@@ -178,7 +185,7 @@ def _go(run: Replay) -> Report:
         raise
 
 
-def _tell(report: Report, file: Path, *, as_json: bool) -> None:
+def _tell(report: Report, *, as_json: bool) -> None:
     for hole in report.gaps:
         click.echo(f"gap: {hole}", err=True)
     if report.unknown_ids:
@@ -197,8 +204,6 @@ def _tell(report: Report, file: Path, *, as_json: bool) -> None:
         click.echo(f"{report.rate:>12,.0f}  records/s, {report.seconds:.1f} s")
     if report.behind_s:
         click.echo(f"{report.behind_s * 1e3:>12,.0f}  ms behind the schedule at worst")
-    if not report.dry_run:
-        click.echo(f"answer it with: rendezvous up {file} --replay {report.run}", err=True)
 
 
 @contextmanager

@@ -158,7 +158,7 @@ class Replay:
         finally:
             # Whatever ended it: what was sent is confirmed before it is spoken of.
             replayer.flush()
-            self.report.seconds = time.monotonic() - started_s
+            self.report.seconds = time.monotonic() - (schedule.started_s if schedule else started_s)
             self.report.behind_s = schedule.worst_s if schedule else 0.0
         self._keep(replayer, state)
 

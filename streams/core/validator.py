@@ -88,9 +88,10 @@ class Validator:
 
     def _check_fence(self, headers: Headers) -> None:
         """A record of the past is no request of today, unless this pipeline was made for its run."""
-        runs = [value or b"" for name, value in headers if name == RUN_MARK]
-        if runs and (not self._run or runs[-1] != self._run.encode()):
-            run = runs[-1][:64].decode(errors="replace")
+        own = self._run.encode()
+        marks = [value or b"" for name, value in headers if name == RUN_MARK]
+        if marks and not (own and all(mark == own for mark in marks)):
+            run = next(mark for mark in marks if not own or mark != own)[:64].decode(errors="replace")
             takes = f"only run {self._run!r}" if self._run else "none"
             raise _Refusal("replay", f"header {RUN_MARK}: replayed by run {run!r}; this pipeline takes {takes}")
 

@@ -46,7 +46,11 @@ class Replayer:
         self._producer = Producer(settings | {"on_delivery": self._failed})
 
     def send(self, run: Run, schedule: Schedule | None) -> None:
-        """Hand over one run, each record when it is due; raises NotTaken when the target refused one."""
+        """Hand over one run, each record when it is due; raises NotTaken when the target refused one.
+
+        A schedule begins when the first record is confirmed: before that an idempotent producer waits for its id,
+        half a second and more, and would then send all that was due meanwhile at once.
+        """
         chunk, start, stop = run
         produce, rewrite, target, partition = self._producer.produce, self._rewrite, self.target, chunk.partition
         source, mark = b"%s/%d/" % (self._source, partition), (RUN_MARK, self._run)
@@ -66,7 +70,10 @@ class Replayer:
                 produce(target, value, key, partition, headers=headers)
             except (BufferError, KafkaException):
                 self._try_again(value, key, partition, headers)
-        self.sent += stop - start
+            if schedule is not None and not self.sent:
+                self.flush()
+                schedule.started_s = time.monotonic()
+            self.sent += 1
         self._producer.poll(0)
         self._check()
 

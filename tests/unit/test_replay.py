@@ -42,8 +42,8 @@ def test_a_pipeline_takes_the_run_it_names_and_no_other():
     assert "replayed by run 'july'; this pipeline takes only run 'june'" in other.reason
 
 
-def test_a_replay_of_a_replay_is_known_by_its_last_mark():
-    assert isinstance(read(GOOD, [("rv-replay", b"may"), *MARKED], of=FENCED), Request)
+def test_a_record_that_was_rejected_as_a_replay_is_rejected_again_when_it_is_replayed():
+    assert isinstance(read(GOOD, [("rv-replay", b"may"), *MARKED], of=FENCED), Rejection)
 
 
 def test_what_a_replay_adds_counts_against_no_limit():

@@ -142,8 +142,7 @@ class Replay:
     def _send(self, source: Source, parts: list[Part], state: Checkpoint, advance: Advance) -> None:
         asked, cluster = self._asked, self._cluster
         assert cluster is not None
-        rewrite = self._id.rewriter(replay_prefix(asked.run))
-        replayer = Replayer(cluster, asked.run, self._source_topic, asked.target, rewrite)
+        replayer = Replayer(cluster, asked.run, self._source_topic, asked.target)
         started_s = kept_s = time.monotonic()
         schedule = None if asked.pace.flat_out else Schedule(asked.pace, started_s)
         try:
@@ -182,7 +181,7 @@ class Replay:
     def _source(self, selection: Selection) -> tuple[Source, list[Part]]:
         parts = self._checked(parts_of(self._asked.archive, self._source_topic, selection))
         found = matches(parts, self._asked.archive, selection.where) if selection.where else None
-        return Source(selection, self._id, found), parts
+        return Source(selection, self._id, found, replay_prefix(self._asked.run)), parts
 
     def _checked(self, parts: list[Part]) -> list[Part]:
         """Nothing is sent out of a range with a hole in it, unless that is what is wanted."""

@@ -18,7 +18,7 @@ from schemas.errors import RendezvousError
 from streams.archive.layout import Layout, encoded
 from streams.archive.segment import SCHEMA, UNREADABLE, ArchiveDamaged, Footer, read_footer
 from streams.archive.writer import Gap
-from streams.core.replay import IdField
+from streams.core.replay import IdField, Rewrite
 from streams.core.replay_order import Chunk, Selection, Span
 from streams.core.validator import minted
 
@@ -148,8 +148,11 @@ def check_pages(parts: Iterable[Part]) -> None:
 class Source:
     """The wanted records of an archive, as chunks; counts what it finds."""
 
-    def __init__(self, selection: Selection, id_field: IdField, matches: Mapping[int, Numbers] | None) -> None:
+    def __init__(
+        self, selection: Selection, id_field: IdField, matches: Mapping[int, Numbers] | None, prefix: str = ""
+    ) -> None:
         self.selected = 0
+        self._rewrite = id_field.rewriter(prefix) if prefix else None
         self.found_ids: set[str] = set()
         self._selection = selection
         self._ids = frozenset(selection.ids)
@@ -167,7 +170,7 @@ class Source:
                 self.selected += wanted.num_rows
                 left = _from(wanted, after)
                 if left.num_rows:
-                    yield _chunk(part.number, left)
+                    yield _chunk(part.number, left, self._rewrite)
 
     def _wanted(self, batch: pa.RecordBatch, part: Part, first: int) -> pa.RecordBatch:
         """What offsets, times and the condition leave; nothing is copied when that is all of it."""
@@ -188,7 +191,7 @@ class Source:
     def _by_id(self, partition: int, batch: pa.RecordBatch) -> pa.RecordBatch:
         """What has a wanted id; one that its producer gave none has the id it was answered under."""
         read, wanted = self._id_field.read, self._ids
-        pairs = zip(batch.column(0).to_pylist(), batch.column(4).to_pylist(), strict=True)
+        pairs = zip(_list(batch.column(0)), _list(batch.column(4)), strict=True)
         ids = [read(value) or minted(partition, offset) for offset, value in pairs]
         keep = [found in wanted for found in ids]
         self.found_ids.update(wanted.intersection(ids))
@@ -220,12 +223,17 @@ def _batches(file: File) -> Iterator[pa.RecordBatch]:
         )
 
 
-def _chunk(partition: int, batch: pa.RecordBatch) -> Chunk:
+def _chunk(partition: int, batch: pa.RecordBatch, rewrite: Rewrite | None) -> Chunk:
     """Columns as lists: bytes are what the producer takes."""
-    offsets, at_ms, _, keys, values, headers = batch.columns
-    return Chunk(
-        partition, offsets.to_pylist(), at_ms.to_pylist(), keys.to_pylist(), values.to_pylist(), _headers(headers)
-    )
+    offsets, at_ms, _, keys, column, headers = batch.columns
+    values = list(map(rewrite, _list(column))) if rewrite else _list(column)
+    return Chunk(partition, _list(offsets), _list(at_ms), _list(keys), values, _headers(headers))
+
+
+def _list(column: pa.Array) -> list[Any]:
+    """By way of numpy: pyarrow's own `to_pylist` makes an object of its own per value, five times slower."""
+    found: list[Any] = column.to_numpy(zero_copy_only=False).tolist()
+    return found
 
 
 def _headers(column: pa.ListArray) -> list[Any] | None:
@@ -233,8 +241,8 @@ def _headers(column: pa.ListArray) -> list[Any] | None:
     flat = column.flatten()
     if len(flat) == 0:
         return None
-    pairs = list(zip(flat.field("k").to_pylist(), flat.field("v").to_pylist(), strict=True))
-    lengths = column.value_lengths().fill_null(0).to_pylist()
+    pairs = list(zip(_list(flat.field("k")), _list(flat.field("v")), strict=True))
+    lengths = _list(column.value_lengths().fill_null(0))
     cut, place = [], 0
     for length in lengths:
         cut.append(pairs[place : place + length] if length else None)

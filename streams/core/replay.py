@@ -101,6 +101,7 @@ class IdField:
     def __init__(self, path: str) -> None:
         self._parts = path.split(".")
         self._key = json.encode(self._parts[-1])
+        self._heads = (b"{%s:" % self._key + _QUOTE, b"{%s: " % self._key + _QUOTE) if len(self._parts) == 1 else ()
         kind: Any = Raw
         for part in reversed(self._parts):
             kind = defstruct("Event", [("f", kind, Raw() if kind is Raw else None)], rename={"f": part}, gc=False)
@@ -112,16 +113,16 @@ class IdField:
         if not text:
             return None
         start = value.find(text)
-        if value.find(text, start + 1) < 0 and value.count(self._key) == 1:
+        if value.find(text, start + 1) < 0 and value.count(self._key) == 1 and b"\\" not in value:
             return start, start + len(text)
-        # The same text stands elsewhere too: the decoder's view into the payload tells which one it is.
+        # The same text or key may stand elsewhere too: the decoder's view into the payload tells which one counts.
         start = _address(text) - _address(value)
         return start, start + len(text)
 
     def read(self, value: bytes | None) -> str | None:
         """The id as text; None when there is none."""
         place = self.place(value) if value else None
-        if value is None or place is None or value[place[0]] != _QUOTE:
+        if value is None or place is None or not value.startswith(_QUOTE, place[0]):
             return None
         try:
             return str(json.decode(value[place[0] : place[1]]))
@@ -129,13 +130,20 @@ class IdField:
             return None
 
     def rewriter(self, prefix: str) -> Rewrite:
-        """Wall 2: puts the prefix in front of the id, and changes no other byte; without an id, none at all."""
-        inserted = prefix.encode()
-        find = self.place
+        """Wall 2: puts the prefix in front of the id, and changes no other byte; without an id, none at all.
+
+        Most payloads plainly begin with their id: they need not be parsed.
+        """
+        inserted, find = prefix.encode(), self.place
+        heads, key = self._heads, self._key
+        short = len(heads[0]) if heads else 0
 
         def rewrite(value: bytes | None) -> bytes | None:
+            if value and value.startswith(heads) and value.count(key) == 1 and b"\\" not in value:
+                cut = short if value.startswith(_QUOTE, short - 1) else short + 1
+                return value[:cut] + inserted + value[cut:]
             place = find(value) if value else None
-            if value is None or place is None or value[place[0]] != _QUOTE:
+            if value is None or place is None or not value.startswith(_QUOTE, place[0]):
                 return value
             cut = place[0] + 1
             return value[:cut] + inserted + value[cut:]
@@ -152,7 +160,7 @@ class IdField:
         return memoryview(found)
 
 
-_QUOTE = ord('"')
+_QUOTE = b'"'
 
 
 def _address(text: Any) -> int:

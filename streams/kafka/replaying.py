@@ -8,7 +8,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from schemas.errors import RendezvousError
 from schemas.requests import Headers
-from streams.core.replay import RUN_MARK, SOURCE_MARK, TIME_MARK, Rewrite, source_of
+from streams.core.replay import RUN_MARK, SOURCE_MARK, TIME_MARK, source_of
 from streams.core.replay_order import Run, Schedule
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
@@ -29,12 +29,11 @@ class NotTaken(RendezvousError):
 class Replayer:
     """Sends runs of archived records to one topic, marked, each to the partition it was in."""
 
-    def __init__(self, cluster: Cluster, run: str, source: str, target: str, rewrite: Rewrite) -> None:
+    def __init__(self, cluster: Cluster, run: str, source: str, target: str) -> None:
         self.sent = 0
         self.target = target
         self._run = run.encode()
         self._source = source.encode()
-        self._rewrite = rewrite
         self._failures: list[str] = []
         # The topic's own limit: a record that is too large for it is refused here, before any that follows is sent.
         own = {
@@ -52,7 +51,7 @@ class Replayer:
         half a second and more, and would then send all that was due meanwhile at once.
         """
         chunk, start, stop = run
-        produce, rewrite, target, partition = self._producer.produce, self._rewrite, self.target, chunk.partition
+        produce, target, partition = self._producer.produce, self.target, chunk.partition
         source, mark = b"%s/%d/" % (self._source, partition), (RUN_MARK, self._run)
         originals = chunk.headers
         for place in range(start, stop):
@@ -65,7 +64,7 @@ class Replayer:
             ]
             if originals is not None and (own := originals[place]):
                 headers = own + headers
-            value, key = rewrite(chunk.values[place]), chunk.keys[place]
+            value, key = chunk.values[place], chunk.keys[place]
             try:
                 produce(target, value, key, partition, headers=headers)
             except (BufferError, KafkaException):

@@ -24,6 +24,7 @@ from deploy.flights.prepare import EVENTS, prepare
 from schemas.blocks import Rows, encode_rows
 from streams.kafka.clients import Cluster
 from streams.kafka.local import VERSION, LocalBroker
+from tests.bench.replay import replay_ratio
 from tests.bench.stages import Run, bench_file, put_through, running
 from tests.bench.verify import verified
 from tests.broker.pipelines import make_topic
@@ -36,6 +37,7 @@ BARS = {
     "latency_p99_ratio": ("at most", 1.0),
     "on_time_share": ("at least", 0.9999),
     "verify_s_per_million": ("at most", 30.0),
+    "replay_ratio": ("at least", 0.5),
 }
 aside = Console(stderr=True, highlight=False)
 Figures = dict[str, float]
@@ -209,11 +211,18 @@ def checking(bench: Bench) -> Figures:
     return verified(bench.cluster, bench.folder, bench.lines, bench.checked)
 
 
+def replay(bench: Bench) -> Figures:
+    """An archive replayed flat out, against a raw producer with the same records in memory."""
+    values = bench.values(3 * bench.events)
+    return replay_ratio(bench.cluster, bench.folder / "replay", values, 5 if bench.rounds > 1 else 1)
+
+
 PARTS: Mapping[str, Callable[[Bench], Figures]] = {
     "agents": agents,
     "by-hand": against_by_hand,
     "whole": whole,
     "verify": checking,
+    "replay": replay,
 }
 
 

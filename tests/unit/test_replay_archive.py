@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -156,9 +157,21 @@ def test_a_damaged_file_in_the_middle_is_named_with_its_range_after_what_came_be
         parts_of(tmp_path, TOPIC, Selection())
 
 
-def test_a_newer_format_is_refused_before_anything_is_read(tmp_path: Path):
-    import pyarrow.parquet as pq
+def test_no_flipped_bit_of_a_value_is_sent_on(tmp_path: Path):
+    path = write(tmp_path, files=1).layout.segment(0)
+    good, values = path.read_bytes(), pq.read_metadata(path).row_group(0).column(4)
+    expected = read(tmp_path, Selection())[0][0].values
+    refused = 0
+    for place in range(values.data_page_offset, values.data_page_offset + values.total_compressed_size, 3):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 2]) + good[place + 1 :])
+        try:
+            assert read(tmp_path, Selection())[0][0].values == expected, place
+        except ArchiveDamaged:
+            refused += 1
+    assert refused > 20
 
+
+def test_a_newer_format_is_refused_before_anything_is_read(tmp_path: Path):
     write(tmp_path)
     path = Layout(tmp_path, TOPIC, 0).segment(20)
     table = pq.read_table(path, partitioning=None)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationRefused
@@ -109,6 +109,7 @@ _json = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(rest=st.dictionaries(st.sampled_from(["a", "x", "id2"]), _json), own=st.text(max_size=5), ascii_=st.booleans())
 def test_nothing_but_the_id_changes_whatever_the_payload_is(rest: dict[str, object], own: str, ascii_: bool):
     value = json.dumps({**rest, "id": own}, ensure_ascii=ascii_).encode()
@@ -183,6 +184,7 @@ def flat(order, parts: list[list[int]], size: int = 3) -> list[tuple[int, int, i
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 6), max_size=9), max_size=4), st.integers(1, 4))
 def test_by_time_is_the_heap_merge_of_the_partitions_and_sorts_inside_none(parts: list[list[int]], size: int):
     heads = [(times[0], number, 0) for number, times in enumerate(parts) if times]
@@ -196,6 +198,7 @@ def test_by_time_is_the_heap_merge_of_the_partitions_and_sorts_inside_none(parts
     assert flat("time", parts, size) == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 6), max_size=9), max_size=4))
 def test_by_offset_is_each_partition_in_its_own_order(parts: list[list[int]]):
     found = flat("offset", parts)

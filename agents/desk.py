@@ -100,7 +100,6 @@ class Desk:
         self._since_ms: dict[int, float] = {}
         self._recoveries: dict[int, Recovery] = {}
         self._waited: dict[int, int] = {}
-        self._decisions_read: dict[int, int] = {}
         self.cores: dict[int, Rendezvous] = {}
         self.decided = 0
         self._pipeline = pipeline
@@ -119,7 +118,7 @@ class Desk:
         await self._app.producer.flush()
         numbers = sorted({tp.partition for tp in starts})
         self.cores = {}
-        self._recoveries, self._waited, self._decisions_read = {}, {}, {}
+        self._recoveries, self._waited = {}, {}
         cores = {number: self._core(number, starts) for number in numbers}
         known, ends = await asyncio.to_thread(self._past, numbers)
         now_ms = self._app.producer.now_ms()
@@ -176,7 +175,6 @@ class Desk:
             for message in batch.messages:
                 replies += await self._scores(core, recovery, batch, message)
         else:
-            self._decisions_read[batch.partition] = batch.next_offset
             for message in batch.messages:
                 if decision := _final(message):
                     replies += core.decided(decision, now_ms)
@@ -296,8 +294,6 @@ class Desk:
             metadata = json.encode(Resume(checkpoint.scores, checkpoint.at_ms)).decode()
             found[TP(self._topics.raw, number)] = (checkpoint.raw, metadata)
             found[TP(self._topics.scores, number)] = (checkpoint.scores, "")
-            if number in self._decisions_read:
-                found[TP(self._topics.decisions, number)] = (self._decisions_read[number], "")
         return found
 
     def positions(self, committed: Sequence[TopicPartition]) -> Mapping[TP, int]:

@@ -128,6 +128,7 @@ def _at_desk(role: str, place: Place, number: int, **pace: Any) -> Actor:
         committable=desk.committable,
         positions=desk.positions,
         same_partitions=(topics.raw, topics.scores),
+        from_end=(topics.decisions,),  # what came before is read back
         **pace,
     )
     app = create_app(edge, place.cluster.bootstrap)

@@ -26,8 +26,9 @@ class Edge:
     `consumer` and `producer` are librdkafka settings. Without `committable`, a batch is finished when the
     agent asks for the next one; with it, the role says itself what may be committed; `finish` is awaited before
     the last commit of a stop or a rebalance. Topics of `same_partitions` must be assigned with equal partition
-    numbers. `ask_time` makes a record that is sent before all others, so that its log time tells the broker's
-    clock: a host's own may be an hour off.
+    numbers; those of `from_end` are read from their present end, wherever their group once was. `ask_time` makes a
+    record that is sent before all others, so that its log time tells the broker's clock: a host's own may be an hour
+    off.
     """
 
     role: str
@@ -41,6 +42,7 @@ class Edge:
     positions: Positions | None = None
     finish: Callable[[], Awaitable[None]] | None = None
     same_partitions: tuple[str, ...] = ()
+    from_end: tuple[str, ...] = ()
     ask_time: Callable[[], Outgoing] | None = None
     max_batch_bytes: int = 256 << 10
     max_batch_records: int = 256

@@ -248,11 +248,12 @@ class Reader:
             tp = TP(place.topic, place.partition)
             if tp in own:
                 positions[tp] = own[tp]
-            elif place.offset >= 0:
+            elif place.offset >= 0 and place.topic not in self._edge.from_end:
                 positions[tp] = place.offset
             else:
                 low, high = client.get_watermark_offsets(place, timeout=ASK_S)
-                positions[tp] = low if self._edge.start == "earliest" else high
+                from_end = self._edge.start == "latest" or place.topic in self._edge.from_end
+                positions[tp] = high if from_end else low
         return positions
 
     def _check_same_numbers(self, positions: Mapping[TP, int]) -> None:

@@ -4,10 +4,10 @@ STAMP := .venv/.complete
 PIPELINE ?= deploy/flights/flights.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test check format bench soak schemas lock clean
+.PHONY: help setup run up test test-faults check format bench soak schemas lock clean
 
 help: ## list every verb
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv and install what the lock file names
 
@@ -28,6 +28,9 @@ up: setup ## bring the flights pipeline up and keep it running (Ctrl-C stops it)
 
 test: setup ## every test, those on real Kafka included
 	$(BIN)/python -m pytest
+
+test-faults: setup ## every fault at full length, and its table in the README (30 minutes, a quiet machine)
+	FAULTS=long $(BIN)/python -m pytest tests/faults
 
 check: setup ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

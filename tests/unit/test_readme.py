@@ -28,13 +28,13 @@ def test_the_first_lines_of_the_roles_are_the_road():
 def test_make_help_lists_every_verb():
     text = (ROOT / "Makefile").read_text()
     phony = set(re.findall(r"^\.PHONY: (.+)$", text, re.MULTILINE)[0].split())
-    helped = set(re.findall(r"^([a-z]+):.*## ", text, re.MULTILINE))
+    helped = set(re.findall(r"^([a-z-]+):.*## ", text, re.MULTILINE))
     assert phony == helped
 
 
 def test_every_make_verb_and_file_named_in_the_readme_exists():
     text = (ROOT / "Makefile").read_text()
-    for verb in set(re.findall(r"`?make ([a-z]+)\b", README)) - {"is"}:
+    for verb in set(re.findall(r"`?make ([a-z-]+)\b", README)) - {"is"}:
         assert f"\n{verb}:" in text, verb
     for name in re.findall(r"\]\(([\w./-]+)\)", README):
         assert (ROOT / name).exists(), name

@@ -9,6 +9,9 @@ from streams.core.repeats import Known
 
 PREFERRED, FALLBACK, DEFAULT, REJECTED = Outcome
 
+HAIR_MS = 2**-10
+"""Above what adding up times of today rounds off."""
+
 
 class Reply(Struct, gc=False):
     """A decision on its way, with the raw record's key and headers to go with it."""
@@ -38,9 +41,10 @@ class Pending(Struct, gc=False):
     def share(self, now_ms: float) -> float:
         """How much of the budget is used: 0 at the start, 1 at the deadline.
 
-        Rounded up by a hair, so that a timer set for a share finds that share reached.
+        Rounded up by a hair, so that a timer set for a share finds that share reached: an epoch in ms leaves a
+        float no more than 1/4096 ms, and a timer that fired too early for good would be set again for ever.
         """
-        return (now_ms - self.start_ms) / self.request.budget_ms + 1e-9
+        return (now_ms - self.start_ms + HAIR_MS) / self.request.budget_ms
 
     def out(self) -> dict[str, str]:
         """Models that will never score this request, and why."""

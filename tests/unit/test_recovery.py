@@ -119,6 +119,16 @@ def test_what_is_overdue_is_decided_as_of_its_deadline():
     assert recovery.done
 
 
+@pytest.mark.parametrize("budget_ms", [7, 33, 37, 611, 599_983])
+def test_a_timer_whose_time_is_rounded_down_fires_once(budget_ms: int):
+    """Of 37 ms, 60 % is 22.2 ms: after today's epoch no float is that."""
+    core = desk()
+    recovery = Recovery(core, 1, 0)
+    recovery.requests_seen([request(0, at_ms=1_764_000_000_123, budget_ms=budget_ms)])
+    (reply,) = recovery.run(1_764_001_000_000)
+    assert (reply.decision.outcome, reply.decision.used_ms) == (Outcome.DEFAULT, budget_ms)
+
+
 def test_a_hole_at_the_end_is_not_waited_for_for_ever():
     core = desk()
     recovery = Recovery(core, 2, 0)

@@ -13,21 +13,14 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 from faust.types import TP
 from msgspec import Struct, json
 
-from schemas.blocks import (
-    NotAskedBlock,
-    RejectionBlock,
-    ScoreBlock,
-    ScoresBlock,
-    TickBlock,
-    decode_scores,
-    encode_scores,
-)
+from schemas.blocks import ScoresBlock, TickBlock, decode_scores, encode_scores
 from schemas.dead_letters import DeadLetter
 from schemas.decisions import Decision, decode_decision, encode_decision
 from schemas.errors import UNREADABLE, Paused, UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.requests import Headers
 from schemas.topics import Topics
+from streams.core.log_order import offer
 from streams.core.pending import Reply
 from streams.core.recovery import Recovery
 from streams.core.rendezvous import Checkpoint, Rendezvous
@@ -203,27 +196,14 @@ class Desk:
             if not self._standby:  # one letter is enough
                 await self._dead_letter(batch, message, error)
         if recovery is None:
-            return self._offer(core, block, position, log_ms, self._app.producer.now_ms())
-        recovery.scores_offered(
-            position, log_ms, lambda as_of_ms: self._offer(core, block, position, log_ms, as_of_ms)
-        )
+            return offer(core, block, position, log_ms, self._app.producer.now_ms())
+        recovery.scores_offered(position, log_ms, lambda as_of_ms: offer(core, block, position, log_ms, as_of_ms))
         return []
 
     async def _dead_letter(self, batch: Batch, message: Message, error: UnreadableRecord) -> None:
         place = (batch.topic, batch.partition, message.offset())
         letter = DeadLetter(*place, "rendezvous", type(error).__name__, str(error))
         await self._app.producer.dead_letter(Sending(), letter, message.key(), message.value())
-
-    def _offer(self, core: Rendezvous, block: ScoresBlock, position: int, log_ms: int, now_ms: float) -> list[Reply]:
-        match block:
-            case ScoreBlock():
-                return core.scores_offered(block, position, log_ms, now_ms)
-            case RejectionBlock():
-                return core.rejected(block, position, now_ms)
-            case NotAskedBlock():
-                return core.not_asked(block, position, now_ms)
-            case TickBlock():
-                return []
 
     async def on_time(self) -> None:
         """Decide what is due although no record came."""

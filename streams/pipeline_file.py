@@ -5,9 +5,9 @@ Each mistake names the file, the key, what is wrong and what to write instead.
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -15,17 +15,27 @@ from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Pipeline
 from streams.core.pipeline_checks import Mistake, mistakes_of
 
+Shape = TypeVar("Shape", bound=msgspec.Struct)
+
 
 def load(path: Path) -> Pipeline:
     """Read one pipeline file; raises ConfigurationRefused with all its mistakes."""
+    pipeline = read_as(path, Pipeline)
+    refuse(path, mistakes_of(pipeline))
+    return pipeline
+
+
+def read_as(path: Path, shape: type[Shape]) -> Shape:
+    """Read a TOML file of this shape; raises ConfigurationRefused with every key that does not fit."""
     table = _table(path)
-    mistakes = _shape_mistakes(table, Pipeline, "")
-    if not mistakes:
-        pipeline = msgspec.convert(table, Pipeline)
-        mistakes = mistakes_of(pipeline)
+    refuse(path, _shape_mistakes(table, shape, ""))
+    return msgspec.convert(table, shape)
+
+
+def refuse(path: Path, mistakes: Sequence[Mistake]) -> None:
+    """Raise ConfigurationRefused for the mistakes of a file, if there are any."""
     if mistakes:
         raise ConfigurationRefused("\n".join(f"{path}: {mistake}" for mistake in mistakes))
-    return pipeline
 
 
 def _table(path: Path) -> dict[str, Any]:

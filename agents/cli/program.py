@@ -17,6 +17,7 @@ COMMANDS = {
     "ask": "agents.cli.ask:ask",
     "decisions": "agents.cli.decisions:decisions",
     "explain": "agents.cli.explain:explain",
+    "backtest": "agents.cli.backtest:backtest",
     "dead-letters": "agents.cli.dead_letters:dead_letters",
     "replay": "agents.cli.replay:replay",
 }

@@ -8,6 +8,7 @@ import numpy as np
 
 from schemas.decisions import Decision
 from schemas.pipeline import Pipeline
+from streams.core.quality import auc
 
 GRACE_MS = 10
 
@@ -76,22 +77,6 @@ class Run:
             accuracy = float(np.mean((scores >= 0.5) == late)) if tickets else float("nan")
             rows.append((model.name, str(model.role), len(tickets), accuracy, auc(scores, late)))
         return rows
-
-
-def auc(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Area under the ROC curve, by ranks (Mann-Whitney); ties count half. NaN when one class is missing.
-
-    >>> auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
-    0.75
-    """
-    positives = int(truth.sum())
-    negatives = len(truth) - positives
-    if not positives or not negatives:
-        return float("nan")
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks = (last - (counts - 1) / 2)[place]
-    return float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
 def quantiles(values: Sequence[float] | np.ndarray) -> dict[str, float]:

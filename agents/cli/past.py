@@ -1,0 +1,236 @@
+"""What `backtest` and `simulate` share: the range, the labels, the archive read through every way of answering."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import numpy as np
+
+from schemas.blocks import Matrix, Offsets
+from schemas.decisions import Decision, decode_decision
+from schemas.errors import ConfigurationRefused, UnreadableRecord
+from schemas.pipeline import Pipeline
+from schemas.topics import Topics
+from streams.archive.ranges import Span, iso, read_span, require
+from streams.archive.segment import Record
+from streams.core.answers import NOBODY, Answered, Answers, Names
+from streams.core.past import Past, Way
+from streams.core.quality import Truth, truth_of
+
+HAPPENED, UNCHANGED = "happened", "unchanged"
+"""What was answered, and what the pipeline as it is answers when it is run again."""
+
+DECISIONS_AFTER_MS = 600_000
+"""How long after the range decisions are looked for: a rendezvous that was away decides late."""
+
+
+class Moment(click.ParamType):
+    """A time of the log: ISO 8601 (UTC unless it says otherwise), or ms since the epoch."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Milliseconds since the epoch."""
+        if isinstance(value, int) or str(value).isdecimal():
+            return int(value)
+        try:
+            found = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no time: write 2026-11-26, 2026-11-26T06:30 or ms since the epoch", param, ctx)
+        return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+@dataclass
+class Seen:
+    """Every request of a range, and what each way of answering made of it; rows are equal in all columns."""
+
+    span: Span
+    tickets: list[str] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    at_ms: Offsets = field(default_factory=lambda: np.zeros(0, np.int64))
+    budgets_ms: Offsets = field(default_factory=lambda: np.zeros(0, np.int64))
+    truth: Truth = field(default_factory=lambda: np.zeros(0, np.int8))
+    names: Names = field(default_factory=Names)
+    happened: Answers | None = None
+    ways: dict[str, Answers] = field(default_factory=dict)
+    scores: dict[str, Matrix] = field(default_factory=dict)
+    own: dict[str, dict[str, Matrix]] = field(default_factory=dict)
+    left_out: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def read_past(
+    root: Path, pipeline: Pipeline, ways: Sequence[Way], span: Span, labels: Mapping[str, bool], lead_ms: float
+) -> Seen:
+    """Run the range through every way; raises what is wrong with the archive, naming file and range."""
+    topics = Topics(pipeline.name)
+    numbers = require(root, topics.raw, pipeline.partitions)
+    require(root, topics.scores, pipeline.partitions)
+    seen = Seen(span)
+    found = [_partition(root, pipeline, number, ways, seen, lead_ms) for number in numbers]
+    parts = [part for part in found if part is not None and part.ids]
+    if not parts:
+        raise ConfigurationRefused(f"{root}: no request of {topics.raw} in {span}; {held(root, topics.raw, numbers)}")
+    join(seen, parts, labels)
+    return seen
+
+
+@dataclass
+class Part:
+    """One partition's rows."""
+
+    tickets: list[str]
+    ids: list[str]
+    at_ms: Offsets
+    budgets_ms: Offsets
+    happened: Answers
+    ways: dict[str, Answers]
+    scores: dict[str, Matrix]
+    own: dict[str, dict[str, Matrix]]
+
+
+def _partition(
+    root: Path, pipeline: Pipeline, number: int, ways: Sequence[Way], seen: Seen, lead_ms: float
+) -> Part | None:
+    topics, span = Topics(pipeline.name), seen.span
+    before_ms = _horizon_ms(pipeline, ways)
+    past = Past(pipeline, number, ways, lead_ms, seen.names)
+    past.run(
+        read_span(root, topics.raw, number, span, before_ms),
+        read_span(root, topics.scores, number, Span(span.since_ms), before_ms),
+    )
+    if not past.variants:
+        return None
+    offsets, at_ms = past.asked.offsets, past.asked.at_ms
+    again = {variant.way.name: variant.answered.rows(offsets) for variant in past.variants}
+    whole = _complete(at_ms, list(again.values()), past.scores_end_ms)
+    rows = at_ms >= span.since_ms if span.since_ms is not None else np.ones(len(at_ms), dtype=bool)
+    seen.left_out += int((rows & ~whole).sum())
+    rows &= whole
+    seen.counts.update(past.counts)
+    for variant in past.variants:
+        seen.counts[f"untrusted by {variant.way.name}"] += variant.untrusted
+    happened = live_answers(root, topics.decisions, number, span, past, seen.names)
+    chosen = np.flatnonzero(rows).tolist()
+    return Part(
+        [f"{number}/{offset}" for offset in offsets[rows].tolist()],
+        [past.asked.ids[row] for row in chosen],
+        at_ms[rows],
+        past.asked.budgets_ms[rows],
+        happened.only(rows),
+        {name: answers.only(rows) for name, answers in again.items()},
+        {name: column.rows(offsets)[0][rows] for name, column in past.scores.items()},
+        {
+            variant.way.name: {name: column.rows(offsets)[0][rows] for name, column in variant.own_scores.items()}
+            for variant in past.variants
+        },
+    )
+
+
+def _horizon_ms(pipeline: Pipeline, ways: Sequence[Way]) -> int:
+    """What lies before the range is read so far back that a repeat finds its first."""
+    return int(1e3 * max(one.request.repeat_s for one in (pipeline, *(way.pipeline for way in ways))))
+
+
+def _complete(at_ms: Offsets, answers: Sequence[Answers], scores_end_ms: int) -> np.ndarray:
+    """Rows before the first that is decided, in any way, after the end of the archived scores."""
+    open_ = np.zeros(len(at_ms), dtype=bool)
+    for one in answers:
+        open_ |= ~(at_ms + one.used_ms <= scores_end_ms)
+    whole = np.ones(len(at_ms), dtype=bool)
+    if open_.any():
+        whole[int(open_.argmax()) :] = False
+    return whole
+
+
+def live_answers(root: Path, topic: str, number: int, span: Span, past: Past, names: Names) -> Answers:
+    """What really happened: archived decisions; time used is that to the decision's log time."""
+    answered = Answered(names)
+    for record, decision in live_decisions(root, topic, number, span, past.raw_end_ms):
+        answered.take(decision, record.timestamp_ms)
+    rows = answered.rows(past.asked.offsets)
+    return Answers(rows.outcome, rows.model, rows.score, rows.used_ms - past.asked.at_ms)
+
+
+def live_decisions(
+    root: Path, topic: str, number: int, span: Span, raw_end_ms: int, before_ms: int = 0
+) -> Iterator[tuple[Record, Decision]]:
+    """Archived decisions of a range, in the order of their log; nothing when none are archived."""
+    for record in read_span(root, topic, number, Span(span.since_ms, raw_end_ms + DECISIONS_AFTER_MS), before_ms):
+        try:
+            yield record, decode_decision(record.value or b"")
+        except UnreadableRecord:
+            continue
+
+
+def join(seen: Seen, parts: Sequence[Part], labels: Mapping[str, bool]) -> None:
+    """Put the partitions one after the other."""
+    for part in parts:
+        seen.tickets += part.tickets
+        seen.ids += part.ids
+    seen.at_ms = np.concatenate([part.at_ms for part in parts])
+    seen.budgets_ms = np.concatenate([part.budgets_ms for part in parts])
+    seen.truth = truth_of(seen.ids, labels)
+    happened = Answers.joined([part.happened for part in parts])
+    seen.happened = happened if (happened.outcome != NOBODY).any() else None
+    seen.ways = {name: Answers.joined([part.ways[name] for part in parts]) for name in parts[0].ways}
+    seen.scores = _joined([part.scores for part in parts], parts)
+    seen.own = {name: _joined([part.own[name] for part in parts], parts) for name in parts[0].own}
+
+
+def _joined(columns: Sequence[Mapping[str, Matrix]], parts: Sequence[Part]) -> dict[str, Matrix]:
+    models = sorted({model for column in columns for model in column})
+    return {
+        model: np.concatenate(
+            [column.get(model, np.full(len(part.ids), np.nan)) for column, part in zip(columns, parts, strict=True)]
+        )
+        for model in models
+    }
+
+
+def held(root: Path, topic: str, numbers: Sequence[int]) -> str:
+    """The times an archive holds of a topic, as a sentence."""
+    first, last = 2**63, 0
+    for number in numbers:
+        for record in read_span(root, topic, number, Span()):
+            first, last = min(first, record.timestamp_ms), max(last, record.timestamp_ms)
+    return f"it holds {iso(first)} to {iso(last)}" if last else "it holds none at all"
+
+
+def read_labels(path: Path | None) -> dict[str, bool]:
+    """Labels by request id, from a JSONL file with `request_id` and `label` (or `late`)."""
+    labels: dict[str, bool] = {}
+    if path is None:
+        return labels
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise ConfigurationRefused(
+            f"{path}: {error.strerror}; name a file of labels, one JSON object a line"
+        ) from error
+    for number, line in enumerate(lines, 1):
+        try:
+            found = msgspec.json.decode(line)
+            truth = found["label"] if "label" in found else found["late"]
+            labels[str(found["request_id"])] = {True: True, False: False}[truth]
+        except (msgspec.DecodeError, KeyError, TypeError) as error:
+            raise ConfigurationRefused(
+                f'{path}:{number}: no label; write {{"request_id": "...", "label": true}}'
+            ) from error
+    return labels
+
+
+def write_whole(path: Path, text: str) -> None:
+    """A file appears complete, or not at all."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ConfigurationRefused(f"{path}: {error.strerror}; name a file that can be written") from error

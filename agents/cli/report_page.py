@@ -1,0 +1,88 @@
+"""One HTML page that opens from an e-mail and prints: tables, and plots as SVG inside it. Equal figures, equal bytes.
+
+The plots are matplotlib's (the extra `report`), imported only here; its dates and random ids are turned off.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+from schemas.errors import ConfigurationRefused
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
+th:first-child, td:first-child { text-align: left; }
+svg { max-width: 100%; height: auto; } p.note { color: #555; max-width: 48rem; }
+@media (prefers-color-scheme: dark) { body { background: #fff; } }
+"""
+SETTINGS = {
+    "svg.hashsalt": "rendezvous",
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "figure.constrained_layout.use": True,
+}
+Draw = Callable[[Any], None]
+"""Draws on matplotlib's axes."""
+
+
+def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
+    """A page of headings, each with its HTML."""
+    body = "\n".join(f"<h2>{escape(heading)}</h2>\n{content}" for heading, content in sections)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><h1>{escape(title)}</h1>\n{body}\n"
+        "</body></html>\n"
+    )
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """A table; the first row is its heading."""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
+    body = "\n".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows[1:])
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
+
+
+def note(text: str) -> str:
+    """A paragraph."""
+    return f'<p class="note">{escape(text)}</p>'
+
+
+def plot(draw: Draw, width: float = 8.0, height: float = 3.2) -> str:
+    """An SVG element."""
+    try:
+        from matplotlib import rc_context
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigurationRefused(
+            "--html draws with matplotlib, which is not installed: pip install 'rendezvous-kafka[report]'"
+        ) from error
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(width, height))
+        canvas = FigureCanvasSVG(figure)
+        draw(figure.add_subplot())
+        out = io.StringIO()
+        canvas.print_svg(out, metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :]
+
+
+def lines(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The same table for a terminal: columns aligned, the first to the left."""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,98 @@
+"""What the command line wants tried, as ways of answering; and what had to be assumed for it, in words."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from schemas.errors import ConfigurationRefused
+from schemas.pipeline import Model, Pipeline
+from schemas.topics import Topics
+from streams.archive.ranges import Span, read_span, require
+from streams.core.answers import Names
+from streams.core.past import Past, Scored, Way
+from streams.core.quality import quantiles
+
+
+class Tried:
+    """Makes ways of answering out of what the command line names, and notes what was assumed."""
+
+    def __init__(self, root: Path, base: Pipeline, folder: Path, span: Span, latency_ms: int | None) -> None:
+        self.notes: list[str] = []
+        self._root = root
+        self._base = base
+        self._folder = folder
+        self._span = span
+        self._latency_ms = latency_ms
+        self._ages_ms: dict[str, float | None] | None = None
+
+    def ways(self, changed: Pipeline, folder: Path, models: Sequence[str]) -> list[Way]:
+        """One way for each model file, or one for what else is changed."""
+        from streams.models.candidate import changed_models
+
+        others = changed_models(self._folder, self._base, folder, changed)
+        if not models:
+            return [self._way("candidate", changed, [(folder, model) for model in others])]
+        ways: list[Way] = []
+        for text in models:
+            pipeline, model, own = self._with_file(changed, text)
+            scored = [(folder, other) for other in others if other.name != model.name]
+            name = model.version if all(way.name != model.version for way in ways) else f"{model.version}.{len(ways)}"
+            ways.append(self._way(name, pipeline, [*scored, (own, model)]))
+        return ways
+
+    def _with_file(self, changed: Pipeline, text: str) -> tuple[Pipeline, Model, Path]:
+        from streams.models.candidate import FileGiven, with_file
+
+        name, _, file = text.rpartition("=")
+        path = Path(file)
+        pipeline, model = with_file(changed, FileGiven(path, name))
+        return pipeline, model, path.resolve().parent
+
+    def _way(self, name: str, pipeline: Pipeline, scored: Sequence[tuple[Path, Model]]) -> Way:
+        from streams.models.candidate import scoring_of
+        from streams.models.loading import resolve
+
+        found = {}
+        for folder, model in scored:
+            scoring, columns = scoring_of(folder, pipeline, model)
+            found[model.name] = Scored(scoring, columns, self._latency(name, model.name))
+        derivations = {
+            feature.name: resolve(feature.derive, f"feature {feature.name}: derive")
+            for feature in pipeline.features
+            if feature.derive and found
+        }
+        return Way(name, pipeline, found, derivations)
+
+    def _latency(self, way: str, model: str) -> int:
+        if self._latency_ms is not None:
+            self.notes.append(f"{way}: {model} is scored here and answers after {self._latency_ms} ms, as told")
+            return self._latency_ms
+        if self._ages_ms is None:
+            self._ages_ms = ages_ms(self._root, self._base, self._span)
+        age_ms = self._ages_ms.get(model)
+        if age_ms is None:
+            raise ConfigurationRefused(
+                f"{self._root}: no score of {model} in {self._span} tells how long it takes; say --latency-ms"
+            )
+        self.notes.append(
+            f"{way}: {model} is scored here and assumed to answer every time, after {age_ms:.0f} ms, the median age "
+            f"of {model}'s archived scores; --latency-ms says otherwise"
+        )
+        return round(age_ms)
+
+
+def ages_ms(root: Path, pipeline: Pipeline, span: Span) -> dict[str, float | None]:
+    """The median age of each model's archived scores."""
+    topics = Topics(pipeline.name)
+    found: dict[str, list[np.ndarray]] = {}
+    for number in require(root, topics.raw, pipeline.partitions):
+        past = Past(pipeline, number, [], 0.0, Names())
+        past.run(
+            read_span(root, topics.raw, number, span),
+            read_span(root, topics.scores, number, Span(span.since_ms)),
+        )
+        for model, column in past.scores.items():
+            scores, log_ms, _ = column.rows(past.asked.offsets)
+            found.setdefault(model, []).append((log_ms - past.asked.at_ms)[~np.isnan(scores)])
+    return {model: quantiles(np.concatenate(ages), [0.5])["p50"] for model, ages in found.items()}

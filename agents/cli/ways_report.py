@@ -1,0 +1,224 @@
+"""What ways of answering come to, side by side: as figures, for a terminal, and as a page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from agents.cli.past import HAPPENED, UNCHANGED, Seen
+from agents.cli.report_page import lines, note, page, plot, table
+from schemas.pipeline import Pipeline
+from streams.archive.ranges import iso
+from streams.core.answers import of_scores
+from streams.core.past import Way
+from streams.core.quality import Comparison, Figures, Quality, compare, different, figures, quality
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backtest or a simulation says; `compared` is each way against the unchanged pipeline, run again too."""
+
+    pipeline: str
+    span: str
+    first: str
+    last: str
+    requests: int
+    left_out: int
+    threshold: float
+    notes: list[str]
+    ways: dict[str, Figures]
+    compared: dict[str, Comparison]
+    models: dict[str, Quality]
+    own_scores: dict[str, Comparison | None]
+    different: dict[str, list[dict[str, Any]]]
+
+
+def report(
+    seen: Seen, pipeline: Pipeline, ways: Sequence[Way], notes: Sequence[str], threshold: float, listed: int
+) -> Report:
+    """Sum up; what the archive could not say is said."""
+    columns = {**({HAPPENED: seen.happened} if seen.happened else {}), **seen.ways}
+    budgets = {way.name: way.pipeline.request.budget_ms for way in ways}
+    unchanged = seen.ways[UNCHANGED]
+    more = list(notes)
+    if seen.happened is None:
+        more.append("decisions are not archived in this range: what really happened is not shown")
+    if seen.left_out:
+        more.append(
+            f"{seen.left_out} requests at the end are left out: the archive of scores ends before their answer"
+        )
+    more += [f"{count} blocks {what} (another version of a model?)" for what, count in _odd(seen)]
+    return Report(
+        pipeline=pipeline.name,
+        span=str(seen.span),
+        first=iso(int(seen.at_ms.min())),
+        last=iso(int(seen.at_ms.max())),
+        requests=len(seen.ids),
+        left_out=seen.left_out,
+        threshold=threshold,
+        notes=more,
+        ways={
+            name: figures(answers, seen.names, _budgets(seen, pipeline, budgets.get(name)), seen.truth, threshold)
+            for name, answers in columns.items()
+        },
+        compared={
+            name: compare(unchanged, answers, threshold) for name, answers in columns.items() if name != UNCHANGED
+        },
+        models=_models(seen, ways, threshold),
+        own_scores=_own_scores(seen, threshold),
+        different={way.name: examples(seen, way.name, threshold, listed) for way in ways},
+    )
+
+
+def _odd(seen: Seen) -> list[tuple[str, int]]:
+    return [(f"were {what}", count) for what, count in sorted(seen.counts.items()) if count]
+
+
+def _budgets(seen: Seen, pipeline: Pipeline, budget_ms: int | None) -> np.ndarray:
+    """Budgets of a way of answering: its own where the pipeline's was not the request's."""
+    own = pipeline.request.budget_ms
+    return seen.budgets_ms if budget_ms is None else np.where(seen.budgets_ms == own, budget_ms, seen.budgets_ms)
+
+
+def _models(seen: Seen, ways: Sequence[Way], threshold: float) -> dict[str, Quality]:
+    """Each model alone, whoever answered: as archived, and as scored here."""
+    found = {model: quality(scores, seen.truth, threshold) for model, scores in seen.scores.items()}
+    for way in ways:
+        for model, scores in seen.own.get(way.name, {}).items():
+            found[f"{model} of {way.name}"] = quality(scores, seen.truth, threshold)
+    return found
+
+
+def _own_scores(seen: Seen, threshold: float) -> dict[str, Comparison | None]:
+    """A model scored here against the one it replaces, score by score."""
+    return {
+        f"{model} of {way}": compare(of_scores(seen.scores[model]), of_scores(scores), threshold)
+        for way, own in seen.own.items()
+        for model, scores in own.items()
+        if model in seen.scores
+    }
+
+
+def examples(seen: Seen, way: str, threshold: float, listed: int) -> list[dict[str, Any]]:
+    """The first decisions that would have been different."""
+    one, other = seen.ways[UNCHANGED], seen.ways[way]
+    rows = np.flatnonzero(different(one, other, threshold))[:listed].tolist()
+    return [
+        {
+            "request_id": seen.ids[row],
+            "ticket": seen.tickets[row],
+            "unchanged": one.row(row, seen.names),
+            "candidate": other.row(row, seen.names),
+        }
+        for row in rows
+    ]
+
+
+def told(found: Report) -> list[str]:
+    """The report for a terminal."""
+    text = [f"{found.pipeline}: {found.requests:,} requests from {found.first} to {found.last}", ""]
+    text += [*lines(summary(found)), ""]
+    if found.compared:
+        text += [f"against {UNCHANGED}, the pipeline as it is, run again", *lines(compared(found)), ""]
+    text += ["each model alone", *lines(alone(found.models)), ""] if found.models else []
+    for way, rows in found.different.items():
+        text += [f"{way}: different decisions, the first {len(rows)}"] if rows else []
+        text += [f"  {row['request_id']} ({row['ticket']}): {row['unchanged']} -> {row['candidate']}" for row in rows]
+    return [*text, *(f"note: {line}" for line in found.notes)]
+
+
+def summary(found: Report) -> list[list[str]]:
+    """Ways side by side."""
+    ways = list(found.ways.values())
+    words = sorted({winner for way in ways for winner in way.winners})
+    rows = [["", *found.ways]]
+    rows.append(["answered", *(f"{way.answered:,}" for way in ways)])
+    rows += [[word, *(percent(way.outcomes[word]) for way in ways)] for word in ways[0].outcomes]
+    rows += [[f"by {word}", *(percent(way.winners.get(word, 0.0)) for way in ways)] for word in words]
+    rows.append(["on time (budget + 10 ms)", *(percent(way.on_time) for way in ways)])
+    rows += [
+        [f"latency {name}, ms", *(number(way.latency_ms[name], 1) for way in ways)] for name in ways[0].latency_ms
+    ]
+    if any(way.quality.labelled for way in ways):
+        rows.append(["labelled", *(f"{way.quality.labelled:,}" for way in ways)])
+        rows.append(["accuracy", *(number(way.quality.accuracy, 4) for way in ways)])
+        rows.append(["AUC", *(number(way.quality.auc, 4) for way in ways)])
+    return rows
+
+
+def compared(found: Report) -> list[list[str]]:
+    """Each way against the unchanged pipeline."""
+    ways = list(found.compared.values())
+    rows = [["", *found.compared]]
+    rows.append(["other winner", *(f"{way.other_winner:,}" for way in ways)])
+    rows.append(["other outcome", *(f"{way.other_outcome:,}" for way in ways)])
+    rows.append([f"other side of {found.threshold:g}", *(f"{way.other_side:,}" for way in ways)])
+    rows.append(["agreement", *(percent(way.agreement) for way in ways)])
+    rows += [
+        [f"score difference {name}", *(number(way.score_difference[name], 4) for way in ways)]
+        for name in ways[0].score_difference
+    ]
+    return rows
+
+
+def alone(models: Mapping[str, Quality]) -> list[list[str]]:
+    """Quality of each model."""
+    rows = [["model", "labelled", "accuracy", "AUC"]]
+    return rows + [
+        [name, f"{one.labelled:,}", number(one.accuracy, 4), number(one.auc, 4)] for name, one in models.items()
+    ]
+
+
+def percent(share: float | None) -> str:
+    """A share for people."""
+    return "-" if share is None else f"{share:.2%}"
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number for people."""
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def drawn(found: Report, seen: Seen, threshold: float) -> str:
+    """The report as a page."""
+    names = [name for name in found.ways if name not in (HAPPENED, UNCHANGED)]
+    ways = {**({HAPPENED: seen.happened} if seen.happened else {}), **seen.ways}
+
+    def outcomes(axes: Any) -> None:
+        left = np.zeros(len(found.ways))
+        for word in next(iter(found.ways.values())).outcomes:
+            shares = np.array([way.outcomes[word] for way in found.ways.values()])
+            axes.barh(list(found.ways), shares, left=left, label=word)
+            left += shares
+        axes.invert_yaxis()
+        axes.set_xlabel("share of requests")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+
+    def latency(axes: Any) -> None:
+        for name, answers in ways.items():
+            used = answers.used_ms[~np.isnan(answers.used_ms)]
+            shares = np.linspace(0, 1, 201)
+            axes.plot(np.quantile(used, shares), shares, label=name)
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlabel("ms from the request to its decision")
+        axes.set_ylabel("share answered")
+        axes.legend(frameon=False)
+
+    def scores(axes: Any) -> None:
+        for name in names:
+            gap = seen.ways[name].score - seen.ways[UNCHANGED].score
+            axes.hist(gap[~np.isnan(gap)], bins=80, histtype="step", label=name)
+        axes.set_xlabel(f"score minus the {UNCHANGED} pipeline's")
+        axes.set_ylabel("requests")
+        axes.set_yscale("symlog")
+        axes.legend(frameon=False)
+
+    sections = [
+        ("The answers, side by side", table(summary(found)) + "".join(map(note, found.notes))),
+        ("Outcomes", plot(outcomes, height=0.5 * len(found.ways) + 1.2)),
+        ("Latency", plot(latency)),
+        (f"Against {UNCHANGED}, the pipeline as it is, run again", table(compared(found)) + plot(scores)),
+        ("Each model alone", table(alone(found.models))),
+    ]
+    title = f"{found.pipeline}: {found.requests:,} requests, {found.first} to {found.last}"
+    return page(title, sections)

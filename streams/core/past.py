@@ -1,0 +1,292 @@
+"""A partition's past run again, in process: archived raw and scores through one pipeline or several side by side.
+
+The core is the live one, its clock the log's. A model that is not changed answers with the score and at the time
+the archive has; one that is changed is scored here, and answers after the latency that is stated. What differs
+from the live run even when nothing is changed: a score counts from its log time, not from when a process had
+read it, and timers are never late. Reads no clock and writes nothing.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import islice
+from math import inf
+from typing import Protocol
+
+import numpy as np
+
+from schemas.blocks import MAX_ROWS, Rows, ScoreBlock, ScoresBlock, decode_scores, offsets_of
+from schemas.errors import UnreadableRecord
+from schemas.pipeline import Pipeline
+from schemas.requests import Headers, Rejection, Request
+from streams.core.answers import Answered, Asked, Names, ScoreColumn
+from streams.core.features import Derivation, FeatureTable
+from streams.core.log_order import LogOrder, offer
+from streams.core.rendezvous import Checkpoint, Rendezvous
+from streams.core.scoring import Scoring
+from streams.core.validator import Validator
+
+SCORES_AFTER_MS = 1_000
+"""How long after the last deadline scores are read on."""
+
+
+class Kept(Protocol):
+    """A record as an archive keeps it."""
+
+    @property
+    def offset(self) -> int:
+        """Where it lies."""
+
+    @property
+    def timestamp_ms(self) -> int:
+        """When it was appended."""
+
+    @property
+    def key(self) -> bytes | None:
+        """As the producer sent it."""
+
+    @property
+    def value(self) -> bytes | None:
+        """As the producer sent it."""
+
+    @property
+    def headers(self) -> Headers | None:
+        """As the producer sent them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A model that is scored here, and how long its answers take (ms)."""
+
+    scoring: Scoring
+    columns: tuple[int, ...]
+    latency_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way of answering: its name, its pipeline, the models that are scored here instead of read."""
+
+    name: str
+    pipeline: Pipeline
+    scored: Mapping[str, Scored] = field(default_factory=dict)
+    derivations: Mapping[str, Derivation] = field(default_factory=dict)
+
+
+class Variant:
+    """One way of answering, at work on one partition."""
+
+    def __init__(self, way: Way, partition: int, start: int, lead_ms: float, names: Names) -> None:
+        self.way = way
+        self.answered = Answered(names)
+        self.own_scores = {name: ScoreColumn() for name in way.scored}
+        self._core = Rendezvous(way.pipeline, partition, Checkpoint(start, 0), lead_ms)
+        self._order = LogOrder(self._core)
+        self._table = FeatureTable(way.pipeline.features, way.derivations) if way.scored else None
+        self._archived: deque[tuple[int, int, ScoresBlock]] = deque()
+        self._own: list[tuple[int, int, ScoreBlock]] = []
+        self._made = 0
+        self._position = 0
+
+    @property
+    def untrusted(self) -> int:
+        """Blocks of a model or version that the pipeline does not name."""
+        return self._core.counts.untrusted
+
+    def requests_seen(self, found: Sequence[Request | Rejection]) -> None:
+        """Take raw records; the models that are changed score them."""
+        self._order.requests_seen(found)
+        if self._table is not None:
+            requests = [request for request in found if isinstance(request, Request)]
+            self._score(self._table, requests)
+
+    def scores_offered(self, position: int, log_ms: int, block: ScoresBlock) -> None:
+        """Take what lies on archived `scores`, except of models that are scored here."""
+        if not (isinstance(block, ScoreBlock) and block.model in self.way.scored):
+            self._archived.append((log_ms, position, block))
+
+    def go(self, known_ms: float) -> None:
+        """Go on through time: everything up to `known_ms` was given."""
+        archived, own = self._archived, self._own
+        while True:
+            if archived and archived[0][0] <= known_ms and not (own and own[0][0] < archived[0][0]):
+                log_ms, self._position, block = archived.popleft()
+            elif own and own[0][0] <= known_ms:
+                log_ms, _, block = heappop(own)
+            else:
+                break
+            self._offer(log_ms, self._position, block)
+        self._take()
+
+    def end(self) -> None:
+        """Nothing more comes: every timer fires."""
+        self.go(inf)
+        self._order.close("raw", "scores")
+        self._take()
+
+    def _offer(self, log_ms: int, position: int, block: ScoresBlock) -> None:
+        self._order.scores_offered(log_ms, lambda as_of_ms: offer(self._core, block, position, log_ms, as_of_ms))
+
+    def _take(self) -> None:
+        replies = self._order.run()
+        if self._order.done:
+            replies += self._order.through(inf)
+        for reply in replies:
+            self.answered.take(reply.decision, reply.decision.used_ms)
+        self._core.published([reply.request.offset for reply in replies if reply.decision.final])
+        self._core.checkpoint()  # lets go of what is published
+
+    def _score(self, table: FeatureTable, requests: list[Request]) -> None:
+        requests, matrix = _readable(table, requests)
+        if not requests:
+            return
+        offsets = np.array([request.offset for request in requests], dtype=np.int64)
+        at_ms = np.array([request.at_ms for request in requests], dtype=np.int64)
+        for name, scored in self.way.scored.items():
+            rows = Rows(name, offsets, at_ms, matrix[:, list(scored.columns)])
+            for block in scored.scoring.score([rows], -inf):
+                self.own_scores[name].take(block, 0, 0)
+                for log_ms, part in by_log_time(block, offsets, at_ms + scored.latency_ms):
+                    self._made += 1
+                    heappush(self._own, (log_ms, self._made, part))
+
+
+def _readable(table: FeatureTable, requests: list[Request]) -> tuple[list[Request], np.ndarray]:
+    """Requests and their matrix; one that a derivation raises on was rejected by the router, and is left out."""
+    try:
+        return requests, table.matrix(requests)
+    except Exception:  # a derivation is anybody's code
+        good = []
+        for request in requests:
+            try:
+                table.matrix([request])
+            except Exception:  # noqa: S112  the archived scores hold its rejection and the reason
+                continue
+            good.append(request)
+        return good, table.matrix(good)
+
+
+def by_log_time(block: ScoreBlock, offsets: np.ndarray, log_ms: np.ndarray) -> Iterator[tuple[int, ScoreBlock]]:
+    """A block's rows as the blocks that would have been appended, each at its own time."""
+    own = np.array(offsets_of(block.offsets), dtype=np.int64)
+    times = log_ms[np.searchsorted(offsets, own)]
+    ends = [*(np.flatnonzero(np.diff(times)) + 1).tolist(), len(own)] if len(own) else []
+    start = 0
+    for end in ends:
+        part = slice(8 * start, 8 * end)
+        yield int(times[start]), ScoreBlock(block.model, block.version, block.offsets[part], block.scores[part])
+        start = end
+    for error in block.errors:
+        at = int(log_ms[np.searchsorted(offsets, error.offset)])
+        yield at, ScoreBlock(block.model, block.version, b"", b"", (error,))
+
+
+class Past:
+    """One partition's archive on its way through every variant; what is asked and scored is kept in columns.
+
+    `watch` is shown the requests as the base pipeline reads them.
+    """
+
+    def __init__(
+        self,
+        base: Pipeline,
+        partition: int,
+        ways: Sequence[Way],
+        lead_ms: float,
+        names: Names,
+        watch: Callable[[Sequence[Request | Rejection]], None] = lambda _: None,
+    ) -> None:
+        self.asked = Asked()
+        self.scores: dict[str, ScoreColumn] = {}
+        self.counts: Counter[str] = Counter()
+        self.variants: list[Variant] = []
+        self.scores_end_ms = 0
+        self.raw_end_ms = 0
+        self._base = base
+        self._partition = partition
+        self._ways = ways
+        self._watch = watch
+        self._lead_ms = lead_ms
+        self._names = names
+        self._ahead: Kept | None = None
+        self._last_ms = 0
+
+    def run(self, raw: Iterator[Kept], scores: Iterator[Kept]) -> None:
+        """Read both to their ends; requests must be in offset order, scores in theirs."""
+        readers = _Readers([self._base, *(way.pipeline for way in self._ways)], self._partition)
+        while chunk := list(islice(raw, MAX_ROWS)):
+            if not self.variants:
+                self.variants = [
+                    Variant(way, self._partition, chunk[0].offset, self._lead_ms, self._names) for way in self._ways
+                ]
+            found = readers.read(chunk)
+            self._seen(found)
+            for variant in self.variants:
+                variant.requests_seen(found[readers.shape(variant.way.pipeline)])
+            self._scores_through(scores, chunk[-1].timestamp_ms)
+            for variant in self.variants:
+                variant.go(chunk[-1].timestamp_ms)
+        self._scores_through(scores, self._last_ms + SCORES_AFTER_MS)
+        for variant in self.variants:
+            variant.end()
+
+    def _seen(self, found: Sequence[Sequence[Request | Rejection]]) -> None:
+        self.asked.seen(found[0])
+        self._watch(found[0])
+        self.raw_end_ms = found[0][-1].at_ms
+        longest = max(request.at_ms + request.budget_ms for shape in found for request in shape)
+        self._last_ms = max(self._last_ms, longest)
+
+    def _scores_through(self, scores: Iterator[Kept], until_ms: float) -> None:
+        """Give the variants what was appended to `scores` up to this time."""
+        while True:
+            record = self._ahead or next(scores, None)
+            self._ahead = record
+            if record is None or record.timestamp_ms > until_ms:
+                if record is not None:
+                    self.scores_end_ms = max(self.scores_end_ms, int(min(until_ms, record.timestamp_ms)))
+                return
+            self._ahead = None
+            self.scores_end_ms = max(self.scores_end_ms, record.timestamp_ms)
+            try:
+                block = decode_scores(record.value)
+            except UnreadableRecord:
+                self.counts["unreadable"] += 1
+                continue
+            if isinstance(block, ScoreBlock):
+                column = self.scores.setdefault(block.model, ScoreColumn())
+                column.take(block, record.offset, record.timestamp_ms)
+            for variant in self.variants:
+                variant.scores_offered(record.offset, record.timestamp_ms, block)
+
+
+class _Readers:
+    """One validator for each way to read a record: pipelines that read alike share what was read."""
+
+    def __init__(self, pipelines: Sequence[Pipeline], partition: int) -> None:
+        self._partition = partition
+        self._validators: list[Validator] = []
+        self._shapes: list[tuple[object, ...]] = []
+        for pipeline in pipelines:
+            if _shape(pipeline) not in self._shapes:
+                self._shapes.append(_shape(pipeline))
+                self._validators.append(Validator(pipeline))
+
+    def shape(self, pipeline: Pipeline) -> int:
+        """Which of the readings is this pipeline's."""
+        return self._shapes.index(_shape(pipeline))
+
+    def read(self, chunk: Sequence[Kept]) -> list[list[Request | Rejection]]:
+        """The chunk, read in every way."""
+        return [
+            [
+                validator.read(one.value, one.headers, one.key, self._partition, one.offset, one.timestamp_ms)
+                for one in chunk
+            ]
+            for validator in self._validators
+        ]
+
+
+def _shape(pipeline: Pipeline) -> tuple[object, ...]:
+    return (pipeline.request, pipeline.features, pipeline.record_cap_bytes)

@@ -125,11 +125,15 @@ class Answered:
     def take(self, decision: Decision, used_ms: float) -> None:
         """A decision; of a ticket, the first final one counts."""
         if decision.final:
-            self._offsets.append(decision.ticket.offset)
-            self._outcomes.append(_CODES[decision.outcome])
-            self._models.append(self._names.code(decision.model))
-            self._scores.append(np.nan if decision.score is None else decision.score)
-            self._used_ms.append(used_ms)
+            self.said(decision.ticket.offset, decision.outcome, decision.model, decision.score, used_ms)
+
+    def said(self, offset: int, outcome: Outcome, model: str | None, score: float | None, used_ms: float) -> None:
+        """What a final decision says."""
+        self._offsets.append(offset)
+        self._outcomes.append(_CODES[outcome])
+        self._models.append(self._names.code(model))
+        self._scores.append(np.nan if score is None else score)
+        self._used_ms.append(used_ms)
 
     def rows(self, offsets: Offsets) -> Answers:
         """One row for each of these offsets, which rise."""

@@ -1,0 +1,348 @@
+"""A schedule over archived scores, all requests at once: what `streams.core.past` answers one by one, in columns.
+
+The same events in the same order: a request's timers before what is appended at the same millisecond, scores in the
+order of their log. All requests take their first event together, then their second; who is decided drops out. That
+it gives the core's answers is tested, not believed (tests/unit/test_simulate.py); what it cannot do it refuses, and
+then the core does it.
+"""
+
+from array import array
+from dataclasses import dataclass
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from schemas.blocks import NotAskedBlock, Offsets, RejectionBlock, ScoreBlock, ScoresBlock, pack_offsets
+from schemas.decisions import Outcome, Ticket
+from schemas.pipeline import Model, Pipeline, Policy, RequestShape, Role, Step
+from streams.core.answers import NOBODY, OUTCOMES, Answered, Answers, Names, ScoreColumn, places
+from streams.core.pending import HAIR_MS
+from streams.core.policy import Schedule, schedule_of
+
+SLICE = 100_000
+NEVER = np.inf
+PREFERRED, FALLBACK, DEFAULT, REJECTED = (
+    OUTCOMES.index(one) for one in (Outcome.PREFERRED, Outcome.FALLBACK, Outcome.DEFAULT, Outcome.REJECTED)
+)
+Bools = NDArray[np.bool_]
+
+
+class Said(Struct, frozen=True):
+    """What a simulation needs of a decision; decoding the rest would take longer than simulating it."""
+
+    request_id: str
+    ticket: Ticket
+    outcome: Outcome
+    final: bool
+    budget_ms: int
+    model: str | None = None
+    score: float | None = None
+    duplicate_of: Ticket | None = None
+
+
+class Recorded:
+    """Raw's times, what lies on scores, and decisions of one partition, in columns."""
+
+    def __init__(self, pipeline: Pipeline, names: Names) -> None:
+        self.rejections = 0
+        self.scores: dict[str, ScoreColumn] = {}
+        self._failed: dict[str, ScoreColumn] = {}
+        self._not_asked: dict[str, ScoreColumn] = {}
+        self._versions = {model.name: model.version for model in pipeline.models}
+        self._offsets, self._at_ms = array("q"), array("q")
+        self._answered = Answered(names)
+        self._tickets, self._budgets_ms, self._firsts = array("q"), array("q"), array("q")
+        self._ids: list[str] = []
+
+    def request_seen(self, offset: int, at_ms: int) -> None:
+        """A raw record, in offset order."""
+        self._offsets.append(offset)
+        self._at_ms.append(at_ms)
+
+    def scores_offered(self, position: int, log_ms: int, block: ScoresBlock) -> None:
+        """What lies on `scores`."""
+        match block:
+            case ScoreBlock():
+                if self._versions.get(block.model) != block.version:
+                    return
+                if block.offsets:
+                    self.scores.setdefault(block.model, ScoreColumn()).take(block, position, log_ms)
+                if block.errors:
+                    offsets = pack_offsets([error.offset for error in block.errors])
+                    self._note(self._failed, block.model, offsets, position, log_ms)
+            case NotAskedBlock():
+                for model in block.models:
+                    self._note(self._not_asked, model, block.offsets, position, log_ms)
+            case RejectionBlock():
+                self.rejections += 1
+
+    def _note(self, where: dict[str, ScoreColumn], model: str, offsets: bytes, position: int, log_ms: int) -> None:
+        block = ScoreBlock(model, "", offsets, bytes(len(offsets)))
+        where.setdefault(model, ScoreColumn()).take(block, position, log_ms)
+
+    def decided(self, said: Said, log_ms: int) -> None:
+        """A decision, in the order of their log."""
+        if not said.final:
+            return
+        self._answered.said(said.ticket.offset, said.outcome, said.model, said.score, log_ms)
+        self._tickets.append(said.ticket.offset)
+        self._budgets_ms.append(said.budget_ms)
+        self._firsts.append(NOBODY if said.duplicate_of is None else said.duplicate_of.offset)
+        self._ids.append(said.request_id)
+
+    def table(self, budget_ms: int) -> "Table":
+        """Everything was given; a request without a decision has the pipeline's budget."""
+        offsets, at_ms = np.array(self._offsets, dtype=np.int64), np.array(self._at_ms, dtype=np.int64)
+        place, known = places(offsets, np.array(self._tickets, dtype=np.int64))
+        first = np.flatnonzero(known)[::-1]
+        place = place[first]
+        budgets = np.full(len(offsets), budget_ms, dtype=np.int64)
+        budgets[place] = np.array(self._budgets_ms, dtype=np.int64)[first]
+        firsts = np.full(len(offsets), NOBODY, dtype=np.int64)
+        firsts[place] = np.array(self._firsts, dtype=np.int64)[first]
+        ids = [""] * len(offsets)
+        for row, said in zip(place.tolist(), first.tolist(), strict=True):
+            ids[row] = self._ids[said]
+        happened = self._answered.rows(offsets)
+        first_row, found = places(offsets, firsts)
+        return Table(
+            offsets,
+            at_ms,
+            budgets,
+            np.where(found & (firsts != NOBODY), first_row, NOBODY),
+            ids,
+            Answers(happened.outcome, happened.model, happened.score, happened.used_ms - at_ms),
+            {model: column.rows(offsets) for model, column in self.scores.items()},
+            {model: column.rows(offsets) for model, column in self._failed.items()},
+            {model: column.rows(offsets) for model, column in self._not_asked.items()},
+        )
+
+
+Times = tuple[NDArray[np.float64], Offsets, Offsets]
+"""Score (NaN: none), log time and position of each row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One partition's requests, by offset; `repeats` is the row each repeats, NOBODY for most."""
+
+    offsets: Offsets
+    at_ms: Offsets
+    budgets_ms: Offsets
+    repeats: Offsets
+    ids: list[str]
+    happened: Answers
+    scores: dict[str, Times]
+    failed: dict[str, Times]
+    not_asked: dict[str, Times]
+
+
+KNOWN: dict[type[Struct], tuple[str, ...]] = {
+    Pipeline: (
+        "name", "partitions", "replication", "retention_hours", "start", "record_cap_bytes", "request", "features",
+        "models", "policy", "default", "archive", "output", "overload", "kafka",
+    ),
+    RequestShape: ("id", "budget", "budget_ms", "max_budget_ms", "repeat_s"),
+    Model: (
+        "name", "version", "kind", "role", "artifact", "sha256", "callable", "value", "features", "prepare", "wire",
+        "expired",
+    ),
+    Policy: ("steps",),
+    Step: ("until", "accept"),
+}  # fmt: skip
+"""A key that is not known here may change how requests are answered: then the core answers."""
+
+
+def cannot(pipeline: Pipeline, base: Pipeline, table: Table, rejections: int, lead_ms: float) -> str:
+    """Why this is the core's to do; empty when columns will do."""
+    parts = (pipeline, pipeline.request, *pipeline.models, pipeline.policy, *pipeline.policy.steps)
+    if not all(_plain(part) for part in parts):
+        return "its policy is no plain schedule"
+    if rejections:
+        return "the router rejected requests"
+    if (table.happened.outcome == NOBODY).any():
+        return "some requests have no archived decision"
+    for times in (table.scores, table.failed, table.not_asked):
+        for scores, log_ms, _ in times.values():
+            if (~np.isnan(scores) & (log_ms < table.at_ms)).any():
+                return "a score is older than its request"
+    budgets = own_budgets(table, pipeline, base)
+    last = max((step.until for step in pipeline.policy.steps if step.until < 1), default=0.0)
+    if (last * budgets > budgets - lead_ms).any():
+        return "a step ends within the time that an answer takes to leave"
+    own, new = base.request.budget_ms, pipeline.request.budget_ms
+    if own != new and (table.budgets_ms == new).any():
+        return "requests that name this very budget may repeat others"
+    return ""
+
+
+def _plain(part: Struct) -> bool:
+    """Whether nothing but known keys differs from its default."""
+    kind = type(part)
+    return part == kind(**{name: getattr(part, name) for name in KNOWN[kind]})
+
+
+def own_budgets(table: Table, pipeline: Pipeline, base: Pipeline) -> Offsets:
+    """Another budget is for requests that had the pipeline's; one of their own they keep."""
+    own, new = base.request.budget_ms, pipeline.request.budget_ms
+    return np.where(table.budgets_ms == own, new, table.budgets_ms)
+
+
+def answers(pipeline: Pipeline, base: Pipeline, table: Table, lead_ms: float, names: Names) -> Answers:
+    """What the pipeline's schedule answers every request of the table."""
+    budgets = own_budgets(table, pipeline, base)
+    parts = []
+    for start in range(0, len(table.offsets), SLICE):
+        rows = slice(start, start + SLICE)
+        parts.append(_Slice(pipeline, table, rows, budgets[rows], lead_ms).run(names))
+    found = Answers.joined(parts) if parts else Answered(names).rows(table.offsets)
+    rejected = table.happened.outcome == REJECTED
+    _put(found, rejected & (table.repeats == NOBODY), REJECTED, NOBODY, np.nan, 0.0)
+    again = np.flatnonzero(table.repeats != NOBODY)
+    first = table.repeats[again]
+    wait_ms = np.maximum(0.0, table.at_ms[first] + found.used_ms[first] - table.at_ms[again])
+    _put(found, again, found.outcome[first], found.model[first], found.score[first], _rounded(wait_ms))
+    return found
+
+
+def _put(
+    found: Answers,
+    rows: "Bools | Offsets",
+    outcome: "int | NDArray[np.int16]",
+    model: "int | NDArray[np.int16]",
+    score: "float | NDArray[np.float64]",
+    used_ms: "float | NDArray[np.float64]",
+) -> None:
+    found.outcome[rows] = outcome
+    found.model[rows] = model
+    found.score[rows] = score
+    found.used_ms[rows] = used_ms
+
+
+def _rounded(used_ms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """As a decision rounds it: numpy's own rounding differs in the last place."""
+    values, place = np.unique(used_ms, return_inverse=True)
+    return np.array([round(value, 1) for value in values.tolist()])[place] if len(values) else used_ms
+
+
+class _Slice:
+    """Some rows on their way through their events."""
+
+    def __init__(self, pipeline: Pipeline, table: Table, rows: slice, budgets: Offsets, lead_ms: float) -> None:
+        self._pipeline = pipeline
+        self._schedule: Schedule = schedule_of(pipeline)
+        self._models = [model.name for model in pipeline.models if model.role is not Role.DECOY]
+        self._at_ms = table.at_ms[rows].astype(np.float64)
+        self._budgets = budgets.astype(np.float64)
+        self._lead_ms = lead_ms
+        self._table = table
+        self._rows = rows
+
+    def run(self, names: Names) -> Answers:
+        """Every row decided."""
+        count = len(self._at_ms)
+        kinds, models, times = self._events()
+        shape = (count, len(self._models))
+        scored, out = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+        winner = np.full(count, NOBODY, dtype=np.int64)
+        decided_ms = np.full(count, np.nan)
+        active = np.arange(count)
+        for turn in range(len(kinds) + 1):
+            now = np.zeros(len(active)) if not turn else times.at(active, turn - 1)
+            live = now < NEVER
+            active, now = active[live], now[live]
+            if turn:
+                event = times.order[active, turn - 1]
+                for column, (kind, model) in enumerate(zip(kinds, models, strict=True)):
+                    hit = active[event == column]
+                    if kind == "score":
+                        scored[hit, model] = True
+                    elif kind == "out":
+                        out[hit, model] |= ~scored[hit, model] | (column >= times.not_asked_from)
+            chosen, done = self._choose(active, now, scored[active], out[active])
+            winner[active[done]] = chosen[done]
+            decided_ms[active[done]] = now[done]
+            active = active[~done]
+            if not len(active):
+                break
+        return self._answers(winner, decided_ms, names)
+
+    def _choose(self, rows: Offsets, now: NDArray[np.float64], scored: Bools, out: Bools) -> tuple[Offsets, Bools]:
+        budgets = self._budgets[rows]
+        share = np.where(now >= budgets - self._lead_ms, 1.0, (now + HAIR_MS) / budgets)
+        chosen = np.full(len(rows), NOBODY, dtype=np.int64)
+        open_ = np.ones(len(rows), dtype=bool)
+        place = {model: number for number, model in enumerate(self._models)}
+        for step in self._schedule.steps:
+            order = [place[model] for model in step.order]
+            for model in order:
+                chosen[open_ & (chosen == NOBODY) & scored[:, model]] = model
+            open_ &= (share >= step.until) | out[:, order].all(axis=1)
+        every = sorted({place[model] for step in self._schedule.steps for model in step.order})
+        hopeless = out[:, every].all(axis=1) & out.any(axis=1)
+        return chosen, (chosen != NOBODY) | (share >= 1) | hopeless
+
+    def _events(self) -> tuple[list[str], list[int], "_Times"]:
+        """Columns of events: timers first, so that they go first at the same time."""
+        kinds: list[str] = []
+        models: list[int] = []
+        columns: list[NDArray[np.float64]] = []
+        positions: list[Offsets] = []
+        for step in self._schedule.steps:
+            if step.until < 1:
+                kinds.append("timer")
+                columns.append(self._at_ms + step.until * self._budgets - self._at_ms)
+        kinds.append("timer")
+        columns.append(self._at_ms + self._budgets - self._lead_ms - self._at_ms)
+        models += [NOBODY] * len(kinds)
+        positions += [np.full(len(self._at_ms), NOBODY, dtype=np.int64)] * len(kinds)
+        not_asked_from = len(kinds)
+        for kind, source in (
+            ("score", self._table.scores),
+            ("out", self._table.failed),
+            ("out", self._table.not_asked),
+        ):
+            not_asked_from = len(kinds)
+            for number, model in enumerate(self._models):
+                if model in source:
+                    score, log_ms, position = source[model]
+                    kinds.append(kind)
+                    models.append(number)
+                    columns.append(np.where(np.isnan(score[self._rows]), NEVER, log_ms[self._rows] - self._at_ms))
+                    positions.append(position[self._rows])
+        return kinds, models, _Times(np.stack(columns, axis=1), np.stack(positions, axis=1), not_asked_from)
+
+    def _answers(self, winner: Offsets, decided_ms: NDArray[np.float64], names: Names) -> Answers:
+        champions = [model.name for model in self._pipeline.models if model.role is Role.CHAMPION]
+        default = self._pipeline.default.score
+        found = Answers(
+            np.full(len(winner), DEFAULT, dtype=np.int16),
+            np.full(len(winner), NOBODY, dtype=np.int16),
+            np.full(len(winner), np.nan if default is None else default),
+            _rounded(decided_ms),
+        )
+        for number, model in enumerate(self._models):
+            rows = winner == number
+            if rows.any():
+                found.outcome[rows] = PREFERRED if model in champions else FALLBACK
+                found.model[rows] = names.code(model)
+                found.score[rows] = self._table.scores[model][0][self._rows][rows]
+        return found
+
+
+class _Times:
+    """Events of every row, in their order."""
+
+    def __init__(self, times: NDArray[np.float64], positions: Offsets, not_asked_from: int) -> None:
+        by_position = positions.argsort(axis=1, kind="stable")
+        in_log = np.take_along_axis(times, by_position, axis=1)
+        by_time = in_log.argsort(axis=1, kind="stable")
+        self.order = np.take_along_axis(by_position, by_time, axis=1)
+        self.not_asked_from = not_asked_from
+        self._sorted = np.take_along_axis(times, self.order, axis=1)
+
+    def at(self, rows: Offsets, turn: int) -> NDArray[np.float64]:
+        """When these rows' next event is."""
+        found: NDArray[np.float64] = self._sorted[rows, turn]
+        return found

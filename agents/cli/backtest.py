@@ -85,7 +85,7 @@ def backtest(
     seen = read_past(root, pipeline, [unchanged, *ways], span, read_labels(labels), LEAD_MS)
     found = report(seen, pipeline, ways, tried.notes, threshold, listed)
     if html is not None:
-        write_whole(html, drawn(found, seen, threshold))
+        write_whole(html, drawn(found, seen))
     if as_json:
         click.echo(msgspec.json.encode(found))
     else:

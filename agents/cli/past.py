@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ class Seen:
     """Every request of a range, and what each way of answering made of it; rows are equal in all columns."""
 
     span: Span
-    tickets: list[str] = field(default_factory=list)
+    partitions: Offsets = field(default_factory=lambda: np.zeros(0, np.int64))
+    offsets: Offsets = field(default_factory=lambda: np.zeros(0, np.int64))
     ids: list[str] = field(default_factory=list)
     at_ms: Offsets = field(default_factory=lambda: np.zeros(0, np.int64))
     budgets_ms: Offsets = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -72,19 +74,16 @@ def read_past(
     numbers = require(root, topics.raw, pipeline.partitions)
     require(root, topics.scores, pipeline.partitions)
     seen = Seen(span)
-    found = [_partition(root, pipeline, number, ways, seen, lead_ms) for number in numbers]
-    parts = [part for part in found if part is not None and part.ids]
-    if not parts:
-        raise ConfigurationRefused(f"{root}: no request of {topics.raw} in {span}; {held(root, topics.raw, numbers)}")
-    join(seen, parts, labels)
-    return seen
+    parts = [_partition(root, pipeline, number, ways, seen, lead_ms) for number in numbers]
+    return join(root, pipeline, seen, parts, labels)
 
 
 @dataclass
 class Part:
     """One partition's rows."""
 
-    tickets: list[str]
+    number: int
+    offsets: Offsets
     ids: list[str]
     at_ms: Offsets
     budgets_ms: Offsets
@@ -93,46 +92,66 @@ class Part:
     scores: dict[str, Matrix]
     own: dict[str, dict[str, Matrix]]
 
+    def cut(self, seen: Seen, scores_end_ms: int) -> "Part":
+        """Only what lies in the range and was answered before the archived scores end."""
+        rows = self.at_ms >= (seen.span.since_ms or 0)
+        whole = _complete(self.at_ms, list(self.ways.values()), scores_end_ms)
+        seen.left_out += int((rows & ~whole).sum())
+        rows &= whole
+        return Part(
+            self.number,
+            self.offsets[rows],
+            list(compress(self.ids, rows)),
+            self.at_ms[rows],
+            self.budgets_ms[rows],
+            self.happened.only(rows),
+            {name: answers.only(rows) for name, answers in self.ways.items()},
+            {name: column[rows] for name, column in self.scores.items()},
+            {way: {name: column[rows] for name, column in own.items()} for way, own in self.own.items()},
+        )
+
 
 def _partition(
     root: Path, pipeline: Pipeline, number: int, ways: Sequence[Way], seen: Seen, lead_ms: float
 ) -> Part | None:
+    past = through_core(root, pipeline, number, ways, seen, lead_ms)
+    if not past.variants:
+        return None
+    seen.counts.update(past.counts)
+    offsets = past.asked.offsets
+    return Part(
+        number,
+        offsets,
+        past.asked.ids,
+        past.asked.at_ms,
+        past.asked.budgets_ms,
+        live_answers(root, Topics(pipeline.name).decisions, number, seen.span, past, seen.names),
+        {variant.way.name: variant.answered.rows(offsets) for variant in past.variants},
+        {name: column.rows(offsets)[0] for name, column in past.scores.items()},
+        {
+            variant.way.name: {name: column.rows(offsets)[0] for name, column in variant.own_scores.items()}
+            for variant in past.variants
+        },
+    ).cut(seen, past.scores_end_ms)
+
+
+def through_core(
+    root: Path, pipeline: Pipeline, number: int, ways: Sequence[Way], seen: Seen, lead_ms: float
+) -> Past:
+    """One partition's range through the core, in every way."""
     topics, span = Topics(pipeline.name), seen.span
-    before_ms = _horizon_ms(pipeline, ways)
+    before_ms = horizon_ms(pipeline, ways)
     past = Past(pipeline, number, ways, lead_ms, seen.names)
     past.run(
         read_span(root, topics.raw, number, span, before_ms),
         read_span(root, topics.scores, number, Span(span.since_ms), before_ms),
     )
-    if not past.variants:
-        return None
-    offsets, at_ms = past.asked.offsets, past.asked.at_ms
-    again = {variant.way.name: variant.answered.rows(offsets) for variant in past.variants}
-    whole = _complete(at_ms, list(again.values()), past.scores_end_ms)
-    rows = at_ms >= span.since_ms if span.since_ms is not None else np.ones(len(at_ms), dtype=bool)
-    seen.left_out += int((rows & ~whole).sum())
-    rows &= whole
-    seen.counts.update(past.counts)
     for variant in past.variants:
-        seen.counts[f"untrusted by {variant.way.name}"] += variant.untrusted
-    happened = live_answers(root, topics.decisions, number, span, past, seen.names)
-    chosen = np.flatnonzero(rows).tolist()
-    return Part(
-        [f"{number}/{offset}" for offset in offsets[rows].tolist()],
-        [past.asked.ids[row] for row in chosen],
-        at_ms[rows],
-        past.asked.budgets_ms[rows],
-        happened.only(rows),
-        {name: answers.only(rows) for name, answers in again.items()},
-        {name: column.rows(offsets)[0][rows] for name, column in past.scores.items()},
-        {
-            variant.way.name: {name: column.rows(offsets)[0][rows] for name, column in variant.own_scores.items()}
-            for variant in past.variants
-        },
-    )
+        seen.counts[f"blocks not trusted by {variant.way.name}: another version of a model?"] += variant.untrusted
+    return past
 
 
-def _horizon_ms(pipeline: Pipeline, ways: Sequence[Way]) -> int:
+def horizon_ms(pipeline: Pipeline, ways: Sequence[Way]) -> int:
     """What lies before the range is read so far back that a repeat finds its first."""
     return int(1e3 * max(one.request.repeat_s for one in (pipeline, *(way.pipeline for way in ways))))
 
@@ -168,11 +187,24 @@ def live_decisions(
             continue
 
 
-def join(seen: Seen, parts: Sequence[Part], labels: Mapping[str, bool]) -> None:
-    """Put the partitions one after the other."""
+def join(
+    root: Path, pipeline: Pipeline, seen: Seen, found: Sequence[Part | None], labels: Mapping[str, bool]
+) -> Seen:
+    """Put the partitions one after the other; raises ConfigurationRefused when they hold nothing of the range."""
+    parts = [part for part in found if part is not None and part.ids]
+    topic = Topics(pipeline.name).raw
+    if not parts and seen.left_out:
+        raise ConfigurationRefused(
+            f"{root}: the archived scores end before the first of {seen.left_out} requests in {seen.span} is "
+            "answered; wait until the archiver has closed its file, or choose an earlier range"
+        )
+    if not parts:
+        numbers = range(pipeline.partitions)
+        raise ConfigurationRefused(f"{root}: no request of {topic} in {seen.span}; {held(root, topic, numbers)}")
     for part in parts:
-        seen.tickets += part.tickets
         seen.ids += part.ids
+    seen.partitions = np.concatenate([np.full(len(part.ids), part.number) for part in parts])
+    seen.offsets = np.concatenate([part.offsets for part in parts])
     seen.at_ms = np.concatenate([part.at_ms for part in parts])
     seen.budgets_ms = np.concatenate([part.budgets_ms for part in parts])
     seen.truth = truth_of(seen.ids, labels)
@@ -181,6 +213,7 @@ def join(seen: Seen, parts: Sequence[Part], labels: Mapping[str, bool]) -> None:
     seen.ways = {name: Answers.joined([part.ways[name] for part in parts]) for name in parts[0].ways}
     seen.scores = _joined([part.scores for part in parts], parts)
     seen.own = {name: _joined([part.own[name] for part in parts], parts) for name in parts[0].own}
+    return seen
 
 
 def _joined(columns: Sequence[Mapping[str, Matrix]], parts: Sequence[Part]) -> dict[str, Matrix]:

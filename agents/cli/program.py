@@ -18,6 +18,7 @@ COMMANDS = {
     "decisions": "agents.cli.decisions:decisions",
     "explain": "agents.cli.explain:explain",
     "backtest": "agents.cli.backtest:backtest",
+    "simulate": "agents.cli.simulate:simulate",
     "dead-letters": "agents.cli.dead_letters:dead_letters",
     "replay": "agents.cli.replay:replay",
 }

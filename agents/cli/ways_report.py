@@ -10,9 +10,16 @@ from agents.cli.past import HAPPENED, UNCHANGED, Seen
 from agents.cli.report_page import lines, note, page, plot, table
 from schemas.pipeline import Pipeline
 from streams.archive.ranges import iso
-from streams.core.answers import of_scores
+from streams.core.answers import Answers, of_scores
 from streams.core.past import Way
 from streams.core.quality import Comparison, Figures, Quality, compare, different, figures, quality
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """One budget of a sweep."""
+
+    budget_ms: int
+    figures: Figures
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,13 +38,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     models: dict[str, Quality]
     own_scores: dict[str, Comparison | None]
     different: dict[str, list[dict[str, Any]]]
+    sweep: dict[str, list[Point]] = {}
 
 
 def report(
     seen: Seen, pipeline: Pipeline, ways: Sequence[Way], notes: Sequence[str], threshold: float, listed: int
 ) -> Report:
     """Sum up; what the archive could not say is said."""
-    columns = {**({HAPPENED: seen.happened} if seen.happened else {}), **seen.ways}
+    names = [UNCHANGED, *(way.name for way in ways)]
+    columns = {**({HAPPENED: seen.happened} if seen.happened else {}), **{name: seen.ways[name] for name in names}}
     budgets = {way.name: way.pipeline.request.budget_ms for way in ways}
     unchanged = seen.ways[UNCHANGED]
     more = list(notes)
@@ -47,7 +56,7 @@ def report(
         more.append(
             f"{seen.left_out} requests at the end are left out: the archive of scores ends before their answer"
         )
-    more += [f"{count} blocks {what} (another version of a model?)" for what, count in _odd(seen)]
+    more += [f"{count:,} {what}" for what, count in sorted(seen.counts.items()) if count]
     return Report(
         pipeline=pipeline.name,
         span=str(seen.span),
@@ -58,8 +67,7 @@ def report(
         threshold=threshold,
         notes=more,
         ways={
-            name: figures(answers, seen.names, _budgets(seen, pipeline, budgets.get(name)), seen.truth, threshold)
-            for name, answers in columns.items()
+            name: summed(seen, pipeline, answers, budgets.get(name), threshold) for name, answers in columns.items()
         },
         compared={
             name: compare(unchanged, answers, threshold) for name, answers in columns.items() if name != UNCHANGED
@@ -70,14 +78,11 @@ def report(
     )
 
 
-def _odd(seen: Seen) -> list[tuple[str, int]]:
-    return [(f"were {what}", count) for what, count in sorted(seen.counts.items()) if count]
-
-
-def _budgets(seen: Seen, pipeline: Pipeline, budget_ms: int | None) -> np.ndarray:
-    """Budgets of a way of answering: its own where the pipeline's was not the request's."""
+def summed(seen: Seen, pipeline: Pipeline, answers: Answers, budget_ms: int | None, threshold: float) -> Figures:
+    """Figures of one way; a budget of its own is for requests that had the pipeline's."""
     own = pipeline.request.budget_ms
-    return seen.budgets_ms if budget_ms is None else np.where(seen.budgets_ms == own, budget_ms, seen.budgets_ms)
+    budgets = seen.budgets_ms if budget_ms is None else np.where(seen.budgets_ms == own, budget_ms, seen.budgets_ms)
+    return figures(answers, seen.names, budgets, seen.truth, threshold)
 
 
 def _models(seen: Seen, ways: Sequence[Way], threshold: float) -> dict[str, Quality]:
@@ -106,7 +111,7 @@ def examples(seen: Seen, way: str, threshold: float, listed: int) -> list[dict[s
     return [
         {
             "request_id": seen.ids[row],
-            "ticket": seen.tickets[row],
+            "ticket": f"{seen.partitions[row]}/{seen.offsets[row]}",
             "unchanged": one.row(row, seen.names),
             "candidate": other.row(row, seen.names),
         }
@@ -124,7 +129,27 @@ def told(found: Report) -> list[str]:
     for way, rows in found.different.items():
         text += [f"{way}: different decisions, the first {len(rows)}"] if rows else []
         text += [f"  {row['request_id']} ({row['ticket']}): {row['unchanged']} -> {row['candidate']}" for row in rows]
+    for way, points in found.sweep.items():
+        text += ["", f"{way}: what a budget costs", *lines(swept(points))]
     return [*text, *(f"note: {line}" for line in found.notes)]
+
+
+def swept(points: Sequence[Point]) -> list[list[str]]:
+    """A sweep over budgets."""
+    head = ["budget, ms", "preferred", "fallback", "default", "p50, ms", "p99, ms", "accuracy", "AUC"]
+    return [
+        head,
+        *(
+            [
+                f"{point.budget_ms:,}",
+                *(percent(point.figures.outcomes[word]) for word in ("preferred", "fallback", "default")),
+                *(number(point.figures.latency_ms[name], 1) for name in ("p50", "p99")),
+                number(point.figures.quality.accuracy, 4),
+                number(point.figures.quality.auc, 4),
+            ]
+            for point in points
+        ),
+    ]
 
 
 def summary(found: Report) -> list[list[str]]:
@@ -179,10 +204,10 @@ def number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
-def drawn(found: Report, seen: Seen, threshold: float) -> str:
+def drawn(found: Report, seen: Seen) -> str:
     """The report as a page."""
     names = [name for name in found.ways if name not in (HAPPENED, UNCHANGED)]
-    ways = {**({HAPPENED: seen.happened} if seen.happened else {}), **seen.ways}
+    ways = {name: seen.happened if name == HAPPENED else seen.ways[name] for name in found.ways}
 
     def outcomes(axes: Any) -> None:
         left = np.zeros(len(found.ways))
@@ -196,6 +221,8 @@ def drawn(found: Report, seen: Seen, threshold: float) -> str:
 
     def latency(axes: Any) -> None:
         for name, answers in ways.items():
+            if answers is None:
+                continue
             used = answers.used_ms[~np.isnan(answers.used_ms)]
             shares = np.linspace(0, 1, 201)
             axes.plot(np.quantile(used, shares), shares, label=name)
@@ -217,8 +244,35 @@ def drawn(found: Report, seen: Seen, threshold: float) -> str:
         ("The answers, side by side", table(summary(found)) + "".join(map(note, found.notes))),
         ("Outcomes", plot(outcomes, height=0.5 * len(found.ways) + 1.2)),
         ("Latency", plot(latency)),
-        (f"Against {UNCHANGED}, the pipeline as it is, run again", table(compared(found)) + plot(scores)),
+        (
+            f"Against {UNCHANGED}, the pipeline as it is, run again",
+            (table(compared(found)) if found.compared else "") + (plot(scores) if names else ""),
+        ),
         ("Each model alone", table(alone(found.models))),
     ]
+    sections += [(f"{way}: what a budget costs", sweep_section(points)) for way, points in found.sweep.items()]
     title = f"{found.pipeline}: {found.requests:,} requests, {found.first} to {found.last}"
     return page(title, sections)
+
+
+def sweep_section(points: Sequence[Point]) -> str:
+    """The table of a sweep and its curve: accuracy, and the share of defaults, against the budget."""
+    budgets = [point.budget_ms for point in points]
+
+    def curve(axes: Any) -> None:
+        shares = [point.figures.outcomes["default"] for point in points]
+        axes.plot(budgets, shares, marker="o", color="tab:red", label="default share")
+        axes.set_xscale("log")
+        axes.set_xticks(budgets, [str(budget) for budget in budgets])
+        axes.minorticks_off()
+        axes.set_xlabel("budget, ms")
+        axes.set_ylabel("default share", color="tab:red")
+        axes.set_ylim(bottom=0)
+        accuracies = [point.figures.quality.accuracy for point in points]
+        if all(one is not None for one in accuracies):
+            other = axes.twinx()
+            other.plot(budgets, accuracies, marker="s", color="tab:blue", label="accuracy")
+            other.set_ylabel("accuracy", color="tab:blue")
+            other.grid(visible=False)
+
+    return table(swept(points)) + plot(curve)

@@ -170,6 +170,11 @@ class ScoreColumn:
         self._positions.append(position)
         self._counts.append(len(block.offsets) // 8)
 
+    @property
+    def odd(self) -> bool:
+        """Whether some score is not finite."""
+        return not np.isfinite(np.frombuffer(bytes(self._scores), dtype="<f8")).all()
+
     def rows(self, offsets: Offsets) -> tuple[Matrix, Offsets, Offsets]:
         """Score, log time and position of each row's first score; NaN, 0 and 0 where there is none."""
         place, known = places(offsets, np.frombuffer(bytes(self._offsets), dtype="<i8"))

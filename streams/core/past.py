@@ -252,7 +252,7 @@ class Past:
             try:
                 block = decode_scores(record.value)
             except UnreadableRecord:
-                self.counts["unreadable"] += 1
+                self.counts["records on scores that are none"] += 1
                 continue
             if isinstance(block, ScoreBlock):
                 column = self.scores.setdefault(block.model, ScoreColumn())

@@ -10,11 +10,21 @@ from array import array
 from dataclasses import dataclass
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, msgpack
 from numpy.typing import NDArray
 
-from schemas.blocks import NotAskedBlock, Offsets, RejectionBlock, ScoreBlock, ScoresBlock, pack_offsets
+from schemas.blocks import (
+    MAX_ROWS,
+    NotAskedBlock,
+    Offsets,
+    RejectionBlock,
+    ScoreBlock,
+    ScoresBlock,
+    decode_scores,
+    pack_offsets,
+)
 from schemas.decisions import Outcome, Ticket
+from schemas.errors import UNREADABLE
 from schemas.pipeline import Model, Pipeline, Policy, RequestShape, Role, Step
 from streams.core.answers import NOBODY, OUTCOMES, Answered, Answers, Names, ScoreColumn, places
 from streams.core.pending import HAIR_MS
@@ -39,6 +49,24 @@ class Said(Struct, frozen=True):
     model: str | None = None
     score: float | None = None
     duplicate_of: Ticket | None = None
+
+
+def decode_quickly(value: bytes | None) -> ScoresBlock:
+    """What lies on `scores`; whether its numbers are finite is asked of the whole column, by `cannot`.
+
+    Raises UnreadableRecord.
+    """
+    if value and value[:1] != b"{":
+        try:
+            block = _decode_block(value)
+        except UNREADABLE:
+            return decode_scores(value)  # it says what is wrong
+        if not isinstance(block, ScoreBlock) or len(block.offsets) == len(block.scores) <= 8 * MAX_ROWS:
+            return block
+    return decode_scores(value)
+
+
+_decode_block = msgpack.Decoder(ScoresBlock).decode
 
 
 class Recorded:
@@ -67,7 +95,10 @@ class Recorded:
                 if self._versions.get(block.model) != block.version:
                     return
                 if block.offsets:
-                    self.scores.setdefault(block.model, ScoreColumn()).take(block, position, log_ms)
+                    column = self.scores.get(block.model)
+                    if column is None:
+                        column = self.scores[block.model] = ScoreColumn()
+                    column.take(block, position, log_ms)
                 if block.errors:
                     offsets = pack_offsets([error.offset for error in block.errors])
                     self._note(self._failed, block.model, offsets, position, log_ms)
@@ -116,6 +147,7 @@ class Recorded:
             {model: column.rows(offsets) for model, column in self.scores.items()},
             {model: column.rows(offsets) for model, column in self._failed.items()},
             {model: column.rows(offsets) for model, column in self._not_asked.items()},
+            any(column.odd for column in self.scores.values()),
         )
 
 
@@ -136,6 +168,8 @@ class Table:
     scores: dict[str, Times]
     failed: dict[str, Times]
     not_asked: dict[str, Times]
+    odd: bool = False
+    """Whether some score is not finite: a block with one counts as unreadable."""
 
 
 KNOWN: dict[type[Struct], tuple[str, ...]] = {
@@ -163,18 +197,29 @@ def cannot(pipeline: Pipeline, base: Pipeline, table: Table, rejections: int, le
         return "the router rejected requests"
     if (table.happened.outcome == NOBODY).any():
         return "some requests have no archived decision"
+    if table.odd:
+        return "a block of scores holds a number that is not finite"
     for times in (table.scores, table.failed, table.not_asked):
         for scores, log_ms, _ in times.values():
             if (~np.isnan(scores) & (log_ms < table.at_ms)).any():
                 return "a score is older than its request"
     budgets = own_budgets(table, pipeline, base)
-    last = max((step.until for step in pipeline.policy.steps if step.until < 1), default=0.0)
-    if (last * budgets > budgets - lead_ms).any():
-        return "a step ends within the time that an answer takes to leave"
+    tight = _last_timer(pipeline, budgets) > budgets - lead_ms
+    if tight.any() and (table.failed or table.not_asked):
+        return "models fail while a step ends within the time that an answer takes to leave"
+    again = np.flatnonzero(tight & (table.repeats != NOBODY))
+    if (table.at_ms[again] - table.at_ms[table.repeats[again]] <= budgets[again]).any():
+        return "requests repeat others while a step ends within the time that an answer takes to leave"
     own, new = base.request.budget_ms, pipeline.request.budget_ms
     if own != new and (table.budgets_ms == new).any():
         return "requests that name this very budget may repeat others"
     return ""
+
+
+def _last_timer(pipeline: Pipeline, budgets: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """When the last step but one ends: the deadline's timer is set only then."""
+    last = max((step.until for step in pipeline.policy.steps if step.until < 1), default=0.0)
+    return last * budgets.astype(np.float64)
 
 
 def _plain(part: Struct) -> bool:
@@ -294,7 +339,8 @@ class _Slice:
                 kinds.append("timer")
                 columns.append(self._at_ms + step.until * self._budgets - self._at_ms)
         kinds.append("timer")
-        columns.append(self._at_ms + self._budgets - self._lead_ms - self._at_ms)
+        deadline_ms = self._at_ms + self._budgets - self._lead_ms - self._at_ms
+        columns.append(np.where(_last_timer(self._pipeline, self._budgets) > deadline_ms, NEVER, deadline_ms))
         models += [NOBODY] * len(kinds)
         positions += [np.full(len(self._at_ms), NOBODY, dtype=np.int64)] * len(kinds)
         not_asked_from = len(kinds)

@@ -2,22 +2,28 @@
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
+import click
 import numpy as np
+import pytest
+from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import json
 from msgspec.structs import replace
 
-from schemas.blocks import NotAskedBlock, decode_scores, encode_scores, pack_offsets
+from agents.cli.simulate import simulate
+from schemas.blocks import NotAskedBlock, ScoreBlock, decode_scores, encode_scores, pack_offsets
+from schemas.errors import RendezvousError
 from schemas.pipeline import Pipeline, Policy, RequestShape, Step
 from streams.archive.segment import Record
 from streams.candidate_file import only_models
 from streams.core.answers import Answers, Names
 from streams.core.past import Past, Way
-from streams.core.simulate import Recorded, Said, answers, cannot
+from streams.core.simulate import Recorded, Said, answers, cannot, decode_quickly
 from tests.unit.lived import LEAD_MS, Lived, play
-from tests.unit.small import pipeline
+from tests.unit.small import TEXT, pipeline
 
 BASE = pipeline(request=RequestShape(budget_ms=200, repeat_s=1.0))
 WORDS = ("champion", "challenger", "first", "second")
@@ -42,22 +48,22 @@ def changed(draw: st.DrawFn) -> Pipeline:
     return of
 
 
-def lived(seed: int, count: int = 120) -> Lived:
-    """Whole milliseconds collide, models fail and are passed over, requests repeat and name budgets."""
+def lived(seed: int, count: int = 120, *, plain: bool = False) -> Lived:
+    """Whole milliseconds collide; unless plain, models fail and are passed over, requests repeat and name budgets."""
     dice = random.Random(seed)
 
     def latency(own: random.Random, _: str) -> float | None:
         chance = own.random()
-        took = float(own.choice((1, 4, 12, 20, 30, 60, 120, 230)))
-        return None if chance < 0.1 else -took if chance < 0.3 else took
+        took = float(own.choice((1, 4, 12, 16, 18, 20, 30, 60, 120, 230)))
+        return None if chance < 0.1 else -took if chance < 0.3 and not plain else took
 
     values = []
     for n in range(count):
-        number = n // 2 if n % 7 == 0 else n
+        number = n // 2 if n % 7 == 0 and not plain else n
         named = f',"limits":{{"ms":{50 + number % 3}}}' if number % 5 == 0 else ""
         values.append(b"{" if n % 31 == 30 else f'{{"request_id":"r{number}","x":{number}{named}}}'.encode())
     found = play(BASE, values, seed, latency, rate=dice.choice((0.1, 1.0)))
-    for record in found.raw[::9]:
+    for record in found.raw[::9] if not plain else ():
         block = NotAskedBlock(("second", "mirror", "unknown"), pack_offsets([record.offset]), "overloaded")
         log_ms = record.timestamp_ms + dice.choice((0, 5, 40))
         found.scores.append(Record(0, log_ms, 1, None, encode_scores(block), None))
@@ -83,7 +89,7 @@ def recorded(found: Lived, names: Names) -> Recorded:
     return one
 
 
-LIVES = {seed: lived(seed) for seed in range(8)}
+LIVES = {seed: lived(seed, plain=seed % 2 == 1) for seed in range(8)}
 
 
 @settings(max_examples=150, deadline=None)
@@ -94,10 +100,147 @@ def test_the_columns_give_the_answers_of_the_core(seed: int, way: Pipeline):
     table = one.table(BASE.request.budget_ms)
     (core,) = by_core([way], found, names)
     if why := cannot(way, BASE, table, one.rejections, LEAD_MS):
-        assert why == "a step ends within the time that an answer takes to leave"
+        assert why.endswith("while a step ends within the time that an answer takes to leave")
         return
     columns = answers(way, BASE, table, LEAD_MS, names)
     for name in ("outcome", "model", "score", "used_ms"):
         ours, theirs = getattr(columns, name), getattr(core, name)
         wrong = np.flatnonzero(~((ours == theirs) | (np.isnan(ours) & np.isnan(theirs))))
         assert not len(wrong), (name, wrong[:5], ours[wrong][:5], theirs[wrong][:5])
+
+
+def asked(folder: Path, archive: Path, *options: str) -> Result:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "pipeline.toml"
+    file.write_text(TEXT)
+    command = ["-P", str(file), "--archive", str(archive), *options]
+    return CliRunner().invoke(simulate, command, standalone_mode=False)
+
+
+def said(result: Result) -> dict:
+    assert result.exception is None, result.exception
+    return json.decode(result.stdout.encode())
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The champion takes 40 ms, the challenger 10; the champion is right, the challenger always says no."""
+    of = pipeline()
+    took = {"first": 40.0, "second": 10.0}
+    scores = {"first": lambda n: float(n % 2), "second": lambda _: 0.2}
+    values = [b'{"request_id":"r%d","x":1}' % n for n in range(400)]
+    found = play(
+        of,
+        values,
+        1,
+        lambda _, model: took.get(model, 1.0),
+        score=lambda model, n: scores.get(model, lambda _: 0.3)(n),
+    )
+    return found.write(tmp_path_factory.mktemp("archive"), "small", rows=150)
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    path = tmp_path / "labels.jsonl"
+    path.write_text("".join(f'{{"request_id":"r{n}","label":{n % 2}}}\n' for n in range(400)))
+    return path
+
+
+def test_a_sweep_says_what_each_budget_costs(tmp_path: Path, archive: Path, labels: Path):
+    page = tmp_path / "page.html"
+    options = ("--budgets", "100,10,30", "--labels", str(labels), "--json", "--html", str(page))
+    found = said(asked(tmp_path, archive, *options))
+    points = {point["budget_ms"]: point["figures"] for point in found["sweep"]["unchanged"]}
+    assert list(points) == [10, 30, 100]
+    assert [points[ms]["outcomes"]["default"] for ms in (10, 30, 100)] == [1.0, 0.0, 0.0]
+    assert [points[ms]["outcomes"]["preferred"] for ms in (10, 30, 100)] == [0.0, 0.0, 1.0]
+    assert points[30]["latency_ms"] == {"p50": 18.0, "p90": 18.0, "p99": 18.0, "p99.9": 18.0, "most": 18.0}
+    assert [points[ms]["quality"]["accuracy"] for ms in (10, 30, 100)] == [0.5, 0.5, 1.0]
+    assert page.read_text().count("<svg") == 3
+
+
+def test_candidates_stand_side_by_side_with_what_happened(tmp_path: Path, archive: Path, labels: Path):
+    hasty, alone = tmp_path / "hasty.toml", tmp_path / "alone.toml"
+    hasty.write_text('[policy]\nsteps = [{until = 1.0, accept = ["challenger"]}]')
+    alone.write_text('models = ["second"]\nbudget_ms = 50\n[default]\nscore = 0.4')
+    options = ("--policy", str(hasty), "--policy", str(alone), "--labels", str(labels), "--json")
+    found = said(asked(tmp_path, archive, *options))
+    assert list(found["ways"]) == ["happened", "unchanged", "hasty", "alone"]
+    assert found["ways"]["happened"]["quality"]["accuracy"] > 0.95
+    assert found["ways"]["hasty"]["winners"] == {"second": 1.0}
+    assert found["ways"]["hasty"]["outcomes"]["fallback"] == 1.0
+    assert found["ways"]["alone"]["outcomes"]["preferred"] == 1.0
+    assert found["ways"]["alone"]["latency_ms"]["p50"] == 10.0
+    assert found["compared"]["hasty"]["other_side"] == 200
+    assert found["different"]["hasty"][0] == {
+        "request_id": "r0",
+        "ticket": "0/0",
+        "unchanged": "preferred by first 0.0000",
+        "candidate": "fallback by second 0.2000",
+    }
+    assert not [note for note in found["notes"] if "core" in note]
+
+
+def test_what_columns_cannot_do_the_core_does_and_says_so(tmp_path: Path, archive: Path):
+    every = tmp_path / "all.toml"
+    every.write_text('[policy]\nanswer = "all"')
+    found = said(asked(tmp_path, archive, "--policy", str(every), "--json"))
+    assert found["notes"] == ["all was run by the core: its policy is no plain schedule"]
+    assert found["ways"]["all"]["latency_ms"]["p50"] == 40.0
+    assert found["ways"]["all"]["winners"] == {"first": 1.0}
+
+
+def test_two_simulations_give_identical_bytes(tmp_path: Path, archive: Path, labels: Path):
+    found = []
+    for number in range(2):
+        page = tmp_path / f"{number}.html"
+        result = asked(tmp_path, archive, "--budgets", "20,60", "--labels", str(labels), "--html", str(page))
+        assert result.exception is None
+        found.append((result.stdout, page.read_bytes()))
+    assert found[0] == found[1]
+    assert "what a budget costs" in found[0][0]
+
+
+def test_a_range_of_a_part_is_simulated_alone(tmp_path: Path, archive: Path):
+    whole = said(asked(tmp_path, archive, "--budgets", "30", "--json"))
+    since = 1_764_000_000_000 + 300
+    part = said(asked(tmp_path, archive, "--budgets", "30", "--json", "--since", str(since)))
+    assert 0 < part["requests"] < whole["requests"] == 400
+    assert part["sweep"]["unchanged"][0]["figures"]["answered"] == part["requests"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        ((), 2, "what is to be tried?"),
+        (("--budgets", "20,x"), 2, "no list of budgets"),
+        (("--budgets", "0"), 5, "out of bounds"),
+        (("--budgets", "20", "--since", "2026-01-02", "--until", "2026-01-01"), 5, "ends before it starts"),
+        (("--budgets", "20", "--since", "2026-01-02"), 5, "no request of small.raw"),
+        (("--budgets", "20", "--since", "yesterday"), 2, "no time"),
+        (("--policy", "no.toml"), 5, "no.toml: No such file"),
+    ],
+)
+def test_wrong_words_are_refused_with_their_code(
+    options: tuple[str, ...], code: int, words: str, tmp_path: Path, archive: Path
+):
+    error = asked(tmp_path, archive, *options).exception
+    assert isinstance(error, RendezvousError | click.ClickException)
+    assert error.exit_code == code
+    assert words in str(error)
+
+
+def test_a_score_that_is_not_finite_is_read_as_the_live_run_reads_it():
+    found, names = play(BASE, [b'{"x":1}'] * 20, 1, lambda _, __: 5.0), Names()
+    block = decode_scores(found.scores[4].value)
+    assert isinstance(block, ScoreBlock)
+    odd = ScoreBlock(block.model, block.version, block.offsets, np.array([np.inf]).tobytes())
+    found.scores[4] = replace(found.scores[4], value=encode_scores(odd))
+    one = Recorded(BASE, names)
+    for record in found.scores:
+        one.scores_offered(record.offset, record.timestamp_ms, decode_quickly(record.value))
+    for record in found.raw:
+        one.request_seen(record.offset, record.timestamp_ms)
+    for record in found.decisions:
+        one.decided(json.decode(record.value or b"", type=Said), record.timestamp_ms)
+    assert "not finite" in cannot(BASE, BASE, one.table(200), 0, LEAD_MS)

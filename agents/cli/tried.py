@@ -55,8 +55,8 @@ class Tried:
 
         found = {}
         for folder, model in scored:
-            scoring, columns = scoring_of(folder, pipeline, model)
-            found[model.name] = Scored(scoring, columns, self._latency(name, model.name))
+            score_rows, columns = scoring_of(folder, pipeline, model)
+            found[model.name] = Scored(model.version, score_rows, columns, self._latency(name, model.name))
         derivations = {
             feature.name: resolve(feature.derive, f"feature {feature.name}: derive")
             for feature in pipeline.features

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from schemas.blocks import MAX_ROWS, Rows, ScoreBlock, ScoresBlock, decode_scores, offsets_of
+from schemas.blocks import Matrix, Offsets, RowError, ScoreBlock, ScoresBlock, decode_scores, score_block
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.requests import Headers, Rejection, Request
@@ -24,8 +24,11 @@ from streams.core.answers import Answered, Asked, Names, ScoreColumn
 from streams.core.features import Derivation, FeatureTable
 from streams.core.log_order import LogOrder, offer
 from streams.core.rendezvous import Checkpoint, Rendezvous
-from streams.core.scoring import Scoring
+from streams.core.scoring import ScoreRows
 from streams.core.validator import Validator
+
+CHUNK = 4096
+"""Requests that are read and scored together: to LightGBM a call costs as much as fifty rows."""
 
 SCORES_AFTER_MS = 1_000
 """How long after the last deadline scores are read on."""
@@ -57,9 +60,10 @@ class Kept(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A model that is scored here, and how long its answers take (ms)."""
+    """A model that is scored here, the columns it is given, and how long its answers take (ms)."""
 
-    scoring: Scoring
+    version: str
+    score_rows: ScoreRows
     columns: tuple[int, ...]
     latency_ms: int
 
@@ -144,12 +148,11 @@ class Variant:
         offsets = np.array([request.offset for request in requests], dtype=np.int64)
         at_ms = np.array([request.at_ms for request in requests], dtype=np.int64)
         for name, scored in self.way.scored.items():
-            rows = Rows(name, offsets, at_ms, matrix[:, list(scored.columns)])
-            for block in scored.scoring.score([rows], -inf):
-                self.own_scores[name].take(block, 0, 0)
-                for log_ms, part in by_log_time(block, offsets, at_ms + scored.latency_ms):
-                    self._made += 1
-                    heappush(self._own, (log_ms, self._made, part))
+            block, reasons = scored_block(name, scored, offsets, matrix)
+            self.own_scores[name].take(block, 0, 0)
+            for log_ms, part in by_log_time(block, reasons, offsets, at_ms + scored.latency_ms):
+                self._made += 1
+                heappush(self._own, (log_ms, self._made, part))
 
 
 def _readable(table: FeatureTable, requests: list[Request]) -> tuple[list[Request], np.ndarray]:
@@ -167,19 +170,33 @@ def _readable(table: FeatureTable, requests: list[Request]) -> tuple[list[Reques
         return good, table.matrix(good)
 
 
-def by_log_time(block: ScoreBlock, offsets: np.ndarray, log_ms: np.ndarray) -> Iterator[tuple[int, ScoreBlock]]:
-    """A block's rows as the blocks that would have been appended, each at its own time."""
-    own = np.array(offsets_of(block.offsets), dtype=np.int64)
-    times = log_ms[np.searchsorted(offsets, own)]
-    ends = [*(np.flatnonzero(np.diff(times)) + 1).tolist(), len(own)] if len(own) else []
-    start = 0
-    for end in ends:
-        part = slice(8 * start, 8 * end)
-        yield int(times[start]), ScoreBlock(block.model, block.version, block.offsets[part], block.scores[part])
-        start = end
-    for error in block.errors:
-        at = int(log_ms[np.searchsorted(offsets, error.offset)])
-        yield at, ScoreBlock(block.model, block.version, b"", b"", (error,))
+def scored_block(name: str, scored: Scored, offsets: Offsets, matrix: Matrix) -> tuple[ScoreBlock, Mapping[int, str]]:
+    """The scores of these requests, checked, and why some have none, by offset. Of any size: it is on no topic."""
+    columns = list(scored.columns)
+    own = matrix if columns == list(range(matrix.shape[1])) else matrix[:, columns]
+    scores, reasons = scored.score_rows(own)
+    if not reasons:
+        return score_block(name, scored.version, offsets, scores), reasons
+    good = np.ones(len(offsets), dtype=bool)
+    good[list(reasons)] = False
+    failed = {int(offsets[row]): reason for row, reason in reasons.items()}
+    return score_block(name, scored.version, offsets[good], scores[good]), failed
+
+
+def by_log_time(
+    block: ScoreBlock, failed: Mapping[int, str], offsets: Offsets, log_ms: Offsets
+) -> Iterator[tuple[int, ScoreBlock]]:
+    """Scores as the blocks that would have been appended, each at its own time; `log_ms` are those of `offsets`."""
+    model, version, packed, scores = block.model, block.version, block.offsets, block.scores
+    own = np.frombuffer(packed, dtype="<i8")
+    times = log_ms if len(own) == len(offsets) else log_ms[np.searchsorted(offsets, own)]
+    starts = [0, *((np.flatnonzero(np.diff(times)) + 1) * 8).tolist(), len(packed)] if len(own) else [0]
+    first = times[np.array(starts[:-1], dtype=np.int64) // 8].tolist()
+    for start, end, at in zip(starts[:-1], starts[1:], first, strict=True):
+        yield at, ScoreBlock(model, version, packed[start:end], scores[start:end])
+    for offset, reason in failed.items():
+        at = int(log_ms[np.searchsorted(offsets, offset)])
+        yield at, ScoreBlock(model, version, b"", b"", (RowError(offset, reason),))
 
 
 class Past:
@@ -215,7 +232,7 @@ class Past:
     def run(self, raw: Iterator[Kept], scores: Iterator[Kept]) -> None:
         """Read both to their ends; requests must be in offset order, scores in theirs."""
         readers = _Readers([self._base, *(way.pipeline for way in self._ways)], self._partition)
-        while chunk := list(islice(raw, MAX_ROWS)):
+        while chunk := list(islice(raw, CHUNK)):
             if not self.variants:
                 self.variants = [
                     Variant(way, self._partition, chunk[0].offset, self._lead_ms, self._names) for way in self._ways

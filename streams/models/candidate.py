@@ -2,12 +2,13 @@
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from schemas.pipeline import Kind, Model, Pipeline, Role
-from streams.core.scoring import Scoring
+from streams.core.scoring import ScoreRows
 from streams.models.artifact import ModelRefused, open_artifact, sum_of
 from streams.models.checked import score_rows
 from streams.models.loading import load
@@ -56,7 +57,7 @@ def _replaced(base: Pipeline, given: FileGiven) -> Model:
     return next(model for model in base.models if model.role is Role.CHAMPION)
 
 
-def scoring_of(folder: Path, pipeline: Pipeline, model: Model) -> tuple[Scoring, tuple[int, ...]]:
+def scoring_of(folder: Path, pipeline: Pipeline, model: Model) -> tuple[ScoreRows, tuple[int, ...]]:
     """A model of the pipeline ready to score, and its columns; raises ModelRefused (other features, damage)."""
     features = pipeline.features_of(model)
     if model.kind is Kind.LIGHTGBM:
@@ -64,7 +65,7 @@ def scoring_of(folder: Path, pipeline: Pipeline, model: Model) -> tuple[Scoring,
     score = load(folder, model, features)
     names = [feature.name for feature in pipeline.features]
     columns = tuple(names.index(name) for name in features)
-    return Scoring(model, len(columns), lambda matrix: score_rows(score, matrix)), columns
+    return partial(score_rows, score), columns
 
 
 def _check_features(folder: Path, model: Model, features: tuple[str, ...]) -> None:

@@ -24,6 +24,7 @@ from deploy.flights.prepare import EVENTS, prepare
 from schemas.blocks import Rows, encode_rows
 from streams.kafka.clients import Cluster
 from streams.kafka.local import VERSION, LocalBroker
+from tests.bench import backtest
 from tests.bench.replay import replay_ratio
 from tests.bench.stages import Run, bench_file, put_through, running
 from tests.bench.verify import verified
@@ -38,6 +39,7 @@ BARS = {
     "on_time_share": ("at least", 0.9999),
     "verify_s_per_million": ("at most", 30.0),
     "replay_ratio": ("at least", 0.5),
+    "backtest_ratio": ("at least", 0.8),
 }
 aside = Console(stderr=True, highlight=False)
 Figures = dict[str, float]
@@ -217,12 +219,18 @@ def replay(bench: Bench) -> Figures:
     return replay_ratio(bench.cluster, bench.folder / "replay", values, 5 if bench.rounds > 1 else 1)
 
 
+def past(bench: Bench) -> Figures:
+    """A backtest's scoring against plain LightGBM, and what a request of an archive costs."""
+    return backtest.measured(bench.lines, bench.folder, rounds=bench.rounds)
+
+
 PARTS: Mapping[str, Callable[[Bench], Figures]] = {
     "agents": agents,
     "by-hand": against_by_hand,
     "whole": whole,
     "verify": checking,
     "replay": replay,
+    "backtest": past,
 }
 
 

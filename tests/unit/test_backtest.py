@@ -120,7 +120,7 @@ def test_a_repeat_whose_first_lies_before_the_range_is_answered_as_it_was(tmp_pa
 def test_the_answers_do_not_depend_on_how_the_archive_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     lived, found = play(SMALL, values(700), 5, uneven), []
     for number, rows in enumerate((1, 7, 256)):
-        monkeypatch.setattr(past, "MAX_ROWS", rows)
+        monkeypatch.setattr(past, "CHUNK", rows)
         file = pipeline_file(tmp_path / str(number))
         found.append(asked(file, lived.write(tmp_path / f"archive{number}", "small", rows=137), "--budget-ms", "30"))
     assert found[0].exit_code == 0

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from msgspec.structs import replace
 
 from agents.cli.backtest import backtest
 from agents.cli.golden import golden_check
+from agents.cli.simulate import simulate
+from deploy.flights.prepare import LABELS
 from schemas.decisions import decode_decision, encode_decision
 from schemas.errors import RendezvousError
 from schemas.pipeline import Pipeline, Policy, RequestShape, Step
@@ -361,3 +364,18 @@ def test_golden_exits_3_with_the_request(tmp_path: Path, archive: Path):
 def test_nothing_to_try_is_wrong_use(tmp_path: Path, archive: Path):
     result = asked(pipeline_file(tmp_path), archive)
     assert "what is to be tried?" in str(result.exception)
+
+
+def test_the_readmes_commands_are_understood():
+    text = (Path(__file__).parents[2] / "README.md").read_text().replace("\\\n", " ")
+    lines = [
+        line.split("#")[0].split()
+        for line in text.splitlines()
+        if re.match(r"rendezvous (backtest|simulate) -", line)
+    ]
+    assert len(lines) >= 3
+    for _, word, *options in lines:
+        command = {"backtest": backtest, "simulate": simulate}[word]
+        context = command.make_context(word, options)
+        labels = context.params["labels"]
+        assert labels is None or labels == LABELS.relative_to(Path.cwd())

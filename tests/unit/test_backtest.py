@@ -22,8 +22,9 @@ from schemas.pipeline import Pipeline, Policy, RequestShape, Step
 from streams.archive.layout import Layout
 from streams.archive.ranges import Span
 from streams.archive.writer import Limits, PartitionWriter
-from streams.core import past
+from streams.core import golden, past
 from streams.core.golden import Golden
+from streams.core.rendezvous import Rendezvous
 from tests.unit.lived import Lived, play
 from tests.unit.small import TEXT, pipeline
 
@@ -90,7 +91,12 @@ def test_a_change_of_what_is_answered_is_found_and_named(changed: Pipeline, tmp_
 
 def test_a_core_that_falls_back_too_early_does_not_excuse_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     lived = play(SMALL, values(500), 1, steady(first=30.0, second=10.0))
-    monkeypatch.setattr("agents.cli.golden.Way", lambda name, of: past.Way(name, replace(of, policy=SECOND_EARLY)))
+
+    def faulty(of: Pipeline, *given: object, **named: object) -> Rendezvous:
+        return Rendezvous(replace(of, policy=SECOND_EARLY), *given, **named)
+
+    for module in (past, golden):
+        monkeypatch.setattr(module, "Rendezvous", faulty)
     found = check(SMALL, lived, tmp_path)
     assert len(found.mismatches) > 400
     assert "fallback by second" in found.mismatches[0].again

@@ -12,7 +12,7 @@ from agents.cli.past import UNCHANGED, Moment, read_labels, read_past, write_who
 from agents.cli.tried import Tried
 from agents.cli.ways_report import drawn, report, told
 from schemas.pipeline import Pipeline
-from streams.archive.ranges import Span
+from streams.archive.ranges import Period
 from streams.candidate_file import load_candidate, with_budget
 from streams.core.past import Way
 from streams.pipeline_file import load
@@ -57,7 +57,7 @@ def backtest(
 
     \b
       rendezvous backtest --model models/b.txt --labels labels.jsonl
-      rendezvous backtest --model fast=models/b.txt --since 2026-11-19 --html b.html
+      rendezvous backtest --model fast=models/b.txt --since 1w --html b.html
       rendezvous backtest --budget-ms 20
       rendezvous backtest --golden
 
@@ -66,9 +66,9 @@ def backtest(
     path = place.pipeline_path(file)
     pipeline, folder = place.pipeline(path), path.resolve().parent
     root = archive or place.archive(pipeline, folder)
-    span = Span(since, until)
+    period = Period(since, until)
     if golden:
-        return _golden(root, pipeline, span, as_json=as_json)
+        return _golden(root, pipeline, period, as_json=as_json)
     if not (models or pipeline_candidate or policy or budget_ms is not None):
         raise click.UsageError("what is to be tried? Name --model, --pipeline-candidate, --policy or --budget-ms")
     changed = load(pipeline_candidate) if pipeline_candidate else pipeline
@@ -76,13 +76,13 @@ def backtest(
         changed = load_candidate(policy, changed)
     if budget_ms is not None:
         changed = with_budget(changed, budget_ms)
-    tried = Tried(root, pipeline, folder, span, latency_ms)
+    tried = Tried(root, pipeline, folder, period, latency_ms)
     own_folder = pipeline_candidate.resolve().parent if pipeline_candidate else folder
     ways = tried.ways(changed, own_folder, models)
     from agents.desk import LEAD_MS
 
     unchanged = Way(UNCHANGED, pipeline)
-    seen = read_past(root, pipeline, [unchanged, *ways], span, read_labels(labels), LEAD_MS)
+    seen = read_past(root, pipeline, [unchanged, *ways], period, read_labels(labels), LEAD_MS)
     found = report(seen, pipeline, ways, tried.notes, threshold, listed)
     if html is not None:
         write_whole(html, drawn(found, seen))
@@ -94,8 +94,8 @@ def backtest(
     return 0
 
 
-def _golden(root: Path, pipeline: Pipeline, span: Span, *, as_json: bool) -> int:
-    found = golden_check(root, pipeline, span)
+def _golden(root: Path, pipeline: Pipeline, period: Period, *, as_json: bool) -> int:
+    found = golden_check(root, pipeline, period)
     if as_json:
         click.echo(msgspec.json.encode(msgspec.to_builtins(found) | {"ok": found.ok}))
     else:

@@ -9,7 +9,7 @@ from agents.cli.past import DECISIONS_AFTER_MS, Part, Seen, horizon_ms, join, th
 from schemas.errors import UNREADABLE, UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
-from streams.archive.ranges import Span, read_span, require
+from streams.archive.ranges import Period, read_period, require
 from streams.core.answers import Answers
 from streams.core.past import SCORES_AFTER_MS, Way
 from streams.core.simulate import Recorded, Said, answers, cannot, decode_quickly, own_budgets
@@ -18,13 +18,13 @@ _decode = msgspec.json.Decoder(Said).decode
 
 
 def read_columns(
-    root: Path, pipeline: Pipeline, ways: Sequence[Way], span: Span, labels: Mapping[str, bool], lead_ms: float
+    root: Path, pipeline: Pipeline, ways: Sequence[Way], period: Period, labels: Mapping[str, bool], lead_ms: float
 ) -> tuple[Seen, dict[str, str]]:
     """Every way over the range, and why the core had to do which; raises what is wrong with the archive."""
     topics = Topics(pipeline.name)
     numbers = require(root, topics.raw, pipeline.partitions)
     require(root, topics.scores, pipeline.partitions)
-    seen, slow = Seen(span), dict[str, str]()
+    seen, slow = Seen(period), dict[str, str]()
     parts = [_partition(root, pipeline, number, ways, seen, lead_ms, slow) for number in numbers]
     return join(root, pipeline, seen, parts, labels), slow
 
@@ -71,15 +71,15 @@ def _partition(
 
 def _read(root: Path, pipeline: Pipeline, number: int, ways: Sequence[Way], seen: Seen, recorded: Recorded) -> int:
     """Fill the columns; returns the time up to which scores are known."""
-    topics, span, before_ms = Topics(pipeline.name), seen.span, horizon_ms(pipeline, ways)
+    topics, period, before_ms = Topics(pipeline.name), seen.period, horizon_ms(pipeline, ways)
     last_ms = longest_ms = 0
-    for record in read_span(root, topics.raw, number, span, before_ms):
+    for record in read_period(root, topics.raw, number, period, before_ms):
         last_ms = record.timestamp_ms
         recorded.request_seen(record.offset, last_ms)
     if not last_ms:
         return 0
-    for record in read_span(
-        root, topics.decisions, number, Span(span.since_ms, last_ms + DECISIONS_AFTER_MS), before_ms
+    for record in read_period(
+        root, topics.decisions, number, Period(period.since_ms, last_ms + DECISIONS_AFTER_MS), before_ms
     ):
         try:
             said = _decode(record.value or b"")
@@ -90,7 +90,7 @@ def _read(root: Path, pipeline: Pipeline, number: int, ways: Sequence[Way], seen
     longest_ms = max(longest_ms, *(way.pipeline.request.budget_ms for way in ways))
     end_ms = 0
     until_ms = last_ms + longest_ms + SCORES_AFTER_MS
-    for record in read_span(root, topics.scores, number, Span(span.since_ms), before_ms):
+    for record in read_period(root, topics.scores, number, Period(period.since_ms), before_ms):
         end_ms = max(end_ms, min(record.timestamp_ms, until_ms))
         if record.timestamp_ms > until_ms:
             break

@@ -6,13 +6,13 @@ from agents.cli.past import UNCHANGED, live_decisions
 from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
-from streams.archive.ranges import Span, read_span, require
+from streams.archive.ranges import Period, read_period, require
 from streams.core.answers import Names
 from streams.core.golden import FirstChange, Golden, GoldenCheck
 from streams.core.past import Past, Way
 
 
-def golden_check(root: Path, pipeline: Pipeline, span: Span) -> Golden:
+def golden_check(root: Path, pipeline: Pipeline, period: Period) -> Golden:
     """Every partition of the range; raises ConfigurationRefused when there is nothing to compare."""
     from agents.desk import LEAD_MS
 
@@ -25,23 +25,23 @@ def golden_check(root: Path, pipeline: Pipeline, span: Span) -> Golden:
         first = FirstChange(pipeline, number, LEAD_MS)
         past = Past(pipeline, number, [Way(UNCHANGED, pipeline)], LEAD_MS, names, watch=first.seen)
         past.run(
-            read_span(root, topics.raw, number, span, before_ms),
-            read_span(root, topics.scores, number, Span(span.since_ms), before_ms),
+            read_period(root, topics.raw, number, period, before_ms),
+            read_period(root, topics.scores, number, Period(period.since_ms), before_ms),
         )
         if not past.variants:
             continue
         offsets, at_ms = past.asked.offsets, past.asked.at_ms
         again = past.variants[0].answered.rows(offsets)
         check = GoldenCheck(
-            pipeline, offsets, at_ms, first.at_ms, again, names, past.scores, past.scores_end_ms, span.since_ms
+            pipeline, offsets, at_ms, first.at_ms, again, names, past.scores, past.scores_end_ms, period.since_ms
         )
-        for _, decision in live_decisions(root, topics.decisions, number, span, past.raw_end_ms, before_ms):
+        for _, decision in live_decisions(root, topics.decisions, number, period, past.raw_end_ms, before_ms):
             check.decided(decision)
         total.add(check.close())
     if not total.compared:
         raise ConfigurationRefused(
-            f"{root}: nothing to compare in {span}: {total.without_decision} requests without an archived decision, "
-            f"not compared {dict(total.not_compared)}"
+            f"{root}: nothing to compare in {period}: {total.without_decision} requests without an archived "
+            f"decision, not compared {dict(total.not_compared)}"
         )
     return total
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ import click
 import msgspec
 import numpy as np
 
+from agents.cli.when import instant
 from schemas.blocks import Matrix, Offsets
 from schemas.decisions import Decision, decode_decision
 from schemas.errors import ConfigurationRefused, UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
-from streams.archive.ranges import Span, iso, read_span, require
+from streams.archive.ranges import Period, iso, read_period, require
 from streams.archive.segment import Record
 from streams.core.answers import NOBODY, Answered, Answers, Names
 from streams.core.past import Past, Way
@@ -31,26 +31,20 @@ DECISIONS_AFTER_MS = 600_000
 
 
 class Moment(click.ParamType):
-    """A time of the log: ISO 8601 (UTC unless it says otherwise), or ms since the epoch."""
+    """A time of the log, as `agents.cli.when` reads it."""
 
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Milliseconds since the epoch."""
-        if isinstance(value, int) or str(value).isdecimal():
-            return int(value)
-        try:
-            found = datetime.fromisoformat(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is no time: write 2026-11-26, 2026-11-26T06:30 or ms since the epoch", param, ctx)
-        return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
+        return value if isinstance(value, int) else instant(str(value), f"--{param.name}" if param else "time")
 
 
 @dataclass
 class Seen:
     """Every request of a range, and what each way of answering made of it; rows are equal in all columns."""
 
-    span: Span
+    period: Period
     partitions: Offsets = field(default_factory=lambda: np.zeros(0, np.int64))
     offsets: Offsets = field(default_factory=lambda: np.zeros(0, np.int64))
     ids: list[str] = field(default_factory=list)
@@ -67,13 +61,13 @@ class Seen:
 
 
 def read_past(
-    root: Path, pipeline: Pipeline, ways: Sequence[Way], span: Span, labels: Mapping[str, bool], lead_ms: float
+    root: Path, pipeline: Pipeline, ways: Sequence[Way], period: Period, labels: Mapping[str, bool], lead_ms: float
 ) -> Seen:
     """Run the range through every way; raises what is wrong with the archive, naming file and range."""
     topics = Topics(pipeline.name)
     numbers = require(root, topics.raw, pipeline.partitions)
     require(root, topics.scores, pipeline.partitions)
-    seen = Seen(span)
+    seen = Seen(period)
     parts = [_partition(root, pipeline, number, ways, seen, lead_ms) for number in numbers]
     return join(root, pipeline, seen, parts, labels)
 
@@ -94,7 +88,7 @@ class Part:
 
     def cut(self, seen: Seen, scores_end_ms: int) -> "Part":
         """Only what lies in the range and was answered before the archived scores end."""
-        rows = self.at_ms >= (seen.span.since_ms or 0)
+        rows = self.at_ms >= (seen.period.since_ms or 0)
         whole = _complete(self.at_ms, list(self.ways.values()), scores_end_ms)
         seen.left_out += int((rows & ~whole).sum())
         rows &= whole
@@ -125,7 +119,7 @@ def _partition(
         past.asked.ids,
         past.asked.at_ms,
         past.asked.budgets_ms,
-        live_answers(root, Topics(pipeline.name).decisions, number, seen.span, past, seen.names),
+        live_answers(root, Topics(pipeline.name).decisions, number, seen.period, past, seen.names),
         {variant.way.name: variant.answered.rows(offsets) for variant in past.variants},
         {name: column.rows(offsets)[0] for name, column in past.scores.items()},
         {
@@ -139,12 +133,12 @@ def through_core(
     root: Path, pipeline: Pipeline, number: int, ways: Sequence[Way], seen: Seen, lead_ms: float
 ) -> Past:
     """One partition's range through the core, in every way."""
-    topics, span = Topics(pipeline.name), seen.span
+    topics, period = Topics(pipeline.name), seen.period
     before_ms = horizon_ms(pipeline, ways)
     past = Past(pipeline, number, ways, lead_ms, seen.names)
     past.run(
-        read_span(root, topics.raw, number, span, before_ms),
-        read_span(root, topics.scores, number, Span(span.since_ms), before_ms),
+        read_period(root, topics.raw, number, period, before_ms),
+        read_period(root, topics.scores, number, Period(period.since_ms), before_ms),
     )
     for variant in past.variants:
         seen.counts[f"blocks not trusted by {variant.way.name}: another version of a model?"] += variant.untrusted
@@ -167,20 +161,22 @@ def _complete(at_ms: Offsets, answers: Sequence[Answers], scores_end_ms: int) ->
     return whole
 
 
-def live_answers(root: Path, topic: str, number: int, span: Span, past: Past, names: Names) -> Answers:
+def live_answers(root: Path, topic: str, number: int, period: Period, past: Past, names: Names) -> Answers:
     """What really happened: archived decisions; time used is that to the decision's log time."""
     answered = Answered(names)
-    for record, decision in live_decisions(root, topic, number, span, past.raw_end_ms):
+    for record, decision in live_decisions(root, topic, number, period, past.raw_end_ms):
         answered.take(decision, record.timestamp_ms)
     rows = answered.rows(past.asked.offsets)
     return Answers(rows.outcome, rows.model, rows.score, rows.used_ms - past.asked.at_ms)
 
 
 def live_decisions(
-    root: Path, topic: str, number: int, span: Span, raw_end_ms: int, before_ms: int = 0
+    root: Path, topic: str, number: int, period: Period, raw_end_ms: int, before_ms: int = 0
 ) -> Iterator[tuple[Record, Decision]]:
     """Archived decisions of a range, in the order of their log; nothing when none are archived."""
-    for record in read_span(root, topic, number, Span(span.since_ms, raw_end_ms + DECISIONS_AFTER_MS), before_ms):
+    for record in read_period(
+        root, topic, number, Period(period.since_ms, raw_end_ms + DECISIONS_AFTER_MS), before_ms
+    ):
         try:
             yield record, decode_decision(record.value or b"")
         except UnreadableRecord:
@@ -195,12 +191,12 @@ def join(
     topic = Topics(pipeline.name).raw
     if not parts and seen.left_out:
         raise ConfigurationRefused(
-            f"{root}: the archived scores end before the first of {seen.left_out} requests in {seen.span} is "
+            f"{root}: the archived scores end before the first of {seen.left_out} requests in {seen.period} is "
             "answered; wait until the archiver has closed its file, or choose an earlier range"
         )
     if not parts:
         numbers = range(pipeline.partitions)
-        raise ConfigurationRefused(f"{root}: no request of {topic} in {seen.span}; {held(root, topic, numbers)}")
+        raise ConfigurationRefused(f"{root}: no request of {topic} in {seen.period}; {held(root, topic, numbers)}")
     for part in parts:
         seen.ids += part.ids
     seen.partitions = np.concatenate([np.full(len(part.ids), part.number) for part in parts])
@@ -230,7 +226,7 @@ def held(root: Path, topic: str, numbers: Sequence[int]) -> str:
     """The times an archive holds of a topic, as a sentence."""
     first, last = 2**63, 0
     for number in numbers:
-        for record in read_span(root, topic, number, Span()):
+        for record in read_period(root, topic, number, Period()):
             first, last = min(first, record.timestamp_ms), max(last, record.timestamp_ms)
     return f"it holds {iso(first)} to {iso(last)}" if last else "it holds none at all"
 

@@ -12,7 +12,7 @@ from agents.cli.columns import read_columns
 from agents.cli.past import UNCHANGED, Moment, Seen, read_labels, write_whole
 from agents.cli.ways_report import Point, drawn, report, summed, told
 from schemas.pipeline import Pipeline
-from streams.archive.ranges import Span
+from streams.archive.ranges import Period
 from streams.candidate_file import load_candidate, with_budget
 from streams.core.past import Way
 
@@ -65,7 +65,7 @@ def simulate(
 
     \b
       rendezvous simulate --budgets 20,50,100,200 --labels labels.jsonl --html budgets.html
-      rendezvous simulate --policy hasty.toml --policy patient.toml --since 2026-11-19 --until 2026-11-26
+      rendezvous simulate --policy hasty.toml --policy patient.toml --since 2w --until 1w
 
     A candidate is a TOML file with any of [policy], budget_ms, models = ["a", "b"] and [default]; what it does not
     say stays. A request that names its own budget keeps it. Columns do plain schedules (millions of requests in
@@ -82,7 +82,7 @@ def simulate(
     from agents.desk import LEAD_MS
 
     every = [*bases, *(way for _, _, way in sweep)]
-    seen, slow = read_columns(root, pipeline, every, Span(since, until), read_labels(labels), LEAD_MS)
+    seen, slow = read_columns(root, pipeline, every, Period(since, until), read_labels(labels), LEAD_MS)
     found = report(
         seen, pipeline, ways, [f"{name} was run by the core: {why}" for name, why in slow.items()], threshold, listed
     )

@@ -8,7 +8,7 @@ import numpy as np
 from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Model, Pipeline
 from schemas.topics import Topics
-from streams.archive.ranges import Span, read_span, require
+from streams.archive.ranges import Period, read_period, require
 from streams.core.answers import Names
 from streams.core.past import Past, Scored, Way
 from streams.core.quality import quantiles
@@ -17,12 +17,12 @@ from streams.core.quality import quantiles
 class Tried:
     """Makes ways of answering out of what the command line names, and notes what was assumed."""
 
-    def __init__(self, root: Path, base: Pipeline, folder: Path, span: Span, latency_ms: int | None) -> None:
+    def __init__(self, root: Path, base: Pipeline, folder: Path, period: Period, latency_ms: int | None) -> None:
         self.notes: list[str] = []
         self._root = root
         self._base = base
         self._folder = folder
-        self._span = span
+        self._span = period
         self._latency_ms = latency_ms
         self._ages_ms: dict[str, float | None] | None = None
 
@@ -82,15 +82,15 @@ class Tried:
         return round(age_ms)
 
 
-def ages_ms(root: Path, pipeline: Pipeline, span: Span) -> dict[str, float | None]:
+def ages_ms(root: Path, pipeline: Pipeline, period: Period) -> dict[str, float | None]:
     """The median age of each model's archived scores."""
     topics = Topics(pipeline.name)
     found: dict[str, list[np.ndarray]] = {}
     for number in require(root, topics.raw, pipeline.partitions):
         past = Past(pipeline, number, [], 0.0, Names())
         past.run(
-            read_span(root, topics.raw, number, span),
-            read_span(root, topics.scores, number, Span(span.since_ms)),
+            read_period(root, topics.raw, number, period),
+            read_period(root, topics.scores, number, Period(period.since_ms)),
         )
         for model, column in past.scores.items():
             scores, log_ms, _ = column.rows(past.asked.offsets)

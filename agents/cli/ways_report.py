@@ -26,7 +26,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What a backtest or a simulation says; `compared` is each way against the unchanged pipeline, run again too."""
 
     pipeline: str
-    span: str
+    period: str
     first: str
     last: str
     requests: int
@@ -59,7 +59,7 @@ def report(
     more += [f"{count:,} {what}" for what, count in sorted(seen.counts.items()) if count]
     return Report(
         pipeline=pipeline.name,
-        span=str(seen.span),
+        period=str(seen.period),
         first=iso(int(seen.at_ms.min())),
         last=iso(int(seen.at_ms.max())),
         requests=len(seen.ids),

@@ -16,7 +16,7 @@ from streams.archive.writer import Gap
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class Period:
     """From `since_ms` up to before `until_ms`, by log time; None is open."""
 
     since_ms: int | None = None
@@ -42,30 +42,30 @@ def iso(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1e3, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def read_span(root: Path, topic: str, partition: int, span: Span, before_ms: int = 0) -> Iterator[Record]:
-    """The records of a span, and what lies up to `before_ms` before it; raises ArchiveDamaged.
+def read_period(root: Path, topic: str, partition: int, period: Period, before_ms: int = 0) -> Iterator[Record]:
+    """The records of a period, and what lies up to `before_ms` before it; raises ArchiveDamaged.
 
-    A gap within the span is refused though it is marked. Files are read from the first: times are inside them, and
+    A gap within the period is refused though it is marked. Files are read from the first: times are inside them, and
     a file that is damaged is refused wherever it lies.
     """
     folder = Layout(root, topic, partition)
     gaps = _gaps(folder)
-    since_ms = -1 if span.since_ms is None else span.since_ms - before_ms
+    since_ms = -1 if period.since_ms is None else period.since_ms - before_ms
     last: Record | None = None
     for record in read_partition(root, topic, partition):
         if last is not None and gaps:
-            _refuse_gap(folder, gaps, span, last, record)
-        if span.until_ms is not None and record.timestamp_ms >= span.until_ms:
+            _refuse_gap(folder, gaps, period, last, record)
+        if period.until_ms is not None and record.timestamp_ms >= period.until_ms:
             return
         if record.timestamp_ms >= since_ms:
             yield record
         last = record
 
 
-def _refuse_gap(folder: Layout, gaps: list[Gap], span: Span, last: Record, record: Record) -> None:
+def _refuse_gap(folder: Layout, gaps: list[Gap], period: Period, last: Record, record: Record) -> None:
     for gap in gaps:
         within = last.offset < gap.start and gap.end <= record.offset
-        if within and span.lacks(last.timestamp_ms, record.timestamp_ms):
+        if within and period.lacks(last.timestamp_ms, record.timestamp_ms):
             raise ArchiveDamaged(
                 f"{folder.data}: offsets {gap.start} to {gap.end - 1} are gone ({gap.why}): choose a range with "
                 f"--until {iso(last.timestamp_ms + 1)} or --since {iso(record.timestamp_ms)}"

@@ -306,4 +306,4 @@ class _Readers:
 
 
 def _shape(pipeline: Pipeline) -> tuple[object, ...]:
-    return (pipeline.request, pipeline.features, pipeline.record_cap_bytes)
+    return (pipeline.request, pipeline.features, pipeline.record_cap_bytes, pipeline.replay)

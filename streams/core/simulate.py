@@ -175,7 +175,7 @@ class Table:
 KNOWN: dict[type[Struct], tuple[str, ...]] = {
     Pipeline: (
         "name", "partitions", "replication", "retention_hours", "start", "record_cap_bytes", "request", "features",
-        "models", "policy", "default", "archive", "output", "overload", "kafka",
+        "models", "policy", "default", "archive", "output", "overload", "kafka", "replay",
     ),
     RequestShape: ("id", "budget", "budget_ms", "max_budget_ms", "repeat_s"),
     Model: (

@@ -26,7 +26,7 @@ from deploy.flights.prepare import EVENTS, HERE, PIPELINE, prepare
 from schemas.blocks import Matrix
 from schemas.pipeline import Pipeline
 from schemas.requests import Request
-from streams.archive.ranges import Span
+from streams.archive.ranges import Period
 from streams.candidate_file import with_budget
 from streams.core.features import FeatureTable
 from streams.core.past import CHUNK, Scored, Way, by_log_time, scored_block
@@ -87,9 +87,9 @@ def _whole(pipeline: Pipeline, lines: Sequence[bytes], folder: Path, scored: Sco
     candidate = Way("candidate", pipeline, {"full": scored})
     sweep = [unchanged, *(Way(str(budget), with_budget(pipeline, budget)) for budget in BUDGETS)]
     runs: dict[str, Callable[[], object]] = {
-        "backtest_us_per_request": lambda: read_past(root, pipeline, [unchanged, candidate], Span(), {}, LEAD_MS),
-        "simulate_us_per_request": lambda: read_columns(root, pipeline, [unchanged], Span(), {}, LEAD_MS),
-        "simulate_sweep_of_4_us_per_request": lambda: read_columns(root, pipeline, sweep, Span(), {}, LEAD_MS),
+        "backtest_us_per_request": lambda: read_past(root, pipeline, [unchanged, candidate], Period(), {}, LEAD_MS),
+        "simulate_us_per_request": lambda: read_columns(root, pipeline, [unchanged], Period(), {}, LEAD_MS),
+        "simulate_sweep_of_4_us_per_request": lambda: read_columns(root, pipeline, sweep, Period(), {}, LEAD_MS),
     }
     return {name: _cpu_s(run) / len(lines) * 1e6 for name, run in runs.items()}
 

@@ -20,7 +20,7 @@ from schemas.decisions import decode_decision, encode_decision
 from schemas.errors import RendezvousError
 from schemas.pipeline import Pipeline, Policy, RequestShape, Step
 from streams.archive.layout import Layout
-from streams.archive.ranges import Span
+from streams.archive.ranges import Period
 from streams.archive.writer import Limits, PartitionWriter
 from streams.core import golden, past
 from streams.core.golden import Golden
@@ -50,7 +50,7 @@ def steady(**ms: float | None) -> Callable[[random.Random, str], float | None]:
 
 
 def check(of: Pipeline, lived: Lived, root: Path, against: Pipeline | None = None) -> Golden:
-    return golden_check(lived.write(root, of.name), against or of, Span())
+    return golden_check(lived.write(root, of.name), against or of, Period())
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_repeat_whose_first_lies_before_the_range_is_answered_as_it_was(tmp_pa
     numbers = [*range(400), *range(200)]
     lived = play(of, [b'{"request_id":"r%d","x":1}' % n for n in numbers], 1, steady(first=20.0))
     since = lived.raw[400].timestamp_ms
-    found = golden_check(lived.write(tmp_path, of.name), of, Span(since))
+    found = golden_check(lived.write(tmp_path, of.name), of, Period(since))
     assert found.mismatches == []
     assert found.compared > 150
 
@@ -254,7 +254,7 @@ def test_two_partitions_are_read_and_added_up(tmp_path: Path):
     found = said(asked(file, tmp_path / "a", "--budget-ms", "20"))
     assert found["requests"] == 200
     assert {one["ticket"][0] for one in found["different"]["candidate"]} == {"0"}
-    again = golden_check(tmp_path / "a", of, Span())
+    again = golden_check(tmp_path / "a", of, Period())
     assert again.compared + sum(again.not_compared.values()) == 200
 
 

@@ -217,7 +217,7 @@ def test_a_range_of_a_part_is_simulated_alone(tmp_path: Path, archive: Path):
         (("--budgets", "0"), 5, "out of bounds"),
         (("--budgets", "20", "--since", "2026-01-02", "--until", "2026-01-01"), 5, "ends before it starts"),
         (("--budgets", "20", "--since", "2026-01-02"), 5, "no request of small.raw"),
-        (("--budgets", "20", "--since", "yesterday"), 2, "no time"),
+        (("--budgets", "20", "--since", "yesterday"), 2, "no instant"),
         (("--policy", "no.toml"), 5, "no.toml: No such file"),
     ],
 )

@@ -33,11 +33,24 @@ class Entry(Struct, frozen=True):
 
 RAW = Entry("raw", "one JSON object, as the producer sent it", "producers", "router, rendezvous, standby, archiver")
 MODEL = Entry("model.<name>", "a block of rows for one model (or one JSON each)", "router", "scorer")
-SCORES = Entry("scores", "a block of scores (or one JSON each)", "scorer, router", "rendezvous, standby")
-DECISIONS = Entry(
-    "decisions", "one JSON decision, keyed as the raw event was", "rendezvous, standby", "consumers, standby"
+SCORES = Entry(
+    "scores",
+    "a block of scores (or one JSON each), or a tick that tells the broker's time",
+    "scorer, router, rendezvous, standby",
+    "rendezvous, standby",
 )
-DEAD_LETTERS = Entry("dead-letters", "the original bytes; why and whence in headers", "router, scorer", "people")
+DECISIONS = Entry(
+    "decisions",
+    "one JSON decision, keyed as the raw event was",
+    "rendezvous, standby",
+    "consumers, rendezvous, standby",
+)
+DEAD_LETTERS = Entry(
+    "dead-letters",
+    "the original bytes; why and whence in headers",
+    "router, scorer, rendezvous, standby",
+    "people",
+)
 
 CATALOGUE = (RAW, MODEL, SCORES, DECISIONS, DEAD_LETTERS)
 

@@ -22,10 +22,15 @@ def broker() -> LocalBroker:
     return LocalBroker(state_dir(environment), cache_dir(environment))
 
 
-def cluster() -> Cluster:
-    """The cluster the environment names, else the local one if it runs; raises KafkaUnreachable."""
+def cluster(*, looked_at: bool = False) -> Cluster:
+    """The cluster the environment names, else the local one if it runs.
+
+    Raises KafkaUnreachable, or ConfigurationRefused when it does not let us in; not when it was `looked_at` before.
+    """
     given = cluster_of(environ())
     if given is not None:
+        if not looked_at:
+            given.check_reachable()
         return given
     running = broker().running()
     if running is None:

@@ -1,6 +1,7 @@
 """The program: its commands, its exit codes, and errors as one message instead of a traceback."""
 
 import sys
+from typing import NoReturn
 
 import click
 
@@ -95,6 +96,23 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except RendezvousError as error:
-        sys.stderr.write(f"rendezvous: {error}\n")
-        sys.exit(error.exit_code)
+        _end(error)
+    except Exception as error:
+        _end(_of_kafka(error))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end(error: RendezvousError) -> NoReturn:
+    sys.stderr.write(f"rendezvous: {error}\n")
+    sys.exit(error.exit_code)
+
+
+def _of_kafka(error: Exception) -> RendezvousError:
+    """What a Kafka client raised, in one line; raises again what is none of its errors."""
+    from confluent_kafka import KafkaException
+
+    from streams.kafka.clients import explained
+
+    if not isinstance(error, KafkaException):
+        raise error
+    return explained(error)

@@ -7,9 +7,12 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
+from agents.app import group_of
 from agents.cli import place
 from agents.settings import environ, log_level
-from schemas.topics import topics_of
+from schemas.pipeline import Pipeline
+from schemas.rights import rights_of
+from streams.kafka.clients import Cluster
 
 FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -51,12 +54,21 @@ def run(
         pipeline = replace(pipeline, standby=True)
     if role == "scorer" and not model:
         raise click.UsageError("which model? Name it with --model")
-    from agents import process, roles
-    from streams.kafka.admin import Admin
+    cluster = place.cluster(looked_at=supervised)
+    if not supervised:  # else `up` has just looked
+        _look(cluster, pipeline, role, model)
+    from agents import process, roles  # who is refused needs none of it
 
     folder = file.resolve().parent
-    if not supervised:  # else `up` has just looked
-        place.cluster().check_reachable()
-        Admin(place.cluster()).require(topics_of(pipeline))
-    at = roles.Place(pipeline, folder, place.cluster(), place.archive(pipeline, folder), frozenset(tried))
+    at = roles.Place(pipeline, folder, cluster, place.archive(pipeline, folder), frozenset(tried))
     return process.run(roles.build(role, at, model, number, leave=leave), supervised=supervised)
+
+
+def _look(cluster: Cluster, pipeline: Pipeline, role: str, model: str) -> None:
+    """Refuse to start where this role's topics or rights are not as it needs them."""
+    from streams.kafka.admin import Admin
+
+    rights = rights_of(pipeline, role, model)
+    admin = Admin(cluster)
+    admin.require(rights.topics)
+    admin.check_rights(rights, [group_of(role, pipeline, model)])

@@ -16,6 +16,7 @@ from agents.cli import place
 from agents.settings import environ, log_dir
 from agents.supervisor import Child, Supervisor
 from schemas.pipeline import Pipeline, Role
+from schemas.rights import rights_of, together
 from schemas.topics import topics_of
 from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster, cluster_of
@@ -49,17 +50,17 @@ def up(file: Path, as_json: bool, standby: bool, run: str | None) -> None:
         click.get_current_context().find_root().obj = run
     pipeline = place.pipeline(file)
     standby = standby or pipeline.standby
+    broker = place.broker()
+    given = cluster_of(environ())
+    if given:
+        _look(given, pipeline, standby=standby)
     refused = refused_models(file.resolve().parent, pipeline)
     for error in refused.values():
         click.echo(f"refused: {error}", err=True)
-    broker = place.broker()
-    given = cluster_of(environ())
     cluster = given or Cluster(broker.start())
     try:
-        cluster.check_reachable()
-        admin = Admin(cluster)
-        admin.ensure(topics_of(pipeline))
-        admin.check_rights(topics_of(pipeline), _groups(pipeline))
+        if not given:
+            _look(cluster, pipeline, standby=standby)
         place.remember(file)
         children = _children(file, pipeline, refused, standby=standby)
         asyncio.run(_supervise(children, _about(file, pipeline, cluster, refused), cluster, as_json=as_json))
@@ -67,9 +68,17 @@ def up(file: Path, as_json: bool, standby: bool, run: str | None) -> None:
         broker.stop_if_started()
 
 
-def _groups(pipeline: Pipeline) -> list[str]:
-    scorers = [group_of("scorer", pipeline, model.name) for model in pipeline.models]
-    return [*(group_of(role, pipeline) for role in ("router", "rendezvous", "standby", "archiver")), *scorers]
+def _look(cluster: Cluster, pipeline: Pipeline, *, standby: bool) -> None:
+    """Make or check the topics, and ask for every right of every role: who lacks one is told before any work."""
+    cluster.check_reachable()
+    roles = [("router", ""), ("rendezvous", ""), ("archiver", ""), *([("standby", "")] if standby else [])]
+    roles += [("scorer", model.name) for model in pipeline.models if model.role is not Role.DECOY]
+    admin = Admin(cluster)
+    admin.ensure(topics_of(pipeline))
+    admin.check_rights(
+        together(rights_of(pipeline, role, model) for role, model in roles),
+        [group_of(role, pipeline, model) for role, model in roles],
+    )
 
 
 async def _supervise(children: list[Child], about: Mapping[str, Any], cluster: Cluster, *, as_json: bool) -> None:

@@ -2,17 +2,18 @@
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AclOperation, AdminClient, ConfigResource, NewTopic, ResourceType
 
-from schemas.errors import ConfigurationRefused, KafkaUnreachable
+from schemas.errors import ConfigurationRefused
+from schemas.rights import Rights
 from schemas.topics import Topic
-from streams.kafka.clients import Cluster
+from streams.kafka.clients import DENIED, Cluster, explained
 
 TIMEOUT_S = 15.0
-NEEDED = (AclOperation.READ, AclOperation.WRITE)
 ASK_S = 1.0
 RETRY_S = 0.2
 NO_COORDINATOR = (
@@ -31,7 +32,7 @@ class Admin:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._client = AdminClient(cluster.settings())
+        self._client = AdminClient(cluster.settings() | {"log_level": 0})  # its errors are raised: one line, not two
 
     def ensure(self, topics: Sequence[Topic]) -> list[str]:
         """Make what is missing, check what is there; returns the names that were made.
@@ -51,22 +52,22 @@ class Admin:
         if missing:
             raise ConfigurationRefused(
                 f"no topic {', '.join(missing)} that this principal may see; `rendezvous up` makes them, "
-                "`rendezvous topics` prints their settings"
+                "`rendezvous topics --json` prints their settings"
             )
         self._check(topics, existing)
 
-    def check_rights(self, topics: Sequence[Topic], groups: Sequence[str]) -> None:
+    def check_rights(self, rights: Rights, groups: Sequence[str]) -> None:
         """Ask what this principal may, before anybody works; raises ConfigurationRefused with all that it may not."""
-        names = TopicCollection([topic.name for topic in topics])
         options: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": TIMEOUT_S}
-        described = self._client.describe_topics(names, **options)
+        names = TopicCollection([topic.name for topic in rights.topics])
         denied = []
-        for name, found in described.items():
-            allowed = set(found.result(TIMEOUT_S).authorized_operations or ())
-            lacking = [operation.name for operation in NEEDED if allowed and operation not in allowed]
-            denied += [f"{operation} on topic {name}" for operation in lacking]
+        for name, found in self._client.describe_topics(names, **options).items():
+            allowed = _allowed(found)
+            wanted = [(AclOperation.READ, rights.reads), (AclOperation.WRITE, rights.writes)]
+            needed = [operation for operation, topics in wanted if name in {topic.name for topic in topics}]
+            denied += [f"{operation.name} on topic {name}" for operation in needed if _lacks(allowed, operation)]
         for group in groups[:1]:
-            self._await_coordinator(group, topics)
+            self._await_coordinator(group, rights.topics)
         denied += [f"READ on group {group}" for group in groups if not self._may_read(group)]
         if denied:
             raise ConfigurationRefused(f"Kafka does not allow this principal: {', '.join(denied)}. Grant it")
@@ -114,7 +115,7 @@ class Admin:
         try:
             listed = self._client.list_topics(timeout=TIMEOUT_S)
         except KafkaException as error:
-            raise KafkaUnreachable(f"no Kafka at {self._cluster.bootstrap}: {error.args[0].str()}") from error
+            raise explained(error) from error
         return {name: len(topic.partitions) for name, topic in listed.topics.items()}
 
     def delete(self, names: Sequence[str]) -> None:
@@ -129,22 +130,28 @@ class Admin:
     def topic_ids(self, names: Sequence[str]) -> dict[str, str]:
         """The id of each topic: another one means that the topic was made anew."""
         described = self._client.describe_topics(TopicCollection(list(names)), request_timeout=TIMEOUT_S)
-        return {name: str(future.result(TIMEOUT_S).topic_id) for name, future in described.items()}
+        try:
+            return {name: str(future.result(TIMEOUT_S).topic_id) for name, future in described.items()}
+        except KafkaException as error:
+            raise explained(error) from error
 
     def _make(self, topics: Sequence[Topic]) -> None:
         if not topics:
             return
         wanted = [NewTopic(topic.name, topic.partitions, topic.replication, config=topic.config) for topic in topics]
+        refused: dict[str, list[str]] = {}
         for name, future in self._client.create_topics(wanted, operation_timeout=TIMEOUT_S).items():
             try:
                 future.result(TIMEOUT_S)
             except KafkaException as error:
-                if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
-                    continue
-                raise ConfigurationRefused(
-                    f"{name} cannot be made: {error.args[0].str()}. Make it with an operator's rights "
-                    "(`rendezvous topics` prints name, partitions and settings)"
-                ) from error
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    refused.setdefault(error.args[0].str(), []).append(name)
+        if refused:
+            reasons = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in refused.items())
+            raise ConfigurationRefused(
+                f"this principal sees no such topic and cannot make it: {reasons}. Make it with an operator's rights "
+                "(`rendezvous topics --json` prints name, partitions and settings)"
+            )
 
     def _check(self, topics: Sequence[Topic], existing: dict[str, int]) -> None:
         wrong = [
@@ -163,7 +170,20 @@ class Admin:
             return []
         resources = [ConfigResource(ResourceType.TOPIC, topic.name) for topic in topics]
         described = self._client.describe_configs(resources, request_timeout=TIMEOUT_S)
-        found = {resource.name: future.result(TIMEOUT_S) for resource, future in described.items()}
+        found: dict[str, Any] = {}
+        denied = []
+        for resource, future in described.items():
+            try:
+                found[resource.name] = future.result(TIMEOUT_S)
+            except KafkaException as error:
+                if error.args[0].code() not in DENIED:
+                    raise explained(error) from error
+                denied.append(resource.name)
+        if denied:
+            raise ConfigurationRefused(
+                f"Kafka does not allow this principal DESCRIBE_CONFIGS on topic {', '.join(denied)}: whether their "
+                "settings keep the deadlines cannot be checked. Grant it"
+            )
         return [
             f"{topic.name} has {setting}={found[topic.name][setting].value}, the pipeline needs "
             f"{topic.config[setting]}: alter the topic"
@@ -171,3 +191,19 @@ class Admin:
             for setting in CHECKED
             if found[topic.name][setting].value != topic.config[setting]
         ]
+
+
+def _allowed(described: Future[Any]) -> set[AclOperation] | None:
+    """What the broker says this principal may; None when it does not say."""
+    try:
+        operations = described.result(TIMEOUT_S).authorized_operations
+    except KafkaException as error:
+        if error.args[0].code() in (*DENIED, KafkaError.UNKNOWN_TOPIC_OR_PART):
+            return set()
+        # A coordinator that is not there yet is no refusal: who is denied for all that is told when it joins.
+        return None
+    return set(operations) if operations else None
+
+
+def _lacks(allowed: set[AclOperation] | None, operation: AclOperation) -> bool:
+    return allowed is not None and operation not in allowed

@@ -5,7 +5,7 @@ as `<name>_FILE`. Secrets are never part of a repr.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from schemas.errors import ConfigurationRefused, KafkaUnreachable
+from schemas.errors import ConfigurationRefused, KafkaUnreachable, RendezvousError
+from streams.kafka.handshake import certificate_fault, speaks_tls
 
 NAMES = {
     "KAFKA_BOOTSTRAP_SERVERS": "bootstrap.servers",
@@ -38,6 +39,32 @@ PATIENCE: Mapping[str, Any] = {
     "socket.keepalive.enable": True,
 }
 """How long a client waits for a broker that does not answer, before it tries another connection."""
+REACH_S = 3.0
+"""A program that is refused says so within 5 s, its own start included."""
+
+NOT_LET_IN = (KafkaError._AUTHENTICATION, KafkaError._SSL)
+DENIED = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+)
+HINTS = {
+    "PLAINTEXT broker listener": "Name its TLS listener in KAFKA_BOOTSTRAP_SERVERS, or set KAFKA_SECURITY_PROTOCOL",
+    "certificate required": "Set KAFKA_SSL_CERTIFICATE_LOCATION and KAFKA_SSL_KEY_LOCATION",
+    "expired": "Renew it on the broker",
+    "mismatch": "Name the broker in KAFKA_BOOTSTRAP_SERVERS as its certificate does",
+    "issuer": "Name its authority in KAFKA_SSL_CA_LOCATION",
+    "self-signed": "Name its authority in KAFKA_SSL_CA_LOCATION",
+    "invalid credentials": "Mend KAFKA_SASL_USERNAME or KAFKA_SASL_PASSWORD",
+    "supported mechanisms": "Mend KAFKA_SASL_MECHANISM",
+    "Unsupported SASL mechanism": "Mend KAFKA_SASL_MECHANISM",
+    "sasl.username": "Set KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
+    "ssl.key.location": "Do KAFKA_SSL_KEY_LOCATION and KAFKA_SSL_KEY_PASSWORD fit each other?",
+    "ssl.certificate.location": "Name a PEM file in KAFKA_SSL_CERTIFICATE_LOCATION",
+    "ssl.ca.location": "Name a PEM file of authorities in KAFKA_SSL_CA_LOCATION",
+}
+"""A word of what was heard -> the next step."""
+
 PLAINTEXT_ALLOWED = "KAFKA_ALLOW_SASL_PLAINTEXT"
 
 
@@ -93,33 +120,78 @@ class Cluster:
             "queued.max.messages.kbytes": 16_384,
         }
 
-    def check_reachable(self, timeout_s: float = 4.0) -> None:
+    def check_reachable(self, timeout_s: float = REACH_S) -> None:
         """Raise KafkaUnreachable unless a broker answers in time, ConfigurationRefused if it does not let us in."""
-        refusals: list[KafkaError] = []
-
-        def heard(error: KafkaError) -> None:
-            if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
-                refusals.append(error)
-
-        client = AdminClient(self.settings() | {"log_level": 0, "error_cb": heard})
+        heard: list[KafkaError] = []
+        client = self._ask(heard.append)
         deadline_s = time.monotonic() + timeout_s
         while True:
             try:
                 client.list_topics(timeout=min(timeout_s, ASK_S))
             except KafkaException as error:
                 client.poll(0)
-                if refusals:
-                    raise ConfigurationRefused(
-                        f"Kafka at {self.bootstrap} and this program do not let each other in: "
-                        f"{refusals[0].str()}. Do KAFKA_SASL_* and KAFKA_SSL_* fit it?"
-                    ) from error
+                self._refuse(heard)
                 if time.monotonic() > deadline_s:
-                    raise KafkaUnreachable(
-                        f"no Kafka at {self.bootstrap} within {timeout_s:g} s ({error.args[0].str()}). Is it "
-                        "running, and do KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_* and KAFKA_SSL_* fit it?"
-                    ) from error
+                    raise self._unreachable(timeout_s, heard, error) from error
             else:
                 return
+
+    def _ask(self, heard: Callable[[KafkaError], None]) -> AdminClient:
+        try:
+            return AdminClient(self.settings() | {"log_level": 0, "error_cb": heard})
+        except KafkaException as error:
+            raise ConfigurationRefused(
+                f"no client for Kafka at {self.bootstrap} can be made: {error.args[0].str()}. "
+                f"{_hint(error.args[0].str()) or 'Mend KAFKA_SASL_* or KAFKA_SSL_*'}"
+            ) from error
+
+    def _refuse(self, heard: Sequence[KafkaError]) -> None:
+        """Raise ConfigurationRefused when time will not mend what was heard."""
+        for error in heard:
+            said = error.str()
+            if "certificate verify failed" in said and (fault := self._certificate_fault()):
+                said = f"the broker's certificate does not convince: {fault}"
+            hint = _hint(said)
+            if error.code() in NOT_LET_IN or hint:
+                raise ConfigurationRefused(
+                    f"Kafka at {self.bootstrap} and this program do not let each other in: {said}. "
+                    f"{hint or 'Do KAFKA_SASL_* and KAFKA_SSL_* fit it?'}"
+                )
+
+    def _certificate_fault(self) -> str | None:
+        found = (certificate_fault(at, self.security.get("ssl.ca.location")) for at in self.addresses)
+        return next(filter(None, found), None)
+
+    def _unreachable(self, timeout_s: float, heard: Sequence[KafkaError], error: KafkaException) -> RendezvousError:
+        if not self.security.get("security.protocol", "PLAINTEXT").endswith("SSL") and any(
+            map(speaks_tls, self.addresses)
+        ):
+            return ConfigurationRefused(
+                f"Kafka at {self.bootstrap} speaks TLS and this program does not. Set KAFKA_SECURITY_PROTOCOL to "
+                "SASL_SSL or SSL, and KAFKA_SSL_CA_LOCATION"
+            )
+        causes = [each.str() for each in heard if each.code() != KafkaError._ALL_BROKERS_DOWN]
+        return KafkaUnreachable(
+            f"no Kafka at {self.bootstrap} within {timeout_s:g} s ({(causes or [error.args[0].str()])[0]}). Is it "
+            "running, and do KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_* and KAFKA_SSL_* fit it?"
+        )
+
+    @property
+    def addresses(self) -> list[str]:
+        """Each `host:port` of the bootstrap list."""
+        return [address.strip() for address in self.bootstrap.split(",")]
+
+
+def _hint(said: str) -> str:
+    return next((hint for word, hint in HINTS.items() if word in said), "")
+
+
+def explained(error: KafkaException) -> RendezvousError:
+    """What a person is told of an error that a client raised in the middle of its work."""
+    cause = error.args[0]
+    if cause.code() in DENIED:
+        return ConfigurationRefused(f"Kafka does not allow this principal: {cause.str()}. Grant it")
+    return KafkaUnreachable(f"Kafka does not answer as it should: {cause.str()}. Try again, or look at the broker")
 
 
 def cluster_of(environment: Mapping[str, str]) -> Cluster | None:

@@ -21,6 +21,7 @@ from faust.types import TP
 from schemas.errors import ConfigurationRefused, Paused, RendezvousError, Superseded
 from streams.core.pacing import Pace
 from streams.kafka.batch import Batch
+from streams.kafka.clients import DENIED
 from streams.kafka.edge import Edge
 
 logger = logging.getLogger(__name__)
@@ -35,11 +36,6 @@ ENDS_S = 0.25
 ASK_S = 10.0
 ECHO_S = 60.0
 """How long after a lost session a commit of that session may still be answered."""
-DENIED = (
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-)
 
 
 class Loop(Protocol):

@@ -117,6 +117,7 @@ def _is_record(message: Message) -> bool:
     error = message.error()
     if error is None:
         return True
-    if error.code() == KafkaError._PARTITION_EOF:
+    # It joins no group: what it may not know of the one in its settings is nothing to it.
+    if error.code() in (KafkaError._PARTITION_EOF, KafkaError.GROUP_AUTHORIZATION_FAILED):
         return False
     raise KafkaException(error)

@@ -1,0 +1,39 @@
+"""What a role's principal must be allowed, and no more: read from the catalogue's own columns."""
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from schemas.pipeline import Pipeline
+from schemas.topics import MODEL, Topic, Topics, topics_of
+
+
+class Rights(Struct, frozen=True):
+    """Topics to read and topics to write; each is also looked at (its partitions and settings)."""
+
+    reads: tuple[Topic, ...]
+    writes: tuple[Topic, ...]
+
+    @property
+    def topics(self) -> list[Topic]:
+        """All of them, each once."""
+        return list({topic.name: topic for topic in (*self.reads, *self.writes)}.values())
+
+
+def rights_of(pipeline: Pipeline, role: str, model: str = "") -> Rights:
+    """The rights of one role; a scorer reads the rows of its own model only."""
+    own = Topics(pipeline.name).model(model)
+    topics = [topic for topic in topics_of(pipeline) if not (model and topic.entry is MODEL) or topic.name == own]
+    return Rights(
+        tuple(topic for topic in topics if role in topic.entry.read_by.split(", ")),
+        tuple(topic for topic in topics if role in topic.entry.written_by.split(", ")),
+    )
+
+
+def together(rights: Iterable[Rights]) -> Rights:
+    """The rights of one principal for several roles."""
+    every = list(rights)
+    return Rights(
+        tuple({topic.name: topic for one in every for topic in one.reads}.values()),
+        tuple({topic.name: topic for one in every for topic in one.writes}.values()),
+    )

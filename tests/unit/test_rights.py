@@ -1,0 +1,45 @@
+"""Each role's principal may do what the catalogue says, and the README says the same."""
+
+from pathlib import Path
+
+from schemas.rights import rights_of, together
+from schemas.topics import MODEL, Topics
+from tests.unit.small import pipeline
+
+ROLES = ("router", "scorer", "rendezvous", "standby", "archiver")
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def names(topics: object) -> str:
+    return ", ".join(dict.fromkeys(f"`{topic.entry.what}`" for topic in topics))  # type: ignore[attr-defined]
+
+
+def test_the_readme_shows_the_rights_of_each_role():
+    for role in ROLES:
+        model = "first" if role == "scorer" else ""
+        rights = rights_of(pipeline(), role, model)
+        group = f"`<pipeline>.{role}{'.<name>' if model else ''}`"
+        assert f"| {role} | {group} | {names(rights.reads)} | {names(rights.writes)} |" in README
+
+
+def test_a_scorer_reads_the_rows_of_its_own_model_only():
+    reads = rights_of(pipeline(), "scorer", "second").reads
+    assert [topic.name for topic in reads] == [Topics("small").model("second")]
+
+
+def test_one_principal_for_all_roles_needs_each_right_once():
+    own = pipeline()
+    roles = [("router", ""), ("rendezvous", ""), *(("scorer", model.name) for model in own.models)]
+    rights = together(rights_of(own, *role) for role in roles)
+    read = [topic.name for topic in rights.reads]
+    assert len(read) == len(set(read))
+    assert {topic.name for topic in rights.reads if topic.entry is MODEL} == {
+        Topics("small").model(model.name) for model in own.models
+    }
+    assert {topic.entry.what for topic in rights.topics} == {
+        "raw",
+        "model.<name>",
+        "scores",
+        "decisions",
+        "dead-letters",
+    }

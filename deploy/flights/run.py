@@ -29,7 +29,7 @@ from schemas.decisions import decode_decision
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
 from streams.archive.reader import summary
-from streams.kafka.clients import Cluster
+from streams.kafka.clients import Cluster, cluster_of
 from streams.kafka.reading import TopicReader
 from streams.pipeline_file import load
 
@@ -52,7 +52,7 @@ def main(events: int, rate: float) -> None:
     every = EVENTS.read_bytes().splitlines()
     lines, others = every[:events], every[events:] or every
     with up() as about:
-        cluster = Cluster(about["bootstrap"])
+        cluster = cluster_of(os.environ) or Cluster(about["bootstrap"])
         warm_up(cluster, pipeline, others[:WARM_UP], rate)
         with TopicReader(cluster, Topics(pipeline.name).raw) as raw:
             starts = {number: end for number, (_, end) in raw.bounds().items()}

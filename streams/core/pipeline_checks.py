@@ -32,6 +32,7 @@ OURS = {
     "message.timeout.ms": "a slow broker must be waited for",
     "transactional.id": "nothing here runs in transactions",
 }
+SECURITY = ("security.", "sasl.", "ssl.", "enable.ssl.", "enable.sasl.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +220,9 @@ def _kafka(pipeline: Pipeline) -> Iterator[Mistake]:
         for setting in getattr(pipeline.kafka, side):
             if setting in OURS:
                 yield Mistake(f"kafka.{side}.{setting}", f"is not yours to set: {OURS[setting]}", "remove it")
+            elif setting.startswith(SECURITY):
+                reason = "here it would reach some clients and not others"
+                yield Mistake(f"kafka.{side}.{setting}", reason, "set KAFKA_SASL_*, KAFKA_SSL_*")
 
 
 def _doubles(key: str, names: Iterable[str]) -> Iterator[Mistake]:

@@ -67,13 +67,20 @@ def test_the_demos_file_and_the_tests_own_are_accepted(tmp_path: Path):
         ("[default]", "[overload]\nshadows = 2\n[default]", "overload.shadows: is a share of the budget"),
         ("[default]", "[archive]\nmax_rows = 0\n[default]", "archive.max_rows: must be positive"),
         ("[default]", '[kafka.producer]\nacks = "1"\n[default]', "kafka.producer.acks: is not yours to set"),
+        (
+            "[default]",
+            '[kafka.consumer]\n"sasl.password" = "planted"\n[default]',
+            "kafka.consumer.sasl.password: here it would reach some clients and not others; set KAFKA_",
+        ),
         ("[default]", '[output]\nreply_to_prefix = "a b"\n[default]', "'a b' begins no topic"),
         ("[default]", "default = [", "no TOML: "),
     ],
 )
 def test_a_mistake_is_named_with_its_remedy(tmp_path: Path, old: str, new: str, says: str):
     assert old in TEXT
-    assert says in refusal(tmp_path, TEXT.replace(old, new, 1))
+    told = refusal(tmp_path, TEXT.replace(old, new, 1))
+    assert says in told
+    assert "planted" not in told
 
 
 def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path: Path):

@@ -2,11 +2,15 @@
 
 import os
 import socket
-from collections.abc import Iterable, Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import trustme
 from confluent_kafka.admin import (
@@ -22,8 +26,10 @@ from confluent_kafka.admin import (
 )
 from cryptography.hazmat.primitives import serialization
 
+from agents.app import group_of
 from agents.settings import cache_dir
-from schemas.rights import Rights
+from schemas.pipeline import Pipeline
+from schemas.rights import Rights, rights_of, together
 from streams.kafka.clients import Cluster
 from streams.kafka.local import QUICK_START, LocalBroker
 
@@ -31,6 +37,12 @@ HOST = "127.0.0.1"
 PASSWORD = "planted-password-of-a-test"
 KEY_PASSWORD = "planted-key-password-of-a-test"
 SECRETS = (PASSWORD, KEY_PASSWORD)
+ROLES = (
+    ("router", ""),
+    ("rendezvous", ""),
+    ("archiver", ""),
+    *(("scorer", name) for name in ("good", "plain", "watcher")),
+)
 LISTENERS = ("SECURE", "EXPIRED", "ELSEWHERE")
 
 Grant = tuple[ResourceType, str, AclOperation]
@@ -74,7 +86,7 @@ class Secured:
         wanted = [UserScramCredentialUpsertion(user, scram, PASSWORD.encode())]
         for done in self.admin.alter_user_scram_credentials(wanted).values():
             done.result(10)
-        bindings = [_binding(user, *grant) for grant in grants]
+        bindings = [_binding(user, *grant) for grant in dict.fromkeys(grants)]
         if bindings:
             for done in self.admin.create_acls(bindings).values():
                 done.result(10)
@@ -83,6 +95,15 @@ class Secured:
 def _binding(user: str, kind: ResourceType, name: str, operation: AclOperation) -> AclBinding:
     literal, allow = ResourcePatternType.LITERAL, AclPermissionType.ALLOW
     return AclBinding(kind, name, literal, f"User:{user}", "*", operation, allow)
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+    took_s: float
 
 
 def secured(folder: Path) -> Iterator[Secured]:
@@ -171,3 +192,24 @@ def _free_ports(count: int) -> list[int]:
                 continue
             others = [held.enter_context(socket.create_server((HOST, 0))) for _ in range(count - 2)]
             return [one.getsockname()[1] for one in (first, second, *others)]
+
+
+def everything(pipeline: Pipeline) -> list[Grant]:
+    """What one principal needs to be every role."""
+    rights = together(rights_of(pipeline, *role) for role in ROLES)
+    return grants(rights, *(group_of(role, pipeline, model) for role, model in ROLES))
+
+
+def rendezvous(words: Sequence[str], environment: Mapping[str, str], state: Path, text: str = "") -> Ended:
+    """Run the program to its end, with nothing of the test's own cluster in its environment."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("KAFKA_")}
+    command, env = [sys.executable, "-m", "agents", *words], {**own, **environment, "RENDEZVOUS_STATE": str(state)}
+    since_s = time.monotonic()
+    done = subprocess.run(command, input=text, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - since_s)
+
+
+def assert_no_secret(text: str, state: Path) -> None:
+    files = [path for path in state.rglob("*") if path.is_file()]
+    everything = text.encode() + b"".join(path.read_bytes() for path in files)
+    assert not [secret for secret in SECRETS if secret.encode() in everything]

@@ -1,46 +1,23 @@
 """What is refused at the door of a secured Kafka: soon, in one line that says what to do, without the secrets."""
 
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import pytest
 from confluent_kafka.admin import AclOperation, ResourceType
 
-from agents.app import group_of
-from schemas.pipeline import Pipeline
-from schemas.rights import rights_of, together
 from schemas.topics import Topics, topics_of
 from streams.kafka.admin import Admin
 from streams.pipeline_file import load
 from tests.broker.pipelines import write
 from tests.faults.conftest import LONG, Note
-from tests.faults.secured import HOST, SECRETS, Grant, Secured, grants, secured
+from tests.faults.secured import HOST, SECRETS, Grant, Secured, assert_no_secret, everything, rendezvous, secured
 
 SOON_S = 5 if LONG else 30
-ROLES = (
-    ("router", ""),
-    ("rendezvous", ""),
-    ("archiver", ""),
-    *(("scorer", name) for name in ("good", "plain", "watcher")),
-)
 COMMANDS = {"up": ("up",), "router": ("run", "router"), "rendezvous": ("run", "rendezvous")}
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-    took_s: float
 
 
 @pytest.fixture(scope="module")
@@ -145,24 +122,3 @@ def test_a_start_that_cannot_work_is_refused_in_one_line(
         print(f"{wrong}, {command}, {took_s:.1f} s: {err}", end="")
         assert_no_secret(out + err, state)
     note(f"refused: {wrong}", "`up`, `run`: one line, no secret")
-
-
-def everything(pipeline: Pipeline) -> list[Grant]:
-    """What one principal needs to be every role."""
-    rights = together(rights_of(pipeline, *role) for role in ROLES)
-    return grants(rights, *(group_of(role, pipeline, model) for role, model in ROLES))
-
-
-def rendezvous(words: Sequence[str], environment: Mapping[str, str], state: Path, text: str = "") -> Ended:
-    """Run the program to its end, with nothing of the test's own cluster in its environment."""
-    own = {key: value for key, value in os.environ.items() if not key.startswith("KAFKA_")}
-    command, env = [sys.executable, "-m", "agents", *words], {**own, **environment, "RENDEZVOUS_STATE": str(state)}
-    since_s = time.monotonic()
-    done = subprocess.run(command, input=text, env=env, capture_output=True, text=True, timeout=60, check=False)
-    return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - since_s)
-
-
-def assert_no_secret(text: str, state: Path) -> None:
-    files = [path for path in state.rglob("*") if path.is_file()]
-    everything = text.encode() + b"".join(path.read_bytes() for path in files)
-    assert not [secret for secret in SECRETS if secret.encode() in everything]

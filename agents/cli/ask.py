@@ -42,7 +42,7 @@ def ask(event: str, file: Path | None, budget_ms: int | None, key: str | None, h
     if budget_ms is not None:
         pairs.append(("budget-ms", str(budget_ms).encode()))
     wait_s = (budget_ms or pipeline.request.max_budget_ms) / 1e3 + GRACE_S
-    decision = ask_once(place.cluster(), Topics(pipeline.name), value, key, pairs, wait_s)
+    decision = ask_once(place.cluster_to_ask(pipeline), Topics(pipeline.name), value, key, pairs, wait_s)
     click.echo(msgspec.json.format(msgspec.json.encode(decision), indent=2).decode())
     return 0 if decision.model is not None else 3
 
@@ -59,7 +59,7 @@ def ask_once(
     with TopicReader(cluster, topics.decisions) as reader:
         reader.start("end")
         reader.poll(0)
-        ticket = _send(cluster, topics.raw, value, key, headers)
+        ticket = send_confirmed(cluster, topics.raw, value, key.encode() if key else None, headers)
         deadline_s = time.monotonic() + wait_s
         while time.monotonic() < deadline_s:
             for _, decision in first_finals(iter(reader.poll())):
@@ -70,9 +70,14 @@ def ask_once(
     )
 
 
-def _send(
-    cluster: Cluster, topic: str, value: bytes, key: str | None, headers: list[tuple[str, bytes]]
+def send_confirmed(
+    cluster: Cluster,
+    topic: str,
+    value: bytes | None,
+    key: bytes | None,
+    headers: list[tuple[str, bytes]] | None = None,
 ) -> tuple[int, int]:
+    """Send one event and see it confirmed; returns its ticket. Raises ClickException when it is not taken."""
     confirmed: list[Message] = []
     failed: list[KafkaError] = []
 
@@ -84,7 +89,7 @@ def _send(
 
     producer = Producer(cluster.producer_settings())
     try:
-        producer.produce(topic, value, key.encode() if key else None, headers=headers, on_delivery=report)
+        producer.produce(topic, value, key, headers=headers, on_delivery=report)
     except KafkaException as error:
         failed.append(error.args[0])
     producer.flush(SEND_S)

@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 import msgspec
-from confluent_kafka import Message, Producer
+from confluent_kafka import Message
 
 from agents.cli import place
+from agents.cli.ask import send_confirmed
 from schemas.dead_letters import PREFIX
 from schemas.topics import Topics
 from streams.kafka.clients import Cluster
@@ -62,7 +63,8 @@ def show(where: str, file: Path | None) -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be sent; send nothing.")
 def retry(where: str, file: Path | None, dry_run: bool) -> None:
     """Send one record to raw again, as a new request."""
-    topics, cluster = Topics(place.pipeline(file).name), place.cluster()
+    pipeline = place.pipeline(file)
+    topics, cluster = Topics(pipeline.name), place.cluster_to_ask(pipeline)
     message = _one(cluster, topics, where)
     story = _story(message)
     if "original.sha256" in story:
@@ -72,10 +74,7 @@ def retry(where: str, file: Path | None, dry_run: bool) -> None:
     if story.get("exception.class.name") == "replay":
         raise click.ClickException(f"{where}: a replayed record; sent again without its marks it would pass as live")
     if not dry_run:
-        producer = Producer(cluster.producer_settings())
-        producer.produce(topics.raw, message.value(), message.key())
-        if producer.flush(10):
-            raise click.ClickException(f"{topics.raw} did not confirm the record within 10 s")
+        send_confirmed(cluster, topics.raw, message.value(), message.key())
     click.echo(f"{where}: {'would be ' if dry_run else ''}sent to {topics.raw} again", err=True)
 
 

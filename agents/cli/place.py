@@ -8,6 +8,7 @@ import click
 from agents.settings import archive_dir, cache_dir, environ, state_dir
 from schemas.errors import ConfigurationRefused, KafkaUnreachable
 from schemas.pipeline import Pipeline
+from schemas.rights import rights_of
 from streams.core.replay import of_run
 from streams.kafka.clients import Cluster, cluster_of
 from streams.kafka.local import LocalBroker
@@ -39,6 +40,18 @@ def cluster(*, looked_at: bool = False) -> Cluster:
             "start`, or name a cluster in KAFKA_BOOTSTRAP_SERVERS"
         )
     return Cluster(running.bootstrap)
+
+
+def cluster_to_ask(of: Pipeline) -> Cluster:
+    """The cluster, once it is known that this principal may write to raw; raises as `cluster` does.
+
+    A producer that may write nowhere at all dies by a fatal error in the middle of a callback (2.16.1).
+    """
+    from streams.kafka.admin import Admin
+
+    found = cluster()
+    Admin(found).check_rights(rights_of(of, "producers"), [])
+    return found
 
 
 def pipeline_path(given: Path | None) -> Path:

@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from agents.cli import place
 from schemas.errors import UNREADABLE
 from schemas.topics import Topics
+from streams.kafka.clients import Cluster
 
 FLUSH_S = 60
 MIN_SLEEP_S = 0.002
@@ -54,7 +55,8 @@ def send(
     if dry_run:
         click.echo(f"{sum(1 for _ in values)} events would be sent to {Topics(pipeline.name).raw}", err=True)
         return
-    sender = Sender(Topics(pipeline.name).raw, key, [_header(text) for text in headers])
+    cluster = place.cluster_to_ask(pipeline)
+    sender = Sender(cluster, Topics(pipeline.name).raw, key, [_header(text) for text in headers])
     sent, took_s = sender.send_all(values, rate)
     click.echo(f"{sent:,} sent in {took_s:.1f} s, {sender.refused} refused", err=True)
     if sender.refused:
@@ -64,13 +66,13 @@ def send(
 class Sender:
     """A producer of one topic that keeps an absolute schedule."""
 
-    def __init__(self, topic: str, key: str | None, headers: list[tuple[str, bytes]]) -> None:
+    def __init__(self, cluster: Cluster, topic: str, key: str | None, headers: list[tuple[str, bytes]]) -> None:
         self.refused = 0
         self.reason = ""
         self._topic = topic
         self._key = key
         self._headers = headers
-        self._producer = Producer(place.cluster().producer_settings(LINGER_MS))
+        self._producer = Producer(cluster.producer_settings(LINGER_MS))
 
     def send_all(self, values: Iterable[bytes], rate: float | None) -> tuple[int, float]:
         """Send and confirm everything; returns how many, and in how many seconds."""
@@ -112,7 +114,7 @@ class Sender:
 
     def _refuse(self, error: KafkaError) -> None:
         self.refused += 1
-        self.reason = error.str()
+        self.reason = self.reason or error.str()
 
     def _key_of(self, value: bytes) -> bytes | None:
         if self._key is None:

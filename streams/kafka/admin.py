@@ -198,7 +198,7 @@ def _allowed(described: Future[Any]) -> set[AclOperation] | None:
     try:
         operations = described.result(TIMEOUT_S).authorized_operations
     except KafkaException as error:
-        if error.args[0].code() in (*DENIED, KafkaError.UNKNOWN_TOPIC_OR_PART):
+        if error.args[0].code() in DENIED:
             return set()
         # A coordinator that is not there yet is no refusal: who is denied for all that is told when it joins.
         return None

@@ -12,13 +12,15 @@ import pytest
 from confluent_kafka.admin import AclOperation, ResourceType
 
 from agents.app import group_of
+from schemas.dead_letters import DeadLetter
 from schemas.pipeline import Pipeline
 from schemas.rights import rights_of
 from schemas.topics import Topics, topics_of
 from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster
+from streams.kafka.reading import TopicReader
 from streams.pipeline_file import load
-from tests.broker.pipelines import until, up, write
+from tests.broker.pipelines import send, until, up, write
 from tests.faults.conftest import Note
 from tests.faults.secured import (
     ROLES,
@@ -32,6 +34,7 @@ from tests.faults.secured import (
     secured,
 )
 
+TOPIC = ResourceType.TOPIC
 EVENT = '{{"request_id": "{}", "x": 0.5, "colour": "red"}}'
 
 
@@ -53,8 +56,8 @@ def people(pipeline: Pipeline) -> list[Grant]:
     """Who asks and looks: no group, no inner topic."""
     topics = Topics(pipeline.name)
     looked_at = (topics.raw, topics.scores, topics.decisions, topics.dead_letters)
-    reads = [(ResourceType.TOPIC, topic, AclOperation.READ) for topic in looked_at]
-    return [*reads, (ResourceType.TOPIC, topics.raw, AclOperation.WRITE)]
+    reads = [(TOPIC, topic, AclOperation.READ) for topic in looked_at]
+    return [*reads, (TOPIC, topics.raw, AclOperation.WRITE)]
 
 
 def test_each_role_runs_with_its_own_rights_and_every_command_with_a_persons(
@@ -142,3 +145,28 @@ def test_up_with_one_principal_for_all_roles_and_its_standby(
         until(lambda: clean(rendezvous(("verify", "--json"), person, state)), 30, "a clean verify")
         assert {role["restarts"] for role in running.status["roles"].values()} == {0}
         assert_no_secret(json.dumps(running.status), state)
+
+
+def test_a_command_without_a_right_says_so_in_one_line_and_claims_nothing(
+    kafka: Secured, pipeline: Pipeline, tmp_path: Path
+):
+    topics, file = Topics(pipeline.name), tmp_path / "pipeline.toml"
+    seen = [(TOPIC, topic, AclOperation.DESCRIBE) for topic in (topics.raw, topics.decisions)]
+    kafka.principal(pipeline.name, [*seen, (TOPIC, topics.dead_letters, AclOperation.READ)])
+    letter = DeadLetter(topics.raw, 0, 0, "router", "Unreadable", "a test of it")
+    send(kafka.plain, topics.dead_letters, [b"{"], headers=[list(letter.headers())])
+    send(kafka.plain, topics.decisions, [b"{}"])
+    environment = kafka.environment(pipeline.name) | {"RENDEZVOUS_CONFIG": str(file)}
+    lacking = f"Kafka does not allow this principal: WRITE on topic {topics.raw}. Grant it"
+    for words, says in (
+        (("decisions",), "Kafka does not allow this principal"),
+        (("dead-letters", "retry", "0/0"), lacking),
+        (("send", "-"), lacking),
+        (("ask", "-"), lacking),
+    ):
+        done = rendezvous(words, environment, tmp_path / "state", "{}")
+        assert (done.code, done.out, len(done.err.splitlines())) == (5, "", 1), (words, done)
+        assert says in done.err, (words, done)
+        assert_no_secret(done.err, tmp_path)
+    with TopicReader(kafka.plain, topics.raw) as reader:
+        assert not list(reader.to_end())

@@ -54,9 +54,12 @@ def up(file: Path, as_json: bool, standby: bool, run: str | None) -> None:
     given = cluster_of(environ())
     if given:
         _look(given, pipeline, standby=standby)
+    _say(f"{pipeline.name}: trying {len(pipeline.models)} models, each in a process of its own")
     refused = refused_models(file.resolve().parent, pipeline)
     for error in refused.values():
         click.echo(f"refused: {error}", err=True)
+    if not given:
+        _say(f"starting Apache Kafka, its data in {broker.folder}")
     cluster = given or Cluster(broker.start())
     try:
         if not given:
@@ -66,6 +69,12 @@ def up(file: Path, as_json: bool, standby: bool, run: str | None) -> None:
         asyncio.run(_supervise(children, _about(file, pipeline, cluster, refused), cluster, as_json=as_json))
     finally:
         broker.stop_if_started()
+
+
+def _say(what: str) -> None:
+    """On a terminal, what takes seconds before there is a table to show."""
+    if sys.stderr.isatty():
+        click.echo(what, err=True)
 
 
 def _look(cluster: Cluster, pipeline: Pipeline, *, standby: bool) -> None:
@@ -94,6 +103,7 @@ async def _supervise(children: list[Child], about: Mapping[str, Any], cluster: C
     await stop.wait()
     showing.cancel()
     await asyncio.gather(showing, return_exceptions=True)
+    _say("stopping; what is not finished is read again at the next start")
     await supervisor.stop()
 
 
@@ -187,7 +197,8 @@ async def _table(supervisor: Supervisor, about: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     def drawn() -> Table:
-        table = Table(title=f"{about['pipeline']} on {about['bootstrap']}", caption="Ctrl-C stops it")
+        caption = f"logs in {about['logs']}; Ctrl-C stops it"
+        table = Table(title=f"{about['pipeline']} on {about['bootstrap']}", caption=caption)
         for name in ("role", "state", "records/s", "lag", "restarts", "figures"):
             table.add_column(name, justify="left" if name in ("role", "state", "figures") else "right")
         for child in supervisor.children:

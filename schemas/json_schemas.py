@@ -4,6 +4,7 @@
 """
 
 import sys
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -28,7 +29,17 @@ def rendered(schema: dict[str, Any]) -> str:
 
 
 def _schema(kind: type) -> dict[str, Any]:
-    return {"$schema": DRAFT, **msgspec.json.schema(kind)}
+    return {"$schema": DRAFT, **_dedented(msgspec.json.schema(kind))}
+
+
+def _dedented(schema: Any) -> Any:
+    """The same without the indentation of docstrings, which Python takes away itself from 3.13 on."""
+    if isinstance(schema, dict):
+        return {
+            name: cleandoc(value) if name == "description" and isinstance(value, str) else _dedented(value)
+            for name, value in schema.items()
+        }
+    return [_dedented(value) for value in schema] if isinstance(schema, list) else schema
 
 
 if __name__ == "__main__":

@@ -34,9 +34,18 @@ def calls(path: Path, of: set[str]) -> Iterator[str]:
         for alias in node.names
         if alias.name in of
     }
+    assigned = {
+        target.id: ast.unparse(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
-            yield ast.unparse(node.args[0])
+            settings = ast.unparse(node.args[0])
+            first = settings.partition(" | ")[0]
+            yield settings.replace(first, assigned.get(first, first), 1)
 
 
 def test_every_client_takes_its_settings_from_the_cluster():

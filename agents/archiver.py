@@ -1,30 +1,38 @@
-"""raw -> Parquet
+"""raw + scores + decisions + dead-letters -> Parquet
 
 The files are the commit log: where they end is where reading goes on, whatever the group's offset says. A file is
 closed by size, rows or age, also when no record comes; what is buffered and lost is read again.
+
+A disk that takes nothing stops the reading, and nothing else: what is buffered stays, nothing is committed, and
+the same file is tried again until it is taken.
 """
 
 import asyncio
+import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import Message, TopicPartition
 from faust.types import TP
 
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
+from streams.archive.buffer import Columns, columns
+from streams.archive.disk import DiskTrouble, free_share
 from streams.archive.layout import Layout
-from streams.archive.segment import Record
-from streams.archive.writer import DiskTrouble, Limits, PartitionWriter
+from streams.archive.writer import Limits, LostRace, PartitionWriter
 from streams.kafka.batch import Batch
 from streams.kafka.edge import Position
 from streams.kafka.transport import BatchApp
 from streams.kill_points import reached
 
+logger = logging.getLogger(__name__)
+
 LOOK_S = 0.5
+LOOK_AT_DISK_S = 10.0
 RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+"""Pauses while the disk takes nothing; the last one for as long as it lasts."""
 
 
 class Shelf:
@@ -33,13 +41,18 @@ class Shelf:
     def __init__(self, pipeline: Pipeline, root: Path, topic_ids: Mapping[str, str], writer: str) -> None:
         archive = pipeline.archive
         self._limits = Limits(archive.max_rows, archive.max_bytes, archive.max_age_s)
+        self._max_bytes = 2 * archive.max_bytes
+        self._warn_free = archive.warn_free
         self._root = root
         self._topic_ids = topic_ids
         self._writer = writer
         self._writers: dict[TP, PartitionWriter] = {}
         self._ends: dict[TP, int] = {}
         self._lock = asyncio.Lock()
-        self.trouble = 0
+        self._trouble_since_s: float | None = None
+        self._scarce = False
+        self.rows = 0
+        self.files = 0
 
     def writer(self, tp: TP) -> PartitionWriter:
         """The writer of one partition, made when first asked for."""
@@ -55,7 +68,15 @@ class Shelf:
         found = {}
         for place in committed:
             tp = TP(place.topic, place.partition)
-            following = self.writer(tp).scan()
+            writer = self.writer(tp)
+            following = writer.scan()
+            if following < writer.reached:
+                logger.error(
+                    "%s: offsets %s to %s were here and are gone: read again from Kafka, as far as it has them",
+                    writer.layout.data,
+                    following,
+                    writer.reached - 1,
+                )
             if following or place.offset >= 0:
                 found[tp] = following
         return found
@@ -65,9 +86,12 @@ class Shelf:
         for tp, start in starts.items():
             writer = self.writer(tp)
             if start > writer.next_offset:
-                if writer.layout.segments():
-                    writer.note_gap(start, "the topic's retention was shorter than the archiver's absence")
-                writer.next_offset = start
+                first = not writer.next_offset
+                why = "the archive begins here" if first else "the topic's retention was shorter than our absence"
+                level = logging.INFO if first else logging.ERROR
+                logger.log(level, "%s: no offsets %s to %s: %s", tp, writer.next_offset, start - 1, why)
+                writer.note_gap(start, why)
+            self._ends[tp] = writer.next_offset
 
     def drop(self) -> None:
         """Forget buffers: the partitions are somebody else's, or read again."""
@@ -77,18 +101,17 @@ class Shelf:
     async def take(self, batch: Batch) -> None:
         """Buffer one batch, and close the file when it is due."""
         tp = TP(batch.topic, batch.partition)
-        writer = self.writer(tp)
         async with self._lock:
-            writer.append(map(record_of, batch.messages), time.monotonic())
-            if writer.due(time.monotonic()):
-                await self._close(tp, writer)
+            self.writer(tp).extend(columns_of(batch.messages), time.monotonic())
+            await self._close_due()
+            while self.buffered_bytes >= self._max_bytes:
+                largest = max(self._writers, key=lambda tp: self._writers[tp].buffered_bytes)
+                await self._close(largest, self._writers[largest])
 
     async def close_due(self) -> None:
         """Close files that are old enough although no record came."""
         async with self._lock:
-            for tp, writer in list(self._writers.items()):
-                if writer.due(time.monotonic()):
-                    await self._close(tp, writer)
+            await self._close_due()
 
     async def close_all(self) -> None:
         """Close everything that is buffered."""
@@ -97,62 +120,128 @@ class Shelf:
                 if writer.buffered:
                     await self._close(tp, writer)
 
+    async def _close_due(self) -> None:
+        for tp, writer in list(self._writers.items()):
+            if writer.due(time.monotonic()):
+                await self._close(tp, writer)
+
     async def _close(self, tp: TP, writer: PartitionWriter) -> None:
-        """Write and fsync beside the loop; wait for a disk that is full rather than lose or skip anything."""
-        for wait_s in (*RETRY_S, None):
+        """Write and fsync beside the loop; wait for a disk that is full rather than lose or skip anything.
+
+        The lock is held meanwhile: nothing more is buffered, so the inboxes fill and reading stops.
+        """
+        tries, before = 0, writer.rows
+        while self._writers.get(tp) is writer:  # else it was revoked: the next owner reads it again
             try:
                 end = await asyncio.to_thread(writer.close_segment)
-                reached("archive.before_commit")
-                self._ends[tp] = end
-            except DiskTrouble:
-                self.trouble += 1
-                if wait_s is None:
-                    raise
+            except DiskTrouble as error:
+                wait_s = RETRY_S[min(tries, len(RETRY_S) - 1)]
+                tries += 1
+                self._note_trouble(error, wait_s)
                 await asyncio.sleep(wait_s)
+            except LostRace as error:
+                logger.warning("%s", error)
+                end = writer.next_offset
+                break
             else:
-                return
+                self.files += 1
+                self.rows += writer.rows - before
+                break
+        else:
+            return
+        reached("archive.before_commit")
+        self._ends[tp] = end
+        self._note_well()
+
+    def _note_trouble(self, error: DiskTrouble, wait_s: float) -> None:
+        if self._trouble_since_s is None:
+            self._trouble_since_s = time.monotonic()
+        logger.error("%s (next try in %s s, waiting for %.0f s)", error, wait_s, self.trouble_s)
+
+    def _note_well(self) -> None:
+        if self._trouble_since_s is not None:
+            logger.warning("the disk takes files again, after %.0f s; nothing was lost", self.trouble_s)
+        self._trouble_since_s = None
+
+    @property
+    def trouble_s(self) -> float:
+        """For how long the disk has taken nothing; 0 when it is well."""
+        return 0.0 if self._trouble_since_s is None else max(0.001, time.monotonic() - self._trouble_since_s)
+
+    def look_at_disk(self) -> None:
+        """Say once when the disk becomes scarce, and once when it is not any more."""
+        free = free_share(self._root)
+        if (scarce := free < self._warn_free) != self._scarce:
+            self._scarce = scarce
+            word = "free space or a larger disk is needed soon" if scarce else "enough again"
+            logger.warning("%s: %.0f %% of the disk is free: %s", self._root, 100 * free, word)
 
     def committable(self) -> Mapping[TP, Position]:
         """Where the files end."""
         return {tp: (end, "") for tp, end in self._ends.items()}
 
     @property
-    def rows(self) -> int:
-        """Records written to files by this process."""
-        return sum(writer.rows for writer in self._writers.values())
-
-    @property
-    def files(self) -> int:
-        """Files written by this process."""
-        return sum(writer.files for writer in self._writers.values())
-
-    @property
     def buffered(self) -> int:
         """Records that are in no file yet."""
         return sum(writer.buffered for writer in self._writers.values())
 
+    @property
+    def buffered_bytes(self) -> int:
+        """Their bytes."""
+        return sum(writer.buffered_bytes for writer in self._writers.values())
 
-def record_of(message: Any) -> Record:
-    """One record as the archive keeps it."""
-    kind, at_ms = message.timestamp()
-    # librdkafka counts types from 1 (0: none); Kafka's own numbers are 0 and 1.
-    return Record(message.offset(), at_ms, max(0, kind - 1), message.key(), message.value(), message.headers())
+    def figures(self) -> Mapping[str, float]:
+        """What the status line shows."""
+        shown: dict[str, float] = {"rows": self.rows, "files": self.files, "buffered": self.buffered}
+        if self._scarce:
+            shown["% free"] = 100 * free_share(self._root)
+        return shown | ({"s the disk takes nothing": self.trouble_s} if self.trouble_s else {})
+
+
+def refuse_full_disk(root: Path, stop_free: float) -> None:
+    """Raise DiskTrouble when there is too little room to begin with."""
+    root.mkdir(parents=True, exist_ok=True, mode=0o750)
+    if (free := free_share(root)) < stop_free:
+        raise DiskTrouble(
+            f"{root}: {100 * free:.1f} % of the disk is free, less than {100 * stop_free:g} %: the archiver does not "
+            "start. Free space, or set archive.stop_free"
+        )
+
+
+def columns_of(messages: Sequence[Message]) -> Columns:
+    """Records as the archive keeps them."""
+    times = [message.timestamp() for message in messages]
+    return columns(
+        [message.offset() or 0 for message in messages],
+        [at_ms for _, at_ms in times],
+        # librdkafka counts types from 1 (0: none); Kafka's own numbers are 0 and 1.
+        [max(0, kind - 1) for kind, _ in times],
+        [message.key() for message in messages],
+        [message.value() for message in messages],
+        [message.headers() for message in messages],
+    )
+
+
+def topics_of(pipeline: str) -> tuple[str, ...]:
+    """What is archived."""
+    topics = Topics(pipeline)
+    return (topics.raw, topics.scores, topics.decisions, topics.dead_letters)
 
 
 def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf) -> None:
     """Put the archiver's agent on the app."""
 
-    @app.agent(app.topic(Topics(pipeline.name).raw), name="archiver")
+    @app.agent(app.topic(*topics_of(pipeline.name)), name="archiver")
     async def archiver(batches):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  Faust's own signature
         async for batch in batches:
             await shelf.take(batch)
 
     @app.on_partitions_assigned.connect(weak=False)
-    async def begin(_: Any, assigned: Iterable[TP], **__: Any) -> None:
+    async def begin(_: object, assigned: Iterable[TP], **__: object) -> None:
         shelf.begin({tp: app.consumer.starts[tp] for tp in assigned})
 
     @app.on_partitions_revoked.connect(weak=False)
-    async def end(_: Any, __: Iterable[TP], **___: Any) -> None:
+    async def end(_: object, __: Iterable[TP], **___: object) -> None:
         shelf.drop()
 
     @app.task
@@ -160,3 +249,24 @@ def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf) -> None:
         while not app.should_stop:
             await asyncio.sleep(LOOK_S)
             await shelf.close_due()
+
+    @app.task
+    async def look_at_disk() -> None:
+        while not app.should_stop:
+            shelf.look_at_disk()
+            await asyncio.sleep(LOOK_AT_DISK_S)
+
+
+def stuck(app: BatchApp, shelf: Shelf) -> Callable[[], bool]:
+    """There are records to read, and neither was one taken nor a file closed since the last look.
+
+    What is buffered is healthy lag, and a disk that takes nothing is waited for.
+    """
+    seen = (-1, -1)
+
+    def looked() -> bool:
+        nonlocal seen
+        before, seen = seen, (app.consumer.taken_records, shelf.files)
+        return before == seen and not shelf.trouble_s and app.consumer.lag() > shelf.buffered
+
+    return looked

@@ -147,7 +147,8 @@ def _archiver(place: Place, number: int) -> Actor:
     from agents import archiver  # with pyarrow, which nobody else needs
 
     pipeline = place.pipeline
-    topic_ids = Admin(place.cluster).topic_ids([Topics(pipeline.name).raw])
+    archiver.refuse_full_disk(place.archive, pipeline.archive.stop_free)
+    topic_ids = Admin(place.cluster).topic_ids(archiver.topics_of(pipeline.name))
     shelf = archiver.Shelf(pipeline, place.archive, topic_ids, f"{os.uname().nodename}-{os.getpid()}")
     edge = edge_of(
         "archiver",
@@ -163,11 +164,7 @@ def _archiver(place: Place, number: int) -> Actor:
     )
     app = create_app(edge, place.cluster.bootstrap)
     archiver.attach(app, pipeline, shelf)
-
-    def figures() -> Mapping[str, float]:
-        return {"rows": shelf.rows, "files": shelf.files, "buffered": shelf.buffered}
-
-    return Actor(app, figures, _no_progress(app))
+    return Actor(app, shelf.figures, archiver.stuck(app, shelf))
 
 
 def _no_progress(app: BatchApp) -> Callable[[], bool]:

@@ -130,12 +130,18 @@ class Answer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Archive(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where raw is kept (default: in the state folder) and when a file is closed, whichever comes first."""
+    """Where what went in and came out is kept (default: in the state folder).
+
+    A file is closed at `max_rows`, `max_bytes` or `max_age_s`, whichever comes first. Below the share `warn_free`
+    of free disk the archiver raises an alarm, below `stop_free` it does not start.
+    """
 
     root: str = ""
     max_rows: int = 100_000
     max_bytes: int = 64 << 20
     max_age_s: float = 60.0
+    warn_free: float = 0.15
+    stop_free: float = 0.05
 
 
 class Output(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -37,19 +37,19 @@ SCORES = Entry(
     "scores",
     "a block of scores (or one JSON each), or a tick that tells the broker's time",
     "scorer, router, rendezvous, standby",
-    "rendezvous, standby",
+    "rendezvous, standby, archiver",
 )
 DECISIONS = Entry(
     "decisions",
     "one JSON decision, keyed as the raw event was",
     "rendezvous, standby",
-    "consumers, rendezvous, standby",
+    "consumers, rendezvous, standby, archiver",
 )
 DEAD_LETTERS = Entry(
     "dead-letters",
     "the original bytes; why and whence in headers",
     "router, scorer, rendezvous, standby",
-    "people",
+    "people, archiver",
 )
 
 CATALOGUE = (RAW, MODEL, SCORES, DECISIONS, DEAD_LETTERS)

@@ -1,24 +1,24 @@
 """One segment: contiguous records of one partition in one Parquet file, exact to the byte.
 
-The schema is declared once, never inferred, so that every file has the same columns. Pages carry checksums:
-any flipped bit is found when the file is read.
+The schema is declared once, never inferred, so that every file has the same columns. Pages carry checksums, and
+the whole file a seal: any flipped bit is found when the file is read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
 
 from schemas.errors import RendezvousError
+from streams.archive import seal
 
 FORMAT = "1"
 ROW_GROUP = 50_000
-BATCH = 4_096
-"""Rows read at a time: as quick as more, in a fraction of the memory."""
-
+BATCH = 8192
 SCHEMA = pa.schema(
     [
         pa.field("kafka_offset", pa.int64(), nullable=False),
@@ -44,8 +44,12 @@ class ArchiveDamaged(RendezvousError):
     exit_code = 3
 
 
+class Vanished(ArchiveDamaged):
+    """A file was there and is not any more: a compaction took it into another, or somebody deleted it."""
+
+
 class Footer(Struct, frozen=True):
-    """What a file says of itself; `end` is the offset after its last record."""
+    """What a file says of itself; `end` is the offset after its last record, `last` that record's own."""
 
     topic: str
     partition: int
@@ -54,10 +58,12 @@ class Footer(Struct, frozen=True):
     count: int
     topic_id: str
     writer: str
+    last: int
 
     def metadata(self) -> dict[str, str]:
-        """As Parquet keeps it."""
-        return {"format": FORMAT, **{name: str(getattr(self, name)) for name in self.__struct_fields__}}
+        """As Parquet keeps it; `sealed` says that there must be a seal."""
+        words = {name: str(getattr(self, name)) for name in self.__struct_fields__}
+        return {"format": FORMAT, "sealed": "1", **words}
 
 
 Headers = list[tuple[str, bytes | None]]
@@ -74,118 +80,111 @@ class Record(Struct, frozen=True):
     headers: Headers | None
 
 
-class Columns:
-    """Records on their way into a file, column by column."""
-
-    __slots__ = ("bytes", "headers", "keys", "offsets", "timestamp_types", "timestamps", "values")
-
-    def __init__(self) -> None:
-        self.offsets: list[int] = []
-        self.timestamps: list[int] = []
-        self.timestamp_types: list[int] = []
-        self.keys: list[bytes | None] = []
-        self.values: list[bytes | None] = []
-        self.headers: list[Headers | None] = []
-        self.bytes = 0
-
-    def __len__(self) -> int:
-        """Records."""
-        return len(self.offsets)
-
-    def append(self, record: Record) -> None:
-        """Add one record; offsets rise."""
-        self.offsets.append(record.offset)
-        self.timestamps.append(record.timestamp_ms)
-        self.timestamp_types.append(record.timestamp_type)
-        self.keys.append(record.key)
-        self.values.append(record.value)
-        self.headers.append(record.headers)
-        self.bytes += len(record.key or b"") + len(record.value or b"") + 64
-        if record.headers:
-            self.bytes += sum(len(name) + len(value or b"") for name, value in record.headers)
-
-    def table(self, footer: Footer) -> pa.Table:
-        """All records as one table of the declared schema."""
-        columns = [
-            self.offsets,
-            self.timestamps,
-            self.timestamp_types,
-            self.keys,
-            self.values,
-            [None if found is None else [{"k": k, "v": v} for k, v in found] for found in self.headers],
-        ]
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-        return pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(footer.metadata()))
+def table_of(columns: Sequence[Sequence[Any]]) -> pa.Table:
+    """Columns in the schema's order as one table of the declared types."""
+    plain = [pa.array(column, field.type) for column, field in zip(columns[:5], SCHEMA, strict=False)]
+    return pa.Table.from_arrays([*plain, _headers(columns[5])], schema=SCHEMA)
 
 
-def write_table(table: pa.Table, path: Path) -> None:
-    """Write one file; raises OSError as the disk does."""
-    pq.write_table(
-        table,
-        path,
-        compression="zstd",
-        compression_level=1,
-        row_group_size=ROW_GROUP,
-        write_page_checksum=True,
-        use_dictionary=False,
-        store_schema=True,
-    )
+WRITING: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 1,
+    "write_page_checksum": True,
+    "use_dictionary": False,
+    "store_schema": True,
+}
+
+
+def file_parts(table: pa.Table, footer: Footer) -> Iterator[memoryview]:
+    """The whole file, in memory: it is at most as large as what was buffered."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(footer.metadata()), sink, row_group_size=ROW_GROUP, **WRITING)
+    return seal.sealed(memoryview(sink.getvalue()))
 
 
 def read_footer(path: Path) -> Footer:
     """What the file says of itself; raises ArchiveDamaged when it says nothing readable."""
     try:
-        found = {k.decode(): v.decode() for k, v in (pq.read_metadata(path).metadata or {}).items()}
-        if found.get("format") != FORMAT:
-            raise ArchiveDamaged(f"{path}: format {found.get('format')!r}; this program reads {FORMAT}, upgrade it")
-        fields: dict[str, Any] = {name: found[name] for name in Footer.__struct_fields__}
-        return Footer(**fields | {name: int(fields[name]) for name in ("partition", "start", "end", "count")})
+        return _footer(path, pq.read_metadata(path).metadata or {})
+    except FileNotFoundError as error:
+        raise Vanished(f"{path}: it is not there any more; restore it from a copy") from error
     except UNREADABLE as error:
         raise ArchiveDamaged(f"{path}: no readable Parquet file ({error!r}); restore it from a copy") from error
 
 
-def read_records(path: Path) -> Iterator[Record]:
-    """The records of one file; raises ArchiveDamaged.
+def read_batches(path: Path, columns: Sequence[str] = tuple(SCHEMA.names)) -> Iterator[pa.RecordBatch]:
+    """The records of one file, `kafka_offset` always among the columns; raises ArchiveDamaged.
 
-    Parquet's checksums cover its pages but not its footer, so columns and offsets are held against what is declared.
+    A file of an earlier version has no seal: columns and offsets are held against what is declared, too.
     """
     footer = read_footer(path)
+    wanted = [name for name in SCHEMA.names if name in {"kafka_offset", *columns}]
     count, last = 0, footer.start - 1
     try:
+        if not seal.pages_are_whole(path):
+            raise ArchiveDamaged(
+                f"{path}: offsets {footer.start} to {footer.end - 1} are not as they were sealed; restore the file "
+                "from a copy"
+            )
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             if not file.schema_arrow.equals(SCHEMA):
                 raise ArchiveDamaged(f"{path}: its columns are not an archive's; restore it from a copy")
-            for batch in file.iter_batches(BATCH, columns=SCHEMA.names):
-                for record in _records(batch):
-                    count, before, last = count + 1, last, record.offset
-                    if last <= before:
-                        raise ArchiveDamaged(f"{path}: offset {last} follows {before}; restore it from a copy")
-                    yield record
+            for batch in file.iter_batches(BATCH, columns=wanted):
+                offsets = batch.column(0).to_numpy()
+                if not len(offsets):
+                    continue
+                if offsets[0] <= last or np.any(np.diff(offsets) <= 0):
+                    raise ArchiveDamaged(f"{path}: offsets after {last} do not rise; restore it from a copy")
+                count, last = count + len(offsets), int(offsets[-1])
+                yield batch
+    except FileNotFoundError as error:
+        raise Vanished(f"{path}: it is not there any more; restore it from a copy") from error
     except UNREADABLE as error:
-        raise ArchiveDamaged(f"{path}: a page is damaged ({error!r}); restore the file from a copy") from error
-    if (count, last + 1) != (footer.count, footer.end):
         raise ArchiveDamaged(
-            f"{path}: {count} records up to {last}, where {footer.count} up to {footer.end - 1} were written; "
+            f"{path}: a page after offset {last} is damaged ({error!r}); restore the file from a copy"
+        ) from error
+    if (count, last) != (footer.count, footer.last):
+        raise ArchiveDamaged(
+            f"{path}: {count} records up to {last}, where {footer.count} up to {footer.last} were written; "
             "restore it from a copy"
         )
 
 
-def _records(batch: pa.RecordBatch) -> Iterator[Record]:
-    *columns, headers = batch.columns
-    for offset, at_ms, kind, key, value, pairs in zip(
-        *(column.to_pylist() for column in columns), _headers(headers), strict=True
-    ):
-        yield Record(offset, at_ms, kind, key, value, pairs)
+def records_of(batch: pa.RecordBatch) -> Iterator[Record]:
+    """The records of a batch of all columns."""
+    *plain, headers = (column.to_pylist() for column in batch.columns)
+    pairs = [None if found is None else [(pair["k"], pair["v"]) for pair in found] for found in headers]
+    yield from map(Record, *plain, pairs)
 
 
-def _headers(column: Any) -> Iterator[Headers | None]:
-    """Each record's headers; a list of dicts for every record would cost more than all else together."""
-    if column.null_count == len(column):
-        yield from [None] * len(column)
-        return
-    pairs = column.values
-    names, values = pairs.field(0).to_pylist(), pairs.field(1).to_pylist()
-    ends = column.offsets.to_pylist()
-    for place, there in enumerate(column.is_valid().to_pylist()):
-        start, end = ends[place], ends[place + 1]
-        yield list(zip(names[start:end], values[start:end], strict=True)) if there else None
+def _headers(found: Sequence[Headers | None]) -> pa.Array:
+    """Flat arrays and where each record's begin: a dictionary per header would cost more than all the rest."""
+    kind = SCHEMA.field("headers").type
+    if not any(found):
+        if None not in found:
+            return pa.array([[]] * len(found), kind)
+        if all(one is None for one in found):
+            return pa.nulls(len(found), kind)
+    lengths = np.fromiter((len(one or ()) for one in found), np.int32, len(found))
+    starts = np.concatenate([np.zeros(1, np.int32), np.cumsum(lengths, dtype=np.int32)])
+    pairs = [pair for one in found if one for pair in one]
+    names = pa.array([name for name, _ in pairs], pa.string())
+    values = pa.array([value for _, value in pairs], pa.binary())
+    structs = pa.StructArray.from_arrays([names, values], fields=list(kind.value_type))
+    absent = pa.array([one is None for one in found], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(starts), structs, type=kind, mask=absent)
+
+
+def _footer(path: Path, words: dict[bytes, bytes]) -> Footer:
+    found = {k.decode(): v.decode() for k, v in words.items()}
+    whole = seal.footer_is_whole(path)
+    if whole is False or (whole is None and "sealed" in found):
+        raise ArchiveDamaged(f"{path}: its footer is not as it was sealed; restore it from a copy")
+    if found.get("format") != FORMAT:
+        raise ArchiveDamaged(
+            f"{path}: format {found.get('format')!r}; this program reads format {FORMAT}: upgrade it, or take the "
+            "file away if it is no archive's"
+        )
+    numbers = {name: int(found[name]) for name in ("partition", "start", "end", "count")}
+    last = int(found.get("last", numbers["end"] - 1))
+    return Footer(found["topic"], topic_id=found["topic_id"], writer=found["writer"], last=last, **numbers)

@@ -5,25 +5,29 @@ folder, and only then commit. A crash before the link leaves a temporary file an
 file whose end is known at the next start.
 """
 
-import errno
-import os
 from collections.abc import Iterable
-from pathlib import Path
 
-from msgspec import Struct, json
+from msgspec import Struct
 
 from schemas.errors import RendezvousError
+from streams.archive.buffer import Columns, columns_of
+from streams.archive.disk import (
+    DiskTrouble,
+    drop_leftovers,
+    link_new,
+    probe_links,
+    trouble_named,
+    write_whole,
+)
 from streams.archive.layout import Layout
-from streams.archive.segment import Columns, Footer, Record, read_footer, write_table
-from streams.kill_points import reached
+from streams.archive.marks import Gap, put_end, put_gap, read_marks
+from streams.archive.segment import Footer, Record, file_parts, read_footer
 
-
-class DiskTrouble(RendezvousError):
-    """The disk did not take a file: nothing was lost, nothing is committed, try again later."""
+__all__ = ["DiskTrouble", "Gap", "Limits", "LostRace", "PartitionWriter"]
 
 
 class LostRace(RendezvousError):
-    """Another writer closed this file first: what was buffered is dropped, and read again after its end."""
+    """Another writer closed this file first: what it holds is dropped from the buffer, the rest goes on after it."""
 
 
 class Limits(Struct, frozen=True):
@@ -34,20 +38,13 @@ class Limits(Struct, frozen=True):
     max_age_s: float
 
 
-class Gap(Struct, frozen=True):
-    """Offsets that were gone from the topic before they could be archived."""
-
-    start: int
-    end: int
-    why: str
-
-
 class PartitionWriter:
     """Buffers records of one partition and closes them into files. Not thread-safe; reads no clock."""
 
     def __init__(self, layout: Layout, limits: Limits, topic_id: str, writer: str) -> None:
         self.layout = layout
         self.next_offset = 0
+        self.reached = 0
         self.files = 0
         self.rows = 0
         self._limits = limits
@@ -55,25 +52,37 @@ class PartitionWriter:
         self._writer = writer
         self._columns = Columns()
         self._opened_s: float | None = None
-        self._make_folders()
-        self._drop_own_leftovers()
+        with trouble_named(layout.root):
+            layout.data.mkdir(parents=True, exist_ok=True, mode=0o750)
+            layout.staging.mkdir(parents=True, exist_ok=True, mode=0o750)
+        probe_links(layout.staging, writer)
+        drop_leftovers(layout.staging, writer)
         self.scan()
 
     def scan(self) -> int:
-        """Look where the files end: that is where to read on. Returns the offset."""
+        """Look where the files end: that is where to read on. Returns the offset.
+
+        `reached` is how far they had got before: less than that means that files are missing.
+        """
         self._columns = Columns()
         self._opened_s = None
+        return self._look()
+
+    def _look(self) -> int:
+        marks = read_marks(self.layout)
         ends = [read_footer(path).end for path in self.layout.segments()[-1:]]
-        self.next_offset = max([*ends, *(gap.end for gap in self.gaps())], default=0)
+        self.next_offset = max([*ends, *(gap.end for gap in marks.gaps)], default=0)
+        self.reached = marks.end
         return self.next_offset
 
     def append(self, records: Iterable[Record], now_s: float) -> None:
         """Buffer records; what the files already hold is dropped."""
-        append = self._columns.append
-        following = self._columns.offsets[-1] + 1 if len(self._columns) else self.next_offset
-        for record in records:
-            if record.offset >= following:
-                append(record)
+        self.extend(columns_of(records), now_s)
+
+    def extend(self, more: Columns, now_s: float) -> None:
+        """Buffer records given as columns; what the files already hold is dropped."""
+        more.cut_before(self._columns.offsets[-1] + 1 if len(self._columns) else self.next_offset)
+        self._columns.extend(more)
         if self._opened_s is None and len(self._columns):
             self._opened_s = now_s
 
@@ -93,35 +102,35 @@ class PartitionWriter:
         """Records not yet in a file."""
         return len(self._columns)
 
+    @property
+    def buffered_bytes(self) -> int:
+        """Their bytes."""
+        return self._columns.bytes
+
     def close_segment(self) -> int:
         """Close the buffer into a file; returns the offset after it, to commit.
 
-        Raises DiskTrouble, with the buffer kept; LostRace, with the buffer dropped: read on from `scan`.
+        Raises DiskTrouble, with the buffer kept; LostRace, with what the other writer's file holds dropped.
         """
         columns = self._columns
         if not len(columns):
             return self.next_offset
+        last = columns.offsets[-1]
         footer = Footer(
             self.layout.topic,
             self.layout.partition,
             self.next_offset,
-            columns.offsets[-1] + 1,
+            last + 1,
             len(columns),
             self._topic_id,
             self._writer,
+            last,
         )
-        try:
+        final = self.layout.segment(footer.start)
+        with trouble_named(final):
             won = self._place(columns, footer)
-        except OSError as error:
-            raise DiskTrouble(
-                f"{self.layout.segment(footer.start)}: {os.strerror(error.errno or errno.EIO)}; "
-                "the archive waits and tries again: free space or mend the disk"
-            ) from error
         if not won:
-            following = self.scan()
-            raise LostRace(
-                f"{self.layout.segment(footer.start)}: another writer was first; reading on from {following}"
-            )
+            raise LostRace(f"{final}: another writer was first; going on from {self._give_way()}")
         self.files += 1
         self.rows += footer.count
         self.next_offset = footer.end
@@ -131,62 +140,25 @@ class PartitionWriter:
 
     def note_gap(self, end: int, why: str) -> None:
         """The topic begins at `end`, after what the files hold: mark what is missing, for every reader."""
-        gap = Gap(self.next_offset, end, why)
-        path = self.layout.staging / f"gap-{gap.start:019d}.json"
-        temporary = path.with_suffix(f".{self._writer}.tmp")
-        temporary.write_bytes(json.encode(gap))
-        _fsync(temporary)
-        temporary.replace(path)
-        _fsync(path.parent)
+        with trouble_named(self.layout.staging):
+            put_gap(self.layout, Gap(self.next_offset, end, why), self._writer)
         self.next_offset = end
 
-    def gaps(self) -> list[Gap]:
-        """The gaps that are marked."""
-        return [json.decode(path.read_bytes(), type=Gap) for path in self.layout.staging.glob("gap-*.json")]
+    def _give_way(self) -> int:
+        """Go on after the other's file with what it does not hold."""
+        following = self._look()
+        self._columns.cut_before(following)
+        if not len(self._columns):
+            self._opened_s = None
+        return following
 
     def _place(self, columns: Columns, footer: Footer) -> bool:
         temporary = self.layout.staging / f"{footer.start:019d}.{self._writer}.tmp"
         try:
-            write_table(columns.table(footer), temporary)
-            reached("archive.written")
-            _fsync(temporary)
-            reached("archive.after_fsync")
-            try:
-                os.link(temporary, self.layout.segment(footer.start))
-            except FileExistsError:
+            write_whole(temporary, file_parts(columns.table(), footer), "archive")
+            if not link_new(temporary, self.layout.segment(footer.start)):
                 return False
-            reached("archive.after_link")
-            _fsync(self.layout.data)
+            put_end(self.layout, footer.end, self._writer)
             return True
         finally:
             temporary.unlink(missing_ok=True)
-
-    def _make_folders(self) -> None:
-        self.layout.data.mkdir(parents=True, exist_ok=True, mode=0o750)
-        self.layout.staging.mkdir(parents=True, exist_ok=True, mode=0o750)
-        probe = self.layout.staging / f"probe.{self._writer}.tmp"
-        linked = probe.with_suffix(".link")
-        try:
-            probe.write_bytes(b"")
-            linked.unlink(missing_ok=True)
-            os.link(probe, linked)
-        except OSError as error:
-            raise DiskTrouble(
-                f"{self.layout.root}: this file system makes no hard links ({error.strerror}), which keep two "
-                "writers from overwriting each other; put the archive on another one"
-            ) from error
-        finally:
-            probe.unlink(missing_ok=True)
-            linked.unlink(missing_ok=True)
-
-    def _drop_own_leftovers(self) -> None:
-        for path in self.layout.staging.glob(f"*.{self._writer}.tmp"):
-            path.unlink(missing_ok=True)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

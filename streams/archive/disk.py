@@ -1,0 +1,130 @@
+"""The local disk under the archive: whole files or none, and how much room is left."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from schemas.errors import RendezvousError
+from streams.kill_points import reached
+
+STALE_S = 3600.0
+"""A temporary file of another host is left alone for so long; closing a file takes seconds."""
+
+
+class DiskTrouble(RendezvousError):
+    """The disk did not take a file: nothing was lost, nothing is committed, try again later."""
+
+
+@contextmanager
+def trouble_named(path: Path) -> Iterator[None]:
+    """What the operating system refuses is told as DiskTrouble."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or repr(error)
+        raise DiskTrouble(
+            f"{path}: {why}; nothing is lost, the archive waits and tries again: "
+            "free space or mend the disk"
+        ) from error
+
+
+def write_whole(path: Path, parts: Iterable[bytes | memoryview], stage: str) -> None:
+    """Write and fsync one file. A short write goes on until the disk takes the rest or says why it does not.
+
+    `stage` names its kill points.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
+    try:
+        for part in parts:
+            rest = memoryview(part)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        reached(f"{stage}.written")
+        os.fsync(descriptor)
+        reached(f"{stage}.after_fsync")
+    finally:
+        os.close(descriptor)
+
+
+def link_new(temporary: Path, final: Path) -> bool:
+    """Give a file its name unless somebody was first; either way the name that is there now will last."""
+    try:
+        os.link(temporary, final)
+    except FileExistsError:
+        # Whoever was first may have died before this.
+        fsync(final.parent)
+        return False
+    reached("archive.after_link")
+    fsync(final.parent)
+    return True
+
+
+def replace_durably(temporary: Path, final: Path) -> None:
+    """Put a file in another's place at once."""
+    temporary.replace(final)
+    fsync(final.parent)
+
+
+def fsync(path: Path) -> None:
+    """Make a file or a folder last."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def probe_links(folder: Path, writer: str) -> None:
+    """Raise DiskTrouble where there are no hard links, which keep two writers from overwriting each other."""
+    probe = folder / f"probe.{writer}.tmp"
+    linked = probe.with_suffix(".link")
+    try:
+        probe.write_bytes(b"")
+        linked.unlink(missing_ok=True)
+        os.link(probe, linked)
+    except OSError as error:
+        raise DiskTrouble(
+            f"{folder}: this file system makes no hard links ({error.strerror}), which keep two writers from "
+            "overwriting each other; put the archive on another one"
+        ) from error
+    finally:
+        probe.unlink(missing_ok=True)
+        linked.unlink(missing_ok=True)
+
+
+def drop_leftovers(folder: Path, writer: str) -> None:
+    """Remove temporary files of this writer, of dead ones on this host, and of whoever left them long ago."""
+    host = writer.rpartition("-")[0]
+    for path in folder.glob("*.tmp"):
+        name = path.name.split(".", 1)[1].removesuffix(".tmp")
+        if name == writer or _dead(name, host) or _stale(path):
+            path.unlink(missing_ok=True)
+
+
+def free_share(path: Path) -> float:
+    """The share of the disk that is free for us."""
+    found = shutil.disk_usage(path)
+    return found.free / found.total
+
+
+def _dead(name: str, host: str) -> bool:
+    theirs, _, pid = name.rpartition("-")
+    if not host or theirs != host or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _stale(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > STALE_S
+    except FileNotFoundError:
+        return False

@@ -26,8 +26,7 @@ def trouble_named(path: Path) -> Iterator[None]:
     except OSError as error:
         why = error.strerror or repr(error)
         raise DiskTrouble(
-            f"{path}: {why}; nothing is lost, the archive waits and tries again: "
-            "free space or mend the disk"
+            f"{path}: {why}; nothing is lost, the archive waits and tries again: free space or mend the disk"
         ) from error
 
 

@@ -13,14 +13,18 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import KafkaException, Message, TopicPartition
 from faust.types import TP
 
+from schemas.errors import RendezvousError
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
 from streams.archive.buffer import Columns, columns
+from streams.archive.compaction import compact
 from streams.archive.disk import DiskTrouble, free_share
 from streams.archive.layout import Layout
+from streams.archive.lives import settle
+from streams.archive.retention import retire
 from streams.archive.writer import Limits, LostRace, PartitionWriter
 from streams.kafka.batch import Batch
 from streams.kafka.edge import Position
@@ -31,18 +35,23 @@ logger = logging.getLogger(__name__)
 
 LOOK_S = 0.5
 LOOK_AT_DISK_S = 10.0
+LOOK_AT_TOPICS_S = 5.0
+UPKEEP_FIRST_S, UPKEEP_S = 300.0, 3600.0
 RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Pauses while the disk takes nothing; the last one for as long as it lasts."""
+
+
+class TopicMadeAnew(RendezvousError):
+    """A topic was deleted and made anew: its offsets begin again, in a tree of their own."""
 
 
 class Shelf:
     """Every partition this member archives."""
 
     def __init__(self, pipeline: Pipeline, root: Path, topic_ids: Mapping[str, str], writer: str) -> None:
-        archive = pipeline.archive
+        self._archive = archive = pipeline.archive
         self._limits = Limits(archive.max_rows, archive.max_bytes, archive.max_age_s)
         self._max_bytes = 2 * archive.max_bytes
-        self._warn_free = archive.warn_free
         self._root = root
         self._topic_ids = topic_ids
         self._writer = writer
@@ -53,6 +62,32 @@ class Shelf:
         self._scarce = False
         self.rows = 0
         self.files = 0
+        for topic, topic_id in topic_ids.items():
+            if number := settle(root, topic, topic_id, writer):
+                logger.warning(
+                    "%s was made anew; what was archived of it before is in %s/data-%s", topic, root, number
+                )
+
+    def check_lives(self, topic_ids: Mapping[str, str]) -> None:
+        """Raise TopicMadeAnew when a topic is not the one it was when this process began."""
+        for topic, topic_id in topic_ids.items():
+            if topic_id != self._topic_ids[topic]:
+                self.drop()  # offsets of two lives never meet in one buffer
+                raise TopicMadeAnew(f"{topic} was deleted and made anew: starting again, with a new tree for it")
+
+    def keep_up(self, now_s: float) -> None:
+        """Delete what is older than the retention and merge small files; runs beside the loop."""
+        archive = self._archive
+        for layout in [writer.layout for writer in list(self._writers.values())]:
+            try:
+                if archive.retention_days:
+                    gone = retire(layout, now_s * 1e3, archive.retention_days, self._writer)
+                    logger.info("%s: %s files older than the retention deleted", layout.data, gone.files)
+                if archive.compact_bytes:
+                    for merged in compact(layout, now_s, target_bytes=archive.compact_bytes):
+                        logger.info("%s: %s files merged", merged.path, merged.files)
+            except RendezvousError as error:  # damage, a disk that is full, somebody else at work: the next time
+                logger.error("%s", error)
 
     def writer(self, tp: TP) -> PartitionWriter:
         """The writer of one partition, made when first asked for."""
@@ -171,7 +206,7 @@ class Shelf:
     def look_at_disk(self) -> None:
         """Say once when the disk becomes scarce, and once when it is not any more."""
         free = free_share(self._root)
-        if (scarce := free < self._warn_free) != self._scarce:
+        if (scarce := free < self._archive.warn_free) != self._scarce:
             self._scarce = scarce
             word = "free space or a larger disk is needed soon" if scarce else "enough again"
             logger.warning("%s: %.0f %% of the disk is free: %s", self._root, 100 * free, word)
@@ -228,8 +263,8 @@ def topics_of(pipeline: str) -> tuple[str, ...]:
     return (topics.raw, topics.scores, topics.decisions, topics.dead_letters)
 
 
-def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf) -> None:
-    """Put the archiver's agent on the app."""
+def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf, ask_ids: Callable[[], Mapping[str, str]]) -> None:
+    """Put the archiver's agent on the app; `ask_ids` tells the topics' ids, and may take its time."""
 
     @app.agent(app.topic(*topics_of(pipeline.name)), name="archiver")
     async def archiver(batches):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  Faust's own signature
@@ -255,6 +290,25 @@ def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf) -> None:
         while not app.should_stop:
             shelf.look_at_disk()
             await asyncio.sleep(LOOK_AT_DISK_S)
+
+    @app.task
+    async def look_at_topics() -> None:
+        while not app.should_stop:
+            await asyncio.sleep(LOOK_AT_TOPICS_S)
+            try:
+                shelf.check_lives(await asyncio.to_thread(ask_ids))
+            except TopicMadeAnew as error:
+                await app.crash(error)
+            except (KafkaException, RendezvousError) as error:  # away for a moment: asked again
+                logger.warning("the topics' ids cannot be read: %s", error)
+
+    @app.task
+    async def keep_up() -> None:
+        wait_s = UPKEEP_FIRST_S
+        while not app.should_stop:
+            await asyncio.sleep(wait_s)
+            await asyncio.to_thread(shelf.keep_up, time.time())
+            wait_s = UPKEEP_S
 
 
 def stuck(app: BatchApp, shelf: Shelf) -> Callable[[], bool]:

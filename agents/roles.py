@@ -148,8 +148,8 @@ def _archiver(place: Place, number: int) -> Actor:
 
     pipeline = place.pipeline
     archiver.refuse_full_disk(place.archive, pipeline.archive.stop_free)
-    topic_ids = Admin(place.cluster).topic_ids(archiver.topics_of(pipeline.name))
-    shelf = archiver.Shelf(pipeline, place.archive, topic_ids, f"{os.uname().nodename}-{os.getpid()}")
+    admin, names = Admin(place.cluster), archiver.topics_of(pipeline.name)
+    shelf = archiver.Shelf(pipeline, place.archive, admin.topic_ids(names), f"{os.uname().nodename}-{os.getpid()}")
     edge = edge_of(
         "archiver",
         pipeline,
@@ -163,7 +163,7 @@ def _archiver(place: Place, number: int) -> Actor:
         pace_per_thousand_ms=25.0,
     )
     app = create_app(edge, place.cluster.bootstrap)
-    archiver.attach(app, pipeline, shelf)
+    archiver.attach(app, pipeline, shelf, lambda: admin.topic_ids(names))
     return Actor(app, shelf.figures, archiver.stuck(app, shelf))
 
 

@@ -204,6 +204,11 @@ def pack_offsets(offsets: list[int]) -> bytes:
     return np.array(offsets, dtype="<i8").tobytes()
 
 
+def pack_scores(scores: list[float]) -> bytes:
+    """Scores as a block carries them."""
+    return np.array(scores, dtype="<f8").tobytes()
+
+
 def _rows_of_json(value: bytes) -> Rows:
     try:
         row = _decode_json_row(value)

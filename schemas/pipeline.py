@@ -133,7 +133,8 @@ class Archive(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where what went in and came out is kept (default: in the state folder).
 
     A file is closed at `max_rows`, `max_bytes` or `max_age_s`, whichever comes first. Below the share `warn_free`
-    of free disk the archiver raises an alarm, below `stop_free` it does not start.
+    of free disk the archiver raises an alarm, below `stop_free` it does not start. Files whose newest record is older
+    than `retention_days` are deleted (0: never); small ones are merged up to `compact_bytes` (0: never).
     """
 
     root: str = ""
@@ -142,6 +143,8 @@ class Archive(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_age_s: float = 60.0
     warn_free: float = 0.15
     stop_free: float = 0.05
+    retention_days: float = 0.0
+    compact_bytes: int = 256 << 20
 
 
 class Output(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

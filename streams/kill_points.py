@@ -35,6 +35,17 @@ REPLAY_POINTS = (
     "replay.after_checkpoint",
 )
 """Of a command, not of a role: `up` never comes by."""
+BY_HAND = (
+    "compact.written",
+    "compact.after_replace",
+    "compact.after_delete",
+    "retire.marked",
+    "retire.after_delete",
+    "forget.marked",
+    "forget.written",
+    "forget.after_replace",
+)
+"""Points that are passed on command, not while a pipeline runs."""
 
 _passes: Counter[str] = Counter()
 

@@ -22,6 +22,8 @@ COMMANDS = {
     "simulate": "agents.cli.simulate:simulate",
     "dead-letters": "agents.cli.dead_letters:dead_letters",
     "replay": "agents.cli.replay:replay",
+    "archive": "agents.cli.archive:archive",
+    "forget": "agents.cli.forget:forget",
 }
 
 HELP = """Machine-learning models in production on Kafka: every model sees every event, and one explained

@@ -1,5 +1,6 @@
 """The local disk under the archive: whole files or none, and how much room is left."""
 
+import fcntl
 import os
 import shutil
 import time
@@ -16,6 +17,24 @@ STALE_S = 3600.0
 
 class DiskTrouble(RendezvousError):
     """The disk did not take a file: nothing was lost, nothing is committed, try again later."""
+
+
+class ArchiveBusy(RendezvousError):
+    """Another process has this part of the archive in hand."""
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Alone with what this file stands for; raises ArchiveBusy. The lock ends with the process, however it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    except BlockingIOError as error:
+        raise ArchiveBusy(f"{path}: another process compacts or rewrites here; try again when it is done") from error
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -1,15 +1,18 @@
 """Where files lie: `ROOT/data/topic=<name>/partition=<p>/<start>.parquet`, nothing else under `data`.
 
 Temporary files, markers and notes lie in the sibling `ROOT/staging`, so that DuckDB, Polars, pandas and PyArrow
-open the data tree while it is being written.
+open the data tree while it is being written. `data-1`, `data-2` ... hold what was archived of topics that were
+deleted and made anew since, with `staging-1` ... beside them.
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 SEGMENT = re.compile(r"(\d{19})\.parquet").fullmatch
+TREE = re.compile(r"data(-\d+)?").fullmatch
+NOW = "data"
 
 
 def encoded(topic: str) -> str:
@@ -27,16 +30,17 @@ class Layout:
     root: Path
     topic: str
     partition: int
+    tree: str = NOW
 
     @property
     def data(self) -> Path:
         """Complete files only."""
-        return self.root / "data" / f"topic={encoded(self.topic)}" / f"partition={self.partition}"
+        return self.root / self.tree / f"topic={encoded(self.topic)}" / f"partition={self.partition}"
 
     @property
     def staging(self) -> Path:
         """Everything that is not a complete file; on the same file system."""
-        return self.root / "staging" / encoded(self.topic) / str(self.partition)
+        return self.root / staging_of(self.tree) / encoded(self.topic) / str(self.partition)
 
     def segment(self, start: int) -> Path:
         """The file whose first offset is `start`."""
@@ -47,3 +51,27 @@ class Layout:
         if not self.data.is_dir():
             return []
         return sorted(path for path in self.data.iterdir() if SEGMENT(path.name))
+
+
+def staging_of(tree: str) -> str:
+    """The folder beside a tree of data."""
+    return "staging" + tree.removeprefix("data")
+
+
+def trees(root: Path) -> list[str]:
+    """Every tree of data: the one of now first, then closed ones."""
+    found = [path.name for path in root.glob("data*") if TREE(path.name)]
+    return sorted(found, key=lambda name: int(name.removeprefix("data").removeprefix("-") or 0))
+
+
+def partitions(root: Path) -> list[Layout]:
+    """Every partition of every topic in every tree."""
+    found = [
+        Layout(
+            root, unquote(path.parent.name.removeprefix("topic=")), int(path.name.removeprefix("partition=")), tree
+        )
+        for tree in trees(root)
+        for path in (root / tree).glob("topic=*/partition=*")
+        if path.name.removeprefix("partition=").isdecimal()
+    ]
+    return sorted(found, key=lambda layout: (layout.topic, layout.tree, layout.partition))

@@ -13,6 +13,7 @@ from streams.archive.layout import Layout
 from streams.archive.segment import ArchiveDamaged
 
 END = "end.json"
+RETIRED = "retired.json"
 Note = TypeVar("Note", bound=Struct)
 
 
@@ -30,14 +31,35 @@ class End(Struct, frozen=True):
     end: int
 
 
+class Retired(Struct, frozen=True):
+    """Files below this offset were deleted because they were older than the archive's retention."""
+
+    end: int
+
+
+class Forgotten(Struct, frozen=True):
+    """A record that was taken out on request; `digest` is the hash of what it was (`streams.core.audit`).
+
+    `altered`: it is still there, without what was to be forgotten.
+    """
+
+    offset: int
+    digest: str
+    why: str
+    altered: bool = False
+
+
 class Marks(Struct, frozen=True):
     """All notes of one partition."""
 
     gaps: list[Gap] = field(default_factory=list)
     end: int = 0
+    retired: int = 0
+    forgotten: list[Forgotten] = field(default_factory=list)
 
     def explain(self, start: int, end: int) -> bool:
         """Whether the offsets from `start` up to `end` are known to be missing."""
+        start = max(start, self.retired)
         for gap in sorted(self.gaps, key=lambda gap: gap.start):
             if gap.start <= start < gap.end:
                 start = gap.end
@@ -46,9 +68,11 @@ class Marks(Struct, frozen=True):
 
 def read_marks(layout: Layout) -> Marks:
     """The notes of one partition; raises ArchiveDamaged for one that cannot be read."""
-    gaps = [_read(path, Gap) for path in layout.staging.glob("gap-*.json")]
-    ends = [_read(path, End).end for path in layout.staging.glob(END)]
-    return Marks(gaps, max(ends, default=0))
+    gaps = [read_mark(path, Gap) for path in layout.staging.glob("gap-*.json")]
+    ends = [read_mark(path, End).end for path in layout.staging.glob(END)]
+    retired = [read_mark(path, Retired).end for path in layout.staging.glob(RETIRED)]
+    forgotten = [read_mark(path, Forgotten) for path in sorted(layout.staging.glob("forgotten-*.json"))]
+    return Marks(gaps, max(ends, default=0), max(retired, default=0), forgotten)
 
 
 def put_mark(folder: Path, name: str, mark: Struct, writer: str) -> None:
@@ -71,7 +95,18 @@ def put_end(layout: Layout, end: int, writer: str) -> None:
     put_mark(layout.staging, END, End(end), writer)
 
 
-def _read(path: Path, kind: type[Note]) -> Note:
+def put_retired(layout: Layout, end: int, writer: str) -> None:
+    """Note what retention takes away, before it does."""
+    put_mark(layout.staging, RETIRED, Retired(end), writer)
+
+
+def put_forgotten(layout: Layout, mark: Forgotten, writer: str) -> None:
+    """Note what is taken out on request, before it is."""
+    put_mark(layout.staging, f"forgotten-{mark.offset:019d}.json", mark, writer)
+
+
+def read_mark(path: Path, kind: type[Note]) -> Note:
+    """One note; raises ArchiveDamaged."""
     try:
         return json.decode(path.read_bytes(), type=kind)
     except (DecodeError, OSError, UnicodeDecodeError) as error:

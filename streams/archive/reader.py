@@ -7,7 +7,7 @@ import pyarrow as pa
 from msgspec import Struct
 
 from streams.archive import segment
-from streams.archive.layout import Layout
+from streams.archive.layout import NOW, Layout
 from streams.archive.marks import Marks, read_marks
 from streams.archive.segment import SCHEMA, ArchiveDamaged, Footer, Record, Vanished, read_footer, records_of
 
@@ -21,13 +21,14 @@ class Summary(Struct, frozen=True):
 
 
 def read_partition(
-    root: Path, topic: str, partition: int, *, start: int = 0, end: int | None = None
+    root: Path, topic: str, partition: int, *, start: int = 0, end: int | None = None, tree: str = NOW
 ) -> Iterator[Record]:
     """All records of one partition, each offset once; raises ArchiveDamaged naming file and range.
 
-    `start` and `end` (not included) bound the offsets; what lies outside them is not looked at.
+    `start` and `end` (not included) bound the offsets; what lies outside them is not looked at. `tree` names the
+    files of an earlier life of the topic: `data-1` and so on.
     """
-    for batch in read_batches(root, topic, partition, start=start, end=end):
+    for batch in read_batches(root, topic, partition, start=start, end=end, tree=tree):
         yield from records_of(batch)
 
 
@@ -39,12 +40,14 @@ def read_batches(
     start: int = 0,
     end: int | None = None,
     columns: Sequence[str] = tuple(SCHEMA.names),
+    tree: str = NOW,
 ) -> Iterator[pa.RecordBatch]:
     """The same as Arrow batches of the columns asked for (and `kafka_offset`): many times faster."""
-    layout = Layout(root, topic, partition)
+    layout = Layout(root, topic, partition, tree)
     following, vanished = start, Path()
     while True:
         marks = read_marks(layout)
+        following = max(following, marks.retired)
         try:
             for path in layout.segments():
                 footer = read_footer(path)

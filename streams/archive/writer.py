@@ -71,7 +71,7 @@ class PartitionWriter:
     def _look(self) -> int:
         marks = read_marks(self.layout)
         ends = [read_footer(path).end for path in self.layout.segments()[-1:]]
-        self.next_offset = max([*ends, *(gap.end for gap in marks.gaps)], default=0)
+        self.next_offset = max([*ends, *(gap.end for gap in marks.gaps), marks.retired])
         self.reached = marks.end
         return self.next_offset
 

@@ -205,6 +205,9 @@ def _limits(pipeline: Pipeline) -> Iterator[Mistake]:
     for key in ("max_rows", "max_bytes", "max_age_s"):
         if getattr(pipeline.archive, key) <= 0:
             yield Mistake(f"archive.{key}", "must be positive", "remove the key for its default")
+    for key in ("retention_days", "compact_bytes"):
+        if getattr(pipeline.archive, key) < 0:
+            yield Mistake(f"archive.{key}", "must not be negative", "write 0 for never")
     for key in ("warn_free", "stop_free"):
         if not 0 <= getattr(pipeline.archive, key) < 1:
             yield Mistake(f"archive.{key}", "is a share of the disk", "write a number from 0 to under 1")

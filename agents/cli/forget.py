@@ -1,0 +1,54 @@
+"""`rendezvous forget`: one request taken out of the archive."""
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from agents.cli.archive import archive_options, json_option, layouts, meant, writer_name
+from agents.cli.explain import TICKET
+from streams.archive.forgetting import Rewritten, Wanted
+from streams.archive.forgetting import forget as take_out
+
+
+@click.command(short_help="take one request out of the archive")
+@click.argument("which", metavar="REQUEST_ID|TICKET")
+@archive_options
+@json_option
+@click.option("--dry-run", is_flag=True, help="Say what would be rewritten; rewrite nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def forget(which: str, file: Path | None, root: Path | None, as_json: bool, dry_run: bool, yes: bool) -> int:
+    """Delete one request's data from the archive: raw, decisions, dead letters, its rows in blocks of scores.
+
+    \b
+      rendezvous forget UA1545-20130701-0515-EWR --dry-run
+      rendezvous forget 0/1234 --yes
+
+    Each file is written anew without it and a note is kept (offset, why, hash), so that nobody calls it a loss.
+    Kafka keeps its own copy until the topic's retention. It may be killed and run again. Exit 3 when there is none.
+    """
+    pipeline, folder = meant(file, root)
+    layouts(pipeline, folder)
+    match = TICKET(which)
+    ticket = (int(match[1]), int(match[2])) if match else None
+    wanted = Wanted(None if match else which, ticket, tuple(pipeline.request.id.split(".")))
+
+    def run(*, dry: bool) -> list[Rewritten]:
+        return list(take_out(folder, pipeline.name, wanted, writer_name(), dry_run=dry))
+
+    if not dry_run and not yes:
+        planned = run(dry=True)
+        if planned:
+            click.confirm(f"Rewrite {len(planned)} files without {which}? It cannot be undone", abort=True, err=True)
+    found = run(dry=dry_run)
+    for one in found:
+        story = msgspec.to_builtins(one, enc_hook=str)
+        text = f"{one.path}: {len(one.removed)} records taken out, {len(one.altered)} blocks without its rows"
+        click.echo(msgspec.json.encode(story) if as_json else text)
+    if not found:
+        click.echo(f"{which}: nothing of it is in {folder}", err=True)
+        return 3
+    done = "would be rewritten" if dry_run else "rewritten"
+    hours = pipeline.retention_hours
+    click.echo(f"{len(found)} files {done}; Kafka's own copy goes with its retention ({hours:g} h)", err=True)
+    return 0

@@ -1,0 +1,250 @@
+"""One request taken out of the archive: its raw record, decisions, dead letters, and its rows in blocks of scores.
+
+What is taken out is noted first (offset, why, and the hash by which it would be known), then the file is written
+anew without it. Raw comes last: whoever is killed before finds the request again and finishes.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec import Struct, json
+from msgspec.structs import replace
+
+from schemas.blocks import (
+    NotAskedBlock,
+    RejectionBlock,
+    ScoreBlock,
+    ScoresBlock,
+    decode_rows,
+    decode_scores,
+    encode_scores,
+    offsets_of,
+    pack_offsets,
+    pack_scores,
+    scores_of,
+)
+from schemas.dead_letters import PREFIX
+from schemas.decisions import decode_decision
+from schemas.errors import UNREADABLE, UnreadableRecord
+from schemas.topics import Topics
+from streams.archive.layout import Layout, partitions
+from streams.archive.marks import Forgotten, put_forgotten
+from streams.archive.rewriting import alone, rewrite
+from streams.archive.segment import SCHEMA, Record, read_batches, read_footer, records_of, table_of
+from streams.core.audit import digest_of
+from streams.core.validator import minted
+from streams.kill_points import reached
+
+Place = tuple[str, int, int]
+"""Tree, partition, offset of a raw record."""
+
+Cut = Callable[[Record], Record | None]
+"""What is left of a record: itself, another value, or nothing."""
+
+
+class Wanted(Struct, frozen=True):
+    """The request: its id, or its ticket (in the topic's life of now); `id_parts` is where raw keeps the id."""
+
+    request_id: str | None
+    ticket: tuple[int, int] | None
+    id_parts: tuple[str, ...]
+
+
+class Rewritten(Struct, frozen=True):
+    """A file, and the offsets that were taken out of it or are there without the request."""
+
+    path: Path
+    removed: list[int]
+    altered: list[int]
+
+
+def forget(root: Path, pipeline: str, wanted: Wanted, writer: str, *, dry_run: bool) -> Iterator[Rewritten]:
+    """Take out one request; yields each file as it is done. Raises ArchiveDamaged, ArchiveBusy, DiskTrouble."""
+    topics = Topics(pipeline)
+    places = set(find(root, topics, wanted))
+    for topic in (topics.scores, topics.dead_letters, topics.decisions, topics.raw):
+        for layout in partitions(root):
+            if layout.topic == topic:
+                yield from _take_out(layout, _cut(layout, topics, wanted, places), writer, dry_run=dry_run)
+
+
+def find(root: Path, topics: Topics, wanted: Wanted) -> Iterator[Place]:
+    """Where the request's raw records are, by raw itself and by what was decided."""
+    if wanted.ticket:
+        yield ("data", *wanted.ticket)
+        return
+    for layout in partitions(root):
+        if layout.topic in (topics.raw, topics.decisions):
+            for path in layout.segments():
+                for record in _candidates(path, wanted):
+                    if layout.topic == topics.raw and _is_request(record, layout.partition, wanted):
+                        yield (layout.tree, layout.partition, record.offset)
+                    elif layout.topic == topics.decisions and (ticket := _ticket(record, wanted)):
+                        yield (layout.tree, *ticket)
+
+
+def _cut(layout: Layout, topics: Topics, wanted: Wanted, places: set[Place]) -> Cut:
+    """What to do with the records of one topic."""
+
+    def here(partition: int, offset: int) -> bool:
+        return (layout.tree, partition, offset) in places
+
+    def raw(record: Record) -> Record | None:
+        return None if here(layout.partition, record.offset) else record
+
+    def decisions(record: Record) -> Record | None:
+        return None if _ticket(record, wanted) else record
+
+    def scores(record: Record) -> Record | None:
+        return _without_rows(record, lambda offset: here(layout.partition, offset))
+
+    def dead_letters(record: Record) -> Record | None:
+        mine = wanted.request_id is not None and _is_request(record, -1, wanted)
+        return None if mine or any(here(*ticket) for ticket in _origins(record, topics)) else record
+
+    return {topics.raw: raw, topics.decisions: decisions, topics.scores: scores}.get(layout.topic, dead_letters)
+
+
+def _take_out(layout: Layout, cut: Cut, writer: str, *, dry_run: bool) -> Iterator[Rewritten]:
+    with alone(layout):
+        for path in layout.segments():
+            changes = {record.offset: (record, left) for record, left in _changes(path, cut)}
+            if not changes:
+                continue
+            if not dry_run:
+                for record, left in changes.values():
+                    digest = digest_of(record.timestamp_ms, record.key, record.value, record.headers).hex()
+                    why = "forgotten on request"
+                    put_forgotten(layout, Forgotten(record.offset, digest, why, left is not None), writer)
+                reached("forget.marked")
+                left_over = {offset: left for offset, (_, left) in changes.items()}
+                rewrite(layout, _rest(path, left_over), read_footer(path), "forget")
+            removed = [offset for offset, (_, left) in changes.items() if left is None]
+            yield Rewritten(path, removed, [offset for offset in changes if offset not in removed])
+
+
+def _changes(path: Path, cut: Cut) -> Iterator[tuple[Record, Record | None]]:
+    for batch in read_batches(path):
+        for record in records_of(batch):
+            if (left := cut(record)) is not record:
+                yield record, left
+
+
+def _rest(path: Path, changes: dict[int, Record | None]) -> Iterator[pa.RecordBatch]:
+    for batch in read_batches(path):
+        offsets = batch.column(0)
+        changed = pc.is_in(offsets, pa.array(list(changes), pa.int64()))
+        if not pc.any(changed).as_py():
+            yield batch
+            continue
+        records = [changes.get(record.offset, record) for record in records_of(batch)]
+        left = [record for record in records if record is not None]
+        if left:
+            names = ("offset", "timestamp_ms", "timestamp_type", "key", "value", "headers")
+            table = table_of([[getattr(record, name) for record in left] for name in names])
+            yield from table.cast(SCHEMA).to_batches()
+
+
+def _candidates(path: Path, wanted: Wanted) -> Iterator[Record]:
+    """Records that may be the request's: its id stands in them, or may stand there behind an escape, or is minted."""
+    needle = (wanted.request_id or "").encode()
+    ticket = _minted(wanted)
+    for batch in read_batches(path):
+        value = batch.column(4)
+        found = pc.or_(pc.match_substring(value, needle), pc.match_substring(value, b"\\"))
+        if ticket:
+            found = pc.or_(found, pc.equal(batch.column(0), ticket[1]))
+        found = pc.fill_null(found, False)
+        if pc.any(found).as_py():
+            yield from records_of(batch.filter(found))
+
+
+def _minted(wanted: Wanted) -> tuple[int, int] | None:
+    """The ticket that an id names which was minted from it."""
+    partition, _, offset = (wanted.request_id or "").partition("-")
+    return (int(partition), int(offset)) if partition.isdecimal() and offset.isdecimal() else None
+
+
+def _is_request(record: Record, partition: int, wanted: Wanted) -> bool:
+    """Whether a raw record is this request; one that nobody can read is, when the id stands in it."""
+    value = record.value or b""
+    try:
+        found: Any = json.decode(value)
+    except UNREADABLE:
+        return bool(wanted.request_id) and (wanted.request_id or "").encode() in value
+    for part in wanted.id_parts:
+        found = found.get(part) if isinstance(found, dict) else None
+    return (found or minted(partition, record.offset)) == wanted.request_id
+
+
+def _ticket(record: Record, wanted: Wanted) -> tuple[int, int] | None:
+    """The ticket of a decision, when it is the request's."""
+    try:
+        decision = decode_decision(record.value or b"")
+    except UnreadableRecord:
+        return None
+    ticket = (decision.ticket.partition, decision.ticket.offset)
+    return ticket if ticket == wanted.ticket or decision.request_id == wanted.request_id else None
+
+
+def _origins(record: Record, topics: Topics) -> Iterator[tuple[int, int]]:
+    """The tickets in a dead letter: the raw record it was, or the rows of a block for a model."""
+    story = {name: (value or b"").decode(errors="replace") for name, value in record.headers or ()}
+    topic, partition, offset = (story.get(PREFIX + name, "") for name in ("topic", "partition", "offset"))
+    if not (partition.isdecimal() and offset.isdecimal()):
+        return
+    if topic == topics.raw:
+        yield int(partition), int(offset)
+        return
+    for decoded in (_rows_in, _scores_in):
+        for row in decoded(record.value):
+            yield int(partition), row
+
+
+def _rows_in(value: bytes | None) -> tuple[int, ...]:
+    try:
+        return tuple(decode_rows(value).offsets.tolist())
+    except UnreadableRecord:
+        return ()
+
+
+def _scores_in(value: bytes | None) -> tuple[int, ...]:
+    try:
+        block = decode_scores(value)
+    except UnreadableRecord:
+        return ()
+    return offsets_of(block.offsets) if isinstance(block, ScoreBlock | NotAskedBlock) else ()
+
+
+def _without_rows(record: Record, gone: Callable[[int], bool]) -> Record | None:
+    """A block of scores without some rows; nothing when no row is left; itself when none is concerned."""
+    try:
+        block = decode_scores(record.value)
+    except UnreadableRecord:
+        return record
+    left = _shrunk(block, gone)
+    if left is block:
+        return record
+    empty = not (getattr(left, "offsets", b"") or getattr(left, "errors", ()) or getattr(left, "rows", ()))
+    return None if empty else replace(record, value=encode_scores(left))
+
+
+def _shrunk(block: ScoresBlock, gone: Callable[[int], bool]) -> ScoresBlock:
+    if isinstance(block, RejectionBlock):
+        kept = tuple(row for row in block.rows if not gone(row.offset))
+        return block if len(kept) == len(block.rows) else replace(block, rows=kept)
+    if not isinstance(block, ScoreBlock | NotAskedBlock):
+        return block
+    offsets = offsets_of(block.offsets)
+    places = [place for place, offset in enumerate(offsets) if not gone(offset)]
+    packed = pack_offsets([offsets[place] for place in places])
+    if isinstance(block, NotAskedBlock):
+        return block if len(places) == len(offsets) else replace(block, offsets=packed)
+    errors = tuple(row for row in block.errors if not gone(row.offset))
+    if len(places) == len(offsets) and len(errors) == len(block.errors):
+        return block
+    scores = scores_of(block.scores)
+    return replace(block, offsets=packed, scores=pack_scores([scores[place] for place in places]), errors=errors)

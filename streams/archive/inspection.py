@@ -1,0 +1,102 @@
+"""What is in an archive, and everything that is wrong with it: all of it is read, and nothing stops at the first."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from msgspec import Struct
+
+from streams.archive.layout import Layout
+from streams.archive.marks import Marks, read_marks
+from streams.archive.reader import check_place
+from streams.archive.segment import ArchiveDamaged, Vanished, read_batches, read_footer
+
+
+class Holding(Struct, frozen=True):
+    """One partition: offsets from `start` to before `end`, log times from `from_ms` to `to_ms`."""
+
+    topic: str
+    partition: int
+    tree: str
+    files: int
+    rows: int
+    bytes: int
+    start: int
+    end: int
+    from_ms: int | None
+    to_ms: int | None
+    gaps: int
+    forgotten: int
+
+
+class Trouble(Struct, frozen=True):
+    """One thing that is wrong: offsets from `start` to before `end`, and the file where it shows."""
+
+    kind: str
+    path: Path
+    start: int
+    end: int
+    what: str
+
+
+def holding(layout: Layout) -> Holding:
+    """What the footers of one partition say; raises ArchiveDamaged."""
+    marks, rows, size, ends, times = read_marks(layout), 0, 0, [0], []
+    paths = layout.segments()
+    for path in paths:
+        footer = read_footer(path)
+        rows, size = rows + footer.count, size + path.stat().st_size
+        ends.append(footer.end)
+        times += _times(path)
+    return Holding(
+        layout.topic,
+        layout.partition,
+        layout.tree,
+        len(paths),
+        rows,
+        size,
+        int(paths[0].stem) if paths else 0,
+        max(ends),
+        min(times, default=None),
+        max(times, default=None),
+        len(marks.gaps),
+        len(marks.forgotten),
+    )
+
+
+def _times(path: Path) -> list[int]:
+    metadata = pq.read_metadata(path)
+    found = [metadata.row_group(number).column(1).statistics for number in range(metadata.num_row_groups)]
+    return [time for one in found if one is not None for time in (one.min, one.max)]
+
+
+def troubles(layout: Layout) -> Iterator[Trouble]:
+    """Every gap, overlap and damage of one partition, by offset."""
+    try:
+        marks = read_marks(layout)
+    except ArchiveDamaged as error:
+        yield Trouble("damaged", layout.staging, 0, 0, str(error))
+        marks = Marks()
+    following, paths = marks.retired, layout.segments()
+    for place, path in enumerate(paths):
+        start = int(path.stem)
+        try:
+            footer = read_footer(path)
+            check_place(path, footer, layout)
+            start, end = footer.start, footer.end
+            for _ in read_batches(path):
+                pass
+        except Vanished:
+            continue  # a compaction at work: what it held lies in an earlier file
+        except ArchiveDamaged as error:
+            end = int(paths[place + 1].stem) if place + 1 < len(paths) else max(marks.end, start)
+            yield Trouble("damaged", path, start, end, str(error))
+        if start > following and not marks.explain(following, start):
+            yield Trouble("gap", path, following, start, f"{path}: offsets {following} to {start - 1} are missing")
+        elif start < following and end > marks.retired:
+            twice = f"{path}: offsets {start} to {min(end, following) - 1} lie in an earlier file, too"
+            yield Trouble("overlap", path, start, min(end, following), f"{twice}; `archive compact` removes it")
+        following = max(following, end)
+    if following < marks.end and not marks.explain(following, marks.end):
+        what = f"{layout.data}: offsets {following} to {marks.end - 1} are missing at its end"
+        yield Trouble("gap", layout.data, following, marks.end, what)

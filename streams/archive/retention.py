@@ -1,0 +1,49 @@
+"""Files that are older than the archive's retention, deleted whole, and never the last.
+
+The note comes first: a file that is gone by retention is no gap, also when the deletion was killed in the middle.
+"""
+
+from msgspec import Struct
+
+from streams.archive.disk import fsync, trouble_named
+from streams.archive.layout import Layout
+from streams.archive.marks import put_retired, read_marks
+from streams.archive.rewriting import alone
+from streams.archive.segment import read_batches, read_footer
+from streams.kill_points import reached
+
+DAY_MS = 86_400_000
+
+
+class Gone(Struct, frozen=True):
+    """What was deleted: so many files, up to this offset."""
+
+    files: int
+    end: int
+
+
+def retire(layout: Layout, now_ms: float, days: float, writer: str) -> Gone:
+    """Delete files whose newest record is older than so many days; raises ArchiveDamaged, ArchiveBusy."""
+    with alone(layout), trouble_named(layout.data):
+        end = before = read_marks(layout).retired
+        for path in layout.segments()[:-1]:
+            footer = read_footer(path)
+            if footer.end > end:
+                if _newest_ms(layout, footer.start) >= now_ms - days * DAY_MS:
+                    break
+                end = footer.end
+        if end > before:
+            put_retired(layout, end, writer)
+            reached("retire.marked")
+        old = [path for path in layout.segments()[:-1] if read_footer(path).end <= end]
+        for path in old:
+            path.unlink()
+            reached("retire.after_delete")
+        fsync(layout.data)
+    return Gone(len(old), end)
+
+
+def _newest_ms(layout: Layout, start: int) -> int:
+    """By the records themselves: nothing is deleted on the word of a footer."""
+    batches = read_batches(layout.segment(start), ("kafka_timestamp_ms",))
+    return max((int(batch.column(1).to_numpy().max()) for batch in batches), default=0)

@@ -16,6 +16,8 @@ from schemas.decisions import decode_answer
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
+from streams.archive.layout import Layout
+from streams.archive.marks import read_marks
 from streams.archive.reader import read_partition
 from streams.archive.segment import ArchiveDamaged
 from streams.core.audit import Audit, Findings, digest_of, total
@@ -52,6 +54,8 @@ MEANING = {
     "archive_twice": "twice in the archive",
     "archive_unknown": "in the archive only",
     "archive_order": "out of order in the archive",
+    "archive_forgotten": "taken out of the archive on request",
+    "archive_retired": "older than the archive's retention",
     "behind": "newer than the archive (it closes files by age)",
 }
 
@@ -141,6 +145,8 @@ def _dead_letters(cluster: Cluster, topics: Topics, audits: dict[int, Audit]) ->
 def _archive(root: Path, topic: str, number: int, one: Audit) -> None:
     end = one.end
     try:
+        marks = read_marks(Layout(root, topic, number))
+        one.taken_out(marks.retired, {mark.offset: int(mark.digest, 16) for mark in marks.forgotten})
         for record in _counted(read_partition(root, topic, number), f"archive {number}"):
             if record.offset < end:
                 digest = digest_of(record.timestamp_ms, record.key, record.value, record.headers)

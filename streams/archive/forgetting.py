@@ -116,9 +116,9 @@ def _take_out(layout: Layout, cut: Cut, writer: str, *, dry_run: bool) -> Iterat
                 continue
             if not dry_run:
                 for record, left in changes.values():
-                    digest = digest_of(record.timestamp_ms, record.key, record.value, record.headers).hex()
+                    digest = digest_of(record.timestamp_ms, record.key, record.value, record.headers)
                     why = "forgotten on request"
-                    put_forgotten(layout, Forgotten(record.offset, digest, why, left is not None), writer)
+                    put_forgotten(layout, Forgotten(record.offset, f"{digest:016x}", why, left is not None), writer)
                 reached("forget.marked")
                 left_over = {offset: left for offset, (_, left) in changes.items()}
                 rewrite(layout, _rest(path, left_over), read_footer(path), "forget")

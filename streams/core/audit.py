@@ -4,6 +4,7 @@ One partition at a time, by offset; records are fed in log order. Reads no clock
 """
 
 from array import array
+from collections.abc import Mapping
 from hashlib import blake2b
 
 from msgspec import Struct
@@ -26,7 +27,8 @@ class Findings(Struct, kw_only=True):
     `order_errors` are records of raw or decisions whose log time is more than 10 ms before that of a record ahead of
     them in their partition: deadlines, and what was there by a deadline, are read from log times. `archive_order` are
     records whose offset is below that of one ahead of them in the archive. A dead letter's origin is unknown when its
-    headers do not name a place, or a place in raw that holds no record.
+    headers do not name a place, or a place in raw that holds no record. `archive_forgotten` and `archive_retired` were
+    taken out of the archive on request, and by its retention.
     """
 
     accepted: int = 0
@@ -50,6 +52,8 @@ class Findings(Struct, kw_only=True):
     archive_twice: int = 0
     archive_unknown: int = 0
     archive_order: int = 0
+    archive_forgotten: int = 0
+    archive_retired: int = 0
     behind: int = 0
     damaged: list[str] = []
 
@@ -85,6 +89,8 @@ class Audit:
         self._archived = bytearray()
         self._raw_log_ms = self._decisions_log_ms = 0
         self._archived_to = -1
+        self._retired = 0
+        self._forgotten: Mapping[int, int] = {}
 
     @property
     def end(self) -> int:
@@ -158,6 +164,10 @@ class Audit:
             self._archived[place] = 1
             found.archive_differs += self._digests[place] != digest
 
+    def taken_out(self, retired: int, forgotten: Mapping[int, int]) -> None:
+        """What the archive was told to let go: all before an offset, and records by offset and digest."""
+        self._retired, self._forgotten = retired, forgotten
+
     def close(self, *, archive: bool = True) -> Findings:
         """Everything was read."""
         found = self.findings
@@ -168,6 +178,10 @@ class Audit:
                 for place, (at_ms, there) in enumerate(zip(self._raw_ms, self._archived, strict=True))
                 if not there and at_ms != HOLE
             ]
+            kept = [place for place in absent if self.first + place >= self._retired]
+            found.archive_retired = len(absent) - len(kept)
+            absent = [place for place in kept if self._forgotten.get(self.first + place) != self._digests[place]]
+            found.archive_forgotten = len(kept) - len(absent)
             found.behind = sum(self.first + place > self._archived_to for place in absent)
             found.archive_missing = len(absent) - found.behind
         return found

@@ -153,3 +153,16 @@ def test_partitions_add_up():
 )
 def test_any_difference_is_another_digest(other: tuple):
     assert digest_of(*other) != digest_of(0, b"k", b"v", [("h", b"1")])
+
+
+def test_what_was_taken_out_on_request_or_by_age_is_not_missing_and_anything_else_is():
+    found = Audit()
+    for offset in range(6):
+        found.accepted(offset, 1_000, offset)
+        found.decided(decision(offset), 1_006)
+    for offset in (1, 5):
+        found.archived(offset, offset)
+    found.taken_out(1, {2: 2, 3: 99})
+    findings = found.close()
+    assert (findings.archive_retired, findings.archive_forgotten, findings.archive_missing) == (1, 1, 2)
+    assert not findings.ok

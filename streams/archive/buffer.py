@@ -49,8 +49,8 @@ class Columns:
 
     def weigh(self) -> None:
         """Count the bytes anew."""
-        sizes = sum(len(one) for column in (self.keys, self.values) for one in column if one is not None)
-        headers = sum(len(k) + len(v or b"") for found in self.headers if found for k, v in found)
+        sizes = sum(sum(map(len, filter(None, column))) for column in (self.keys, self.values))
+        headers = sum(len(k) + len(v or b"") for found in filter(None, self.headers) for k, v in found)
         self.bytes = OVERHEAD * len(self) + sizes + headers
 
     def table(self) -> pa.Table:

@@ -26,6 +26,7 @@ from streams.kafka.clients import Cluster
 from streams.kafka.local import VERSION, LocalBroker
 from tests.bench import backtest
 from tests.bench.replay import replay_ratio
+from tests.bench.archive import archive_figures
 from tests.bench.stages import Run, bench_file, put_through, running
 from tests.bench.verify import verified
 from tests.broker.pipelines import make_topic
@@ -40,6 +41,7 @@ BARS = {
     "verify_s_per_million": ("at most", 30.0),
     "replay_ratio": ("at least", 0.5),
     "backtest_ratio": ("at least", 0.8),
+    "archive_write_ratio": ("at least", 0.7),
 }
 aside = Console(stderr=True, highlight=False)
 Figures = dict[str, float]
@@ -208,6 +210,12 @@ def whole(bench: Bench) -> Figures:
     return figures
 
 
+def archive(bench: Bench) -> Figures:
+    """The archive's writer, against a plain pyarrow writer given the same records."""
+    preload(bench.cluster, "bench-archive", bench.values(bench.events))
+    return archive_figures(bench.cluster, "bench-archive", 9 if bench.rounds > 1 else 3)
+
+
 def checking(bench: Bench) -> Figures:
     """`rendezvous verify` over a million requests."""
     return verified(bench.cluster, bench.folder, bench.lines, bench.checked)
@@ -231,6 +239,7 @@ PARTS: Mapping[str, Callable[[Bench], Figures]] = {
     "verify": checking,
     "replay": replay,
     "backtest": past,
+    "archive": archive,
 }
 
 

@@ -1,0 +1,177 @@
+"""The archive of a live pipeline on real Kafka: four topics, four engines, two archivers, two lives of a topic."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow.dataset as ds
+import pytest
+
+from agents.archiver import topics_of
+from agents.cli.verify import audit
+from schemas.topics import topics_of as topics_in
+from streams.archive.inspection import troubles
+from streams.archive.layout import partitions
+from streams.archive.reader import read_partition
+from streams.kafka.admin import Admin
+from streams.kafka.clients import Cluster
+from streams.kafka.reading import TopicReader
+from streams.pipeline_file import load
+from tests.broker.pipelines import Up, environment, good, send, until, up, write
+from tests.faults.load import Load, assert_kept, findings, suspended
+
+Row = tuple[int, bytes | None, bytes | None, object, int, int]
+
+
+def on_topic(cluster: Cluster, topic: str) -> list[Row]:
+    with TopicReader(cluster, topic) as reader:
+        return [
+            (m.offset() or 0, m.key(), m.value(), m.headers(), m.timestamp()[1], m.timestamp()[0] - 1)
+            for m in reader.to_end()
+        ]
+
+
+def in_archive(root: Path, topic: str, tree: str = "data") -> list[Row]:
+    return [
+        (r.offset, r.key, r.value, r.headers, r.timestamp_ms, r.timestamp_type)
+        for r in read_partition(root, topic, 0, tree=tree)
+    ]
+
+
+def four_counts(data: Path) -> list[dict[str, int]]:
+    """Rows by topic as DuckDB, Polars, PyArrow and pandas see them, one after the other."""
+    pattern = f"{data}/**/*.parquet"
+    duck = duckdb.sql(f"select topic, count(kafka_offset) from read_parquet('{pattern}') group by topic").fetchall()
+    polars = pl.scan_parquet(str(data), hive_partitioning=True).group_by("topic").agg(pl.len()).collect().rows()
+    arrow = ds.dataset(data, partitioning="hive").to_table(columns=["topic"]).to_pandas().value_counts("topic")
+    pandas = pd.read_parquet(data)["topic"].value_counts()
+    return [dict(duck), dict(polars), arrow.to_dict(), {str(topic): int(n) for topic, n in pandas.items()}]
+
+
+@pytest.mark.timeout(240)
+def test_four_topics_are_kept_exactly_and_four_engines_read_them_while_they_are_written(
+    cluster: Cluster, tmp_path: Path, name: str
+):
+    file = write(tmp_path, name)
+    with up(cluster, file, name, tmp_path / "state") as pipeline:
+        send(
+            cluster,
+            pipeline.topics.raw,
+            [b'{"x": "no"}', None, b"[]"],
+            headers=[[("h", b"1"), ("h", None)], None, []],
+        )
+        data, topics = pipeline.archive / "data", topics_of(name)
+        until(lambda: len(list(data.glob("topic=*/partition=0/*.parquet"))) >= 4, 30, "a file of each topic")
+        seen = [four_counts(data)]
+        with Load(cluster, pipeline.topics.raw, 300) as load_:
+
+            def looked() -> bool:
+                seen.append(four_counts(data))
+                return len(seen) > 8 and seen[-1][0][topics[0]] > seen[0][0][topics[0]] + 900
+
+            until(looked, 120, "eight looks while it is written")
+        for look in seen:
+            for before, after in pairwise(look):
+                assert all(after[topic] >= count for topic, count in before.items()), "engines see whole files only"
+        found = findings(pipeline, file, load_)
+        for topic in topics:
+            wanted = on_topic(cluster, topic)
+            assert wanted, topic
+            until(lambda kept=topic, end=wanted[-1][0]: in_archive(pipeline.archive, kept)[-1][0] >= end, 30, topic)
+            assert in_archive(pipeline.archive, topic)[: len(wanted)] == wanted
+        counts = four_counts(data)
+        assert counts[0] == counts[1] == counts[2] == counts[3]
+        archiver = pipeline.status["roles"]["archiver"]
+        assert (archiver["lag"] < 1_000, archiver["figures"]["rows"] > 0) == (True, True), archiver
+    assert_kept(found)
+    forgotten(cluster, file, pipeline, tmp_path)
+
+
+def forgotten(cluster: Cluster, file: Path, pipeline: Up, folder: Path) -> None:
+    """What is forgotten on request is no loss to `verify`, and gone from three topics."""
+    request_id = str(pipeline_ids(pipeline)[5])
+    command = [sys.executable, "-m", "agents", "forget", request_id, "--yes", "-P", str(file)]
+    done = subprocess.run(command, env=environment(cluster, folder / "state"), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    after = audit(cluster, load(file), pipeline.archive)
+    assert (after.ok, after.archive_forgotten, after.archive_missing) == (True, 1, 0)
+    for layout in partitions(pipeline.archive):
+        assert list(troubles(layout)) == []
+        assert request_id not in pipeline_ids(pipeline)
+
+
+def pipeline_ids(pipeline: Up) -> list[object]:
+    found = [record.value or b"" for record in read_partition(pipeline.archive, pipeline.topics.raw, 0)]
+    return [value.split(b'"')[3].decode() for value in found if value.startswith(b'{"request_id"')]
+
+
+@contextmanager
+def archiver(cluster: Cluster, file: Path, state: Path, number: int = 0) -> Iterator[subprocess.Popen[bytes]]:
+    """An archiver of its own; ends with the block."""
+    command = [sys.executable, "-m", "agents", "run", "archiver", str(file), "--number", str(number)]
+    with (state / f"archiver{number}.log").open("ab") as log:
+        process = subprocess.Popen(command, env=environment(cluster, state), stderr=log)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture
+def kept(cluster: Cluster, tmp_path: Path, name: str) -> tuple[Path, Path, Path]:
+    """Pipeline file, state folder and archive of a pipeline whose topics exist."""
+    file, state = write(tmp_path, name), tmp_path / "state"
+    state.mkdir()
+    Admin(cluster).ensure(topics_in(load(file)))
+    return file, state, state / name / "archive"
+
+
+def test_an_archiver_that_stood_still_does_no_harm_to_the_one_that_took_over(
+    cluster: Cluster, kept: tuple[Path, Path, Path], name: str
+):
+    file, state, root = kept
+    raw = f"{name}.raw"
+
+    def archived() -> int:
+        return len(in_archive(root, raw)) if root.exists() else 0
+
+    with archiver(cluster, file, state) as first:
+        send(cluster, raw, [good(n) for n in range(200)])
+        until(lambda: archived() == 200, 40, "the first one archives")
+        with suspended([first.pid]), archiver(cluster, file, state, 1):
+            send(cluster, raw, [good(n) for n in range(300)])
+            until(lambda: archived() == 500, 60, "the second one took over")
+        send(cluster, raw, [good(n) for n in range(100)])
+        until(lambda: archived() == 600, 60, "whoever is there goes on")
+        assert first.poll() is None, (state / "archiver0.log").read_text()[-2_000:]
+    assert in_archive(root, raw) == on_topic(cluster, raw)
+
+
+def test_a_topic_that_is_made_anew_begins_a_tree_of_its_own(
+    cluster: Cluster, kept: tuple[Path, Path, Path], name: str
+):
+    file, state, root = kept
+    raw = f"{name}.raw"
+    with archiver(cluster, file, state) as running:
+        send(cluster, raw, [good(n) for n in range(50)])
+        before = on_topic(cluster, raw)
+        until(lambda: root.exists() and len(in_archive(root, raw)) == 50, 40, "the first life is archived")
+        Admin(cluster).delete([raw])
+        admin = Admin(cluster)
+        until(lambda: raw not in admin.partitions(), 20, "the topic is gone")
+        until(lambda: raw in admin.ensure(topics_in(load(file))) or raw in admin.partitions(), 20, "it is made anew")
+        send(cluster, raw, [good(n) for n in range(100, 180)])
+        until(lambda: running.poll() is not None, 40, "the archiver ends")
+        assert "was deleted and made anew: starting again" in (state / "archiver0.log").read_text()
+    with archiver(cluster, file, state):
+        until(lambda: (root / "data-1").exists(), 30, "the old tree is closed")
+        until(lambda: len(in_archive(root, raw)) == 80, 40, "the second life is archived")
+    assert in_archive(root, raw) == on_topic(cluster, raw)
+    assert in_archive(root, raw, "data-1") == before

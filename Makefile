@@ -52,7 +52,7 @@ schemas: setup ## write the JSON Schemas of decisions and pipeline files anew
 	for name in decision pipeline; do $(BIN)/python -m schemas.json_schemas $$name.schema.json > schemas/$$name.schema.json; done
 
 lock: ## resolve the lock files anew (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --extra demo --extra report --group dev pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --extra demo --extra report --extra s3 --group dev pyproject.toml -o requirements.lock
 	printf 'setuptools==83.0.0\nwheel==0.48.0\npip==26.3\n' | uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header - -o build.lock
 
 clean: ## remove the environment, the state folder and what the demo made

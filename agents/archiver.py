@@ -21,10 +21,11 @@ from schemas.pipeline import Pipeline
 from schemas.topics import Topics
 from streams.archive.buffer import Columns, columns
 from streams.archive.compaction import compact
-from streams.archive.disk import DiskTrouble, free_share
+from streams.archive.disk import DiskTrouble
 from streams.archive.layout import Layout
 from streams.archive.lives import settle
 from streams.archive.retention import retire
+from streams.archive.store import store_of
 from streams.archive.writer import Limits, LostRace, PartitionWriter
 from streams.kafka.batch import Batch
 from streams.kafka.edge import Position
@@ -205,7 +206,7 @@ class Shelf:
 
     def look_at_disk(self) -> None:
         """Say once when the disk becomes scarce, and once when it is not any more."""
-        free = free_share(self._root)
+        free = store_of(self._root).free_share(self._root)
         if (scarce := free < self._archive.warn_free) != self._scarce:
             self._scarce = scarce
             word = "free space or a larger disk is needed soon" if scarce else "enough again"
@@ -229,14 +230,15 @@ class Shelf:
         """What the status line shows."""
         shown: dict[str, float] = {"rows": self.rows, "files": self.files, "buffered": self.buffered}
         if self._scarce:
-            shown["% free"] = 100 * free_share(self._root)
+            shown["% free"] = 100 * store_of(self._root).free_share(self._root)
         return shown | ({"s the disk takes nothing": self.trouble_s} if self.trouble_s else {})
 
 
 def refuse_full_disk(root: Path, stop_free: float) -> None:
     """Raise DiskTrouble when there is too little room to begin with."""
-    root.mkdir(parents=True, exist_ok=True, mode=0o750)
-    if (free := free_share(root)) < stop_free:
+    if isinstance(root, Path):
+        root.mkdir(parents=True, exist_ok=True, mode=0o750)
+    if (free := store_of(root).free_share(root)) < stop_free:
         raise DiskTrouble(
             f"{root}: {100 * free:.1f} % of the disk is free, less than {100 * stop_free:g} %: the archiver does not "
             "start. Free space, or set archive.stop_free"

@@ -1,5 +1,6 @@
 """One Kafka for the whole run: the given cluster, else a real one started here. Never skipped."""
 
+import logging
 import os
 import uuid
 from collections.abc import Iterator
@@ -39,3 +40,26 @@ def name() -> str:
 def state(tmp_path: Path) -> Path:
     """A state folder of its own."""
     return tmp_path / "state"
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """A server that speaks S3, on loopback."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def credentials(s3: str) -> dict[str, str]:
+    """What lets a client of S3 in there."""
+    return {
+        "AWS_ENDPOINT_URL": s3,
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }

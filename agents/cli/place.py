@@ -10,6 +10,7 @@ from schemas.errors import ConfigurationRefused, KafkaUnreachable
 from schemas.pipeline import Pipeline
 from schemas.rights import rights_of
 from streams.core.replay import of_run
+from streams.archive.store import open_root
 from streams.kafka.clients import Cluster, cluster_of
 from streams.kafka.local import LocalBroker
 from streams.pipeline_file import load
@@ -90,4 +91,4 @@ def replay_run() -> str | None:
 
 def archive(of: Pipeline, folder: Path) -> Path:
     """Where a pipeline's archive lies: its own `archive.root` (beside its file), else the state folder."""
-    return folder / of.archive.root if of.archive.root else archive_dir(environ(), of.name)
+    return open_root(of.archive.root, folder) if of.archive.root else archive_dir(environ(), of.name)

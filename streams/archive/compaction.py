@@ -12,12 +12,12 @@ import pyarrow as pa
 from msgspec import Struct
 from msgspec.structs import replace
 
-from streams.archive.disk import fsync
 from streams.archive.layout import Layout
 from streams.archive.reader import within
 from streams.archive.rewriting import alone, rewrite
 from streams.archive.seal import pages_are_whole
-from streams.archive.segment import Footer, read_batches, read_footer
+from streams.archive.segment import Footer, opened, read_batches, read_footer
+from streams.archive.store import store_of
 from streams.kill_points import reached
 
 TARGET_BYTES = 256 << 20
@@ -68,7 +68,7 @@ def merge(layout: Layout, run: list[tuple[Path, Footer]]) -> Merged:
     for path, _ in reversed(run[1:]):
         path.unlink()
         reached("compact.after_delete")
-    fsync(layout.data)
+    store_of(layout.root).settle(layout.data)
     return Merged(layout.segment(first.start), len(run), first.start, end)
 
 
@@ -88,5 +88,10 @@ def _finish(layout: Layout) -> None:
     for (path, footer), _ in pairwise(found):  # never the last
         if whole is None or footer.end > whole[1].end:
             whole = (path, footer)
-        elif path != whole[0] and pages_are_whole(whole[0]):
+        elif path != whole[0] and _sound(whole[0]):
             path.unlink()
+
+
+def _sound(path: Path) -> bool:
+    with opened(path, whole=True) as file:
+        return pages_are_whole(file)

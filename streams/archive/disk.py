@@ -49,6 +49,42 @@ def trouble_named(path: Path) -> Iterator[None]:
         ) from error
 
 
+def prepare(data: Path, staging: Path, writer: str) -> None:
+    """Make the folders, see whether they can do what is needed, and remove what was left half done."""
+    for folder in (data, staging):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+    probe_links(staging, writer)
+    drop_leftovers(staging, writer)
+
+
+def create(final: Path, staging: Path, writer: str, parts: Iterable[bytes | memoryview]) -> bool:
+    """A new file that lasts, whole; false when somebody was first."""
+    temporary = staging / f"{final.stem}.{writer}.tmp"
+    try:
+        write_whole(temporary, parts, "archive")
+        return link_new(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def put(path: Path, data: bytes, writer: str) -> None:
+    """A small file that lasts, in the place of an older one."""
+    temporary = path.parent / f"{path.name}.{writer}.tmp"
+    try:
+        write_whole(temporary, [data], "mark")
+        replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def workshop(staging: Path) -> Iterator[Path]:
+    """The folder beside the data, where a file can take another's name at once; what was left there is removed."""
+    for path in staging.glob("*.part"):
+        path.unlink()
+    yield staging
+
+
 def write_whole(path: Path, parts: Iterable[bytes | memoryview], stage: str) -> None:
     """Write and fsync one file. A short write goes on until the disk takes the rest or says why it does not.
 
@@ -80,10 +116,16 @@ def link_new(temporary: Path, final: Path) -> bool:
     return True
 
 
-def replace_durably(temporary: Path, final: Path) -> None:
-    """Put a file in another's place at once."""
+def replace(temporary: Path, final: Path) -> None:
+    """A finished file takes another's name at once, and lasts."""
+    fsync(temporary)
     temporary.replace(final)
     fsync(final.parent)
+
+
+def settle(folder: Path) -> None:
+    """Make deletions in a folder last."""
+    fsync(folder)
 
 
 def fsync(path: Path) -> None:

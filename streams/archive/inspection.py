@@ -9,7 +9,7 @@ from msgspec import Struct
 from streams.archive.layout import Layout
 from streams.archive.marks import Marks, read_marks
 from streams.archive.reader import check_place
-from streams.archive.segment import ArchiveDamaged, Vanished, read_batches, read_footer
+from streams.archive.segment import ArchiveDamaged, Vanished, opened, read_batches, read_footer
 
 
 class Holding(Struct, frozen=True):
@@ -65,7 +65,8 @@ def holding(layout: Layout) -> Holding:
 
 
 def _times(path: Path) -> list[int]:
-    metadata = pq.read_metadata(path)
+    with opened(path) as file:
+        metadata = pq.read_metadata(file)
     found = [metadata.row_group(number).column(1).statistics for number in range(metadata.num_row_groups)]
     return [time for one in found if one is not None for time in (one.min, one.max)]
 

@@ -48,9 +48,7 @@ class Layout:
 
     def segments(self) -> list[Path]:
         """All files, by start offset."""
-        if not self.data.is_dir():
-            return []
-        return sorted(path for path in self.data.iterdir() if SEGMENT(path.name))
+        return sorted(path for path in self.data.glob("*.parquet") if SEGMENT(path.name))
 
 
 def staging_of(tree: str) -> str:

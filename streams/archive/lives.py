@@ -7,10 +7,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from streams.archive.disk import fsync, locked, trouble_named
+from schemas.errors import ConfigurationRefused
+from streams.archive.disk import fsync, trouble_named
 from streams.archive.layout import Layout, encoded
 from streams.archive.marks import put_mark, read_mark
 from streams.archive.segment import read_footer
+from streams.archive.store import store_of
 
 LIFE = "life.json"
 
@@ -24,11 +26,12 @@ class Life(Struct, frozen=True):
 def settle(root: Path, topic: str, topic_id: str, writer: str) -> int | None:
     """Close the tree of an earlier life if there is one; returns its number. Any number of archivers may call it."""
     notes = root / "staging" / encoded(topic)
-    with trouble_named(root), locked(root / "staging" / "lives.lock", wait=True):
+    with trouble_named(root), store_of(root).locked(root / "staging" / "lives.lock", wait=True):
         known = _known(root, topic, notes)
         number = _close(root, topic) if known and known != topic_id else None
         if known != topic_id or not (notes / LIFE).exists():
-            notes.mkdir(parents=True, exist_ok=True, mode=0o750)
+            if isinstance(root, Path):
+                notes.mkdir(parents=True, exist_ok=True, mode=0o750)
             put_mark(notes, LIFE, Life(topic_id), writer)
     return number
 
@@ -44,6 +47,11 @@ def _known(root: Path, topic: str, notes: Path) -> str | None:
 
 def _close(root: Path, topic: str) -> int:
     """Move notes, then files: whoever is killed between the two finds the number again by what is not there yet."""
+    if not isinstance(root, Path):
+        raise ConfigurationRefused(
+            f"{topic} was made anew, and an object store moves no folder at once: move {root}/data/topic="
+            f"{encoded(topic)} to data-1 and staging/{encoded(topic)} to staging-1, or name another archive.root"
+        )
     data, notes = Path(f"topic={encoded(topic)}"), Path(encoded(topic))
     number = 1
     while (root / f"data-{number}" / data).exists() or (

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from msgspec import DecodeError, Struct, field, json
 
-from streams.archive.disk import replace_durably, write_whole
 from streams.archive.layout import Layout
 from streams.archive.segment import ArchiveDamaged
+from streams.archive.store import store_of
 
 END = "end.json"
 RETIRED = "retired.json"
@@ -68,21 +68,19 @@ class Marks(Struct, frozen=True):
 
 def read_marks(layout: Layout) -> Marks:
     """The notes of one partition; raises ArchiveDamaged for one that cannot be read."""
-    gaps = [read_mark(path, Gap) for path in layout.staging.glob("gap-*.json")]
-    ends = [read_mark(path, End).end for path in layout.staging.glob(END)]
-    retired = [read_mark(path, Retired).end for path in layout.staging.glob(RETIRED)]
-    forgotten = [read_mark(path, Forgotten) for path in sorted(layout.staging.glob("forgotten-*.json"))]
-    return Marks(gaps, max(ends, default=0), max(retired, default=0), forgotten)
+    paths = sorted(layout.staging.glob("*.json"))
+
+    def all_of(kind: type[Note], start: str) -> list[Note]:
+        return [read_mark(path, kind) for path in paths if path.name.startswith(start)]
+
+    end = max((mark.end for mark in all_of(End, END)), default=0)
+    retired = max((mark.end for mark in all_of(Retired, RETIRED)), default=0)
+    return Marks(all_of(Gap, "gap-"), end, retired, all_of(Forgotten, "forgotten-"))
 
 
 def put_mark(folder: Path, name: str, mark: Struct, writer: str) -> None:
     """Write one note so that it lasts, in the place of an older one of its name."""
-    temporary = folder / f"{name}.{writer}.tmp"
-    try:
-        write_whole(temporary, [json.encode(mark)], "mark")
-        replace_durably(temporary, folder / name)
-    finally:
-        temporary.unlink(missing_ok=True)
+    store_of(folder).put(folder / name, json.encode(mark), writer)
 
 
 def put_gap(layout: Layout, gap: Gap, writer: str) -> None:

@@ -5,11 +5,12 @@ The note comes first: a file that is gone by retention is no gap, also when the 
 
 from msgspec import Struct
 
-from streams.archive.disk import fsync, trouble_named
+from streams.archive.disk import trouble_named
 from streams.archive.layout import Layout
 from streams.archive.marks import put_retired, read_marks
 from streams.archive.rewriting import alone
 from streams.archive.segment import read_batches, read_footer
+from streams.archive.store import store_of
 from streams.kill_points import reached
 
 DAY_MS = 86_400_000
@@ -39,7 +40,7 @@ def retire(layout: Layout, now_ms: float, days: float, writer: str) -> Gone:
         for path in old:
             path.unlink()
             reached("retire.after_delete")
-        fsync(layout.data)
+        store_of(layout.root).settle(layout.data)
     return Gone(len(old), end)
 
 

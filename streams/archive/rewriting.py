@@ -11,10 +11,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streams.archive.disk import fsync, locked, replace_durably, trouble_named
+from streams.archive.disk import trouble_named
 from streams.archive.layout import Layout
 from streams.archive.seal import seal_file
 from streams.archive.segment import ROW_GROUP, SCHEMA, WRITING, Footer, read_batches
+from streams.archive.store import store_of
 from streams.kill_points import reached
 
 GROUP_BYTES = 32 << 20
@@ -23,24 +24,22 @@ GROUP_BYTES = 32 << 20
 
 @contextmanager
 def alone(layout: Layout) -> Iterator[None]:
-    """The only one who rewrites this partition; what a killed one left is removed. Raises ArchiveBusy."""
-    with locked(layout.staging / "rewriting.lock"):
-        for path in layout.staging.glob("*.part"):
-            path.unlink()
+    """The only one who rewrites this partition. Raises ArchiveBusy."""
+    with store_of(layout.root).locked(layout.staging / "rewriting.lock"):
         yield
 
 
 def rewrite(layout: Layout, batches: Iterable[pa.RecordBatch], like: Footer, stage: str) -> Footer:
     """Put a file of these records where the file that begins at `like.start` is; `like.end` is where it ends."""
-    temporary, final = layout.staging / f"{like.start:019d}.part", layout.segment(like.start)
-    with trouble_named(final):
+    final, store = layout.segment(like.start), store_of(layout.root)
+    with trouble_named(final), store.workshop(layout.staging) as folder:
+        temporary = folder / f"{like.start:019d}.part"
         try:
             footer = _write(temporary, batches, like)
             reached(f"{stage}.written")
-            fsync(temporary)
             for _ in read_batches(temporary):
                 pass  # what takes the others' place must be readable to its end
-            replace_durably(temporary, final)
+            store.replace(temporary, final)
             reached(f"{stage}.after_replace")
         finally:
             temporary.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from schemas.blocks import ScoreBlock, decode_scores, offsets_of, scores_of
 from schemas.errors import UnreadableRecord
-from streams.archive.disk import replace_durably, trouble_named
+from streams.archive.disk import replace, trouble_named
 from streams.archive.layout import NOW, partitions
 from streams.archive.reader import read_partition
 from streams.archive.segment import ROW_GROUP, Record
@@ -37,7 +37,7 @@ def write_scores(root: Path, topic: str, out: Path) -> int:
                 for rows in _grouped(root, topic):
                     writer.write_table(pa.table([list(column) for column in zip(*rows, strict=True)], schema=TABLE))
                     count += len(rows)
-            replace_durably(temporary, out)
+            replace(temporary, out)
         finally:
             temporary.unlink(missing_ok=True)
     return count

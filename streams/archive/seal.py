@@ -35,21 +35,19 @@ def seal_file(path: Path) -> None:
         file.write(_FORM.pack(_MAGIC, head, crc32(tail)) + tail)
 
 
-def footer_is_whole(path: Path) -> bool | None:
+def footer_is_whole(file: BinaryIO) -> bool | None:
     """Whether the footer is as it was sealed; None where there is no seal."""
-    with path.open("rb") as file:
-        place, tail = _tail(file)
-        found = _seal(file, place)
-        return None if found is None else found[1] == crc32(tail)
+    place, tail = _tail(file)
+    found = _seal(file, place)
+    return None if found is None else found[1] == crc32(tail)
 
 
-def pages_are_whole(path: Path) -> bool:
+def pages_are_whole(file: BinaryIO) -> bool:
     """Whether all before the seal is as it was; true where there is no seal."""
-    with path.open("rb") as file:
-        place, _ = _tail(file)
-        found = _seal(file, place)
-        file.seek(0)
-        return found is None or _crc_of(file, place - _FORM.size) == found[0]
+    place, _ = _tail(file)
+    found = _seal(file, place)
+    file.seek(0)
+    return found is None or _crc_of(file, place - _FORM.size) == found[0]
 
 
 def _tail(file: BinaryIO) -> tuple[int, bytes]:

@@ -5,8 +5,10 @@ the whole file a seal: any flipped bit is found when the file is read.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +21,9 @@ from streams.archive import seal
 FORMAT = "1"
 ROW_GROUP = 50_000
 BATCH = 8192
+TAIL_BYTES = 256 << 10
+"""What is fetched of an object at once to see its footer."""
+
 SCHEMA = pa.schema(
     [
         pa.field("kafka_offset", pa.int64(), nullable=False),
@@ -105,7 +110,8 @@ def file_parts(table: pa.Table, footer: Footer) -> Iterator[memoryview]:
 def read_footer(path: Path) -> Footer:
     """What the file says of itself; raises ArchiveDamaged when it says nothing readable."""
     try:
-        return _footer(path, pq.read_metadata(path).metadata or {})
+        with opened(path) as file:
+            return _footer(path, file)
     except FileNotFoundError as error:
         raise Vanished(f"{path}: it is not there any more; restore it from a copy") from error
     except UNREADABLE as error:
@@ -117,19 +123,21 @@ def read_batches(path: Path, columns: Sequence[str] = tuple(SCHEMA.names)) -> It
 
     A file of an earlier version has no seal: columns and offsets are held against what is declared, too.
     """
-    footer = read_footer(path)
     wanted = [name for name in SCHEMA.names if name in {"kafka_offset", *columns}]
-    count, last = 0, footer.start - 1
+    count, last = 0, -1
     try:
-        if not seal.pages_are_whole(path):
-            raise ArchiveDamaged(
-                f"{path}: offsets {footer.start} to {footer.end - 1} are not as they were sealed; restore the file "
-                "from a copy"
-            )
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            if not file.schema_arrow.equals(SCHEMA):
+        with opened(path, whole=True) as file:
+            footer = _footer(path, file)
+            if not seal.pages_are_whole(file):
+                raise ArchiveDamaged(
+                    f"{path}: offsets {footer.start} to {footer.end - 1} are not as they were sealed; restore "
+                    "the file from a copy"
+                )
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            if not parquet.schema_arrow.equals(SCHEMA):
                 raise ArchiveDamaged(f"{path}: its columns are not an archive's; restore it from a copy")
-            for batch in file.iter_batches(BATCH, columns=wanted):
+            last = footer.start - 1
+            for batch in parquet.iter_batches(BATCH, columns=wanted):
                 offsets = batch.column(0).to_numpy()
                 if not len(offsets):
                     continue
@@ -141,13 +149,26 @@ def read_batches(path: Path, columns: Sequence[str] = tuple(SCHEMA.names)) -> It
         raise Vanished(f"{path}: it is not there any more; restore it from a copy") from error
     except UNREADABLE as error:
         raise ArchiveDamaged(
-            f"{path}: a page after offset {last} is damaged ({error!r}); restore the file from a copy"
+            f"{path}: no readable file, or a page after offset {last} is damaged ({error!r}); restore it from a copy"
         ) from error
     if (count, last) != (footer.count, footer.last):
         raise ArchiveDamaged(
             f"{path}: {count} records up to {last}, where {footer.count} up to {footer.last} were written; "
             "restore it from a copy"
         )
+
+
+@contextmanager
+def opened(path: Path, *, whole: bool = False) -> Iterator[BinaryIO]:
+    """A file of this host, or an object: its end, or the `whole` of it with one request."""
+    if isinstance(path, Path):
+        with path.open("rb") as file:
+            yield file
+    elif whole:
+        yield BytesIO(path.read_bytes())
+    else:
+        with path.open("rb", block_size=TAIL_BYTES, cache_type="bytes") as file:
+            yield file
 
 
 def records_of(batch: pa.RecordBatch) -> Iterator[Record]:
@@ -175,9 +196,9 @@ def _headers(found: Sequence[Headers | None]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(starts), structs, type=kind, mask=absent)
 
 
-def _footer(path: Path, words: dict[bytes, bytes]) -> Footer:
-    found = {k.decode(): v.decode() for k, v in words.items()}
-    whole = seal.footer_is_whole(path)
+def _footer(path: Path, file: BinaryIO) -> Footer:
+    whole = seal.footer_is_whole(file)
+    found = {k.decode(): v.decode() for k, v in (pq.read_metadata(file).metadata or {}).items()}
     if whole is False or (whole is None and "sealed" in found):
         raise ArchiveDamaged(f"{path}: its footer is not as it was sealed; restore it from a copy")
     if found.get("format") != FORMAT:

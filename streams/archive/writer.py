@@ -11,17 +11,11 @@ from msgspec import Struct
 
 from schemas.errors import RendezvousError
 from streams.archive.buffer import Columns, columns_of
-from streams.archive.disk import (
-    DiskTrouble,
-    drop_leftovers,
-    link_new,
-    probe_links,
-    trouble_named,
-    write_whole,
-)
+from streams.archive.disk import DiskTrouble, trouble_named
 from streams.archive.layout import Layout
 from streams.archive.marks import Gap, put_end, put_gap, read_marks
 from streams.archive.segment import Footer, Record, file_parts, read_footer
+from streams.archive.store import store_of
 
 __all__ = ["DiskTrouble", "Gap", "Limits", "LostRace", "PartitionWriter"]
 
@@ -52,11 +46,9 @@ class PartitionWriter:
         self._writer = writer
         self._columns = Columns()
         self._opened_s: float | None = None
+        self._store = store_of(layout.root)
         with trouble_named(layout.root):
-            layout.data.mkdir(parents=True, exist_ok=True, mode=0o750)
-            layout.staging.mkdir(parents=True, exist_ok=True, mode=0o750)
-        probe_links(layout.staging, writer)
-        drop_leftovers(layout.staging, writer)
+            self._store.prepare(layout.data, layout.staging, writer)
         self.scan()
 
     def scan(self) -> int:
@@ -153,12 +145,8 @@ class PartitionWriter:
         return following
 
     def _place(self, columns: Columns, footer: Footer) -> bool:
-        temporary = self.layout.staging / f"{footer.start:019d}.{self._writer}.tmp"
-        try:
-            write_whole(temporary, file_parts(columns.table(), footer), "archive")
-            if not link_new(temporary, self.layout.segment(footer.start)):
-                return False
-            put_end(self.layout, footer.end, self._writer)
-            return True
-        finally:
-            temporary.unlink(missing_ok=True)
+        final, parts = self.layout.segment(footer.start), file_parts(columns.table(), footer)
+        if not self._store.create(final, self.layout.staging, self._writer, parts):
+            return False
+        put_end(self.layout, footer.end, self._writer)
+        return True

@@ -19,11 +19,13 @@ from schemas.topics import topics_of as topics_in
 from streams.archive.inspection import troubles
 from streams.archive.layout import partitions
 from streams.archive.reader import read_partition
+from streams.archive.store import open_root
 from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from streams.pipeline_file import load
 from tests.broker.pipelines import Up, environment, good, send, until, up, write
+from tests.conftest import credentials
 from tests.faults.load import Load, assert_kept, findings, suspended
 
 Row = tuple[int, bytes | None, bytes | None, object, int, int]
@@ -175,3 +177,28 @@ def test_a_topic_that_is_made_anew_begins_a_tree_of_its_own(
         until(lambda: len(in_archive(root, raw)) == 80, 40, "the second life is archived")
     assert in_archive(root, raw) == on_topic(cluster, raw)
     assert in_archive(root, raw, "data-1") == before
+
+
+def test_the_archive_may_lie_in_a_bucket_and_its_archiver_may_be_killed(
+    cluster: Cluster, tmp_path: Path, name: str, s3: str, monkeypatch: pytest.MonkeyPatch
+):
+    for variable, value in credentials(s3).items():
+        monkeypatch.setenv(variable, value)
+    root = open_root(f"s3://{name}/kept", tmp_path)
+    root.fs.mkdir(name)  # type: ignore[attr-defined]
+    file, state, raw = write(tmp_path, name, more=f'root = "s3://{name}/kept"'), tmp_path / "state", f"{name}.raw"
+    state.mkdir()
+    Admin(cluster).ensure(topics_in(load(file)))
+    for _ in range(2):
+        with archiver(cluster, file, state) as running:
+            send(cluster, raw, [good(n) for n in range(100)])
+            until(lambda: in_archive(root, raw) == on_topic(cluster, raw), 60, "it is archived")
+            send(cluster, raw, [good(n) for n in range(50)])
+            running.kill()  # with what is in no file yet
+            running.wait(10)
+    with archiver(cluster, file, state):
+        until(lambda: len(in_archive(root, raw)) == 300, 60, "what was read again, too")
+    assert in_archive(root, raw) == on_topic(cluster, raw)
+    command = [sys.executable, "-m", "agents", "archive", "check", "-P", str(file)]
+    checked = subprocess.run(command, env=environment(cluster, state), capture_output=True, text=True, check=False)
+    assert (checked.returncode, "all sound" in checked.stderr) == (0, True), checked.stderr

@@ -12,7 +12,7 @@ import pandas as pd
 import polars as pl
 import pyarrow.dataset as ds
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.archive.layout import Layout
@@ -44,6 +44,7 @@ _bytes = st.none() | st.binary(max_size=20)
 _headers = st.none() | st.lists(st.tuples(st.text(max_size=5), _bytes), max_size=3)
 
 
+@settings(deadline=None)
 @given(rows=st.lists(st.tuples(_bytes, _bytes, _headers, st.integers(1, 3)), min_size=1, max_size=10))
 def test_keys_values_headers_and_holes_come_back_exactly(rows, tmp_path_factory: pytest.TempPathFactory):
     root, records, offset = tmp_path_factory.mktemp("archive"), [], 0

@@ -90,7 +90,7 @@ def test_a_file_the_disk_did_not_take_is_tried_again_until_it_does(
             raise OSError(number, "no room")
         write_whole(path, parts, stage)
 
-    monkeypatch.setattr("streams.archive.writer.write_whole", failing)
+    monkeypatch.setattr("streams.archive.disk.write_whole", failing)
     monkeypatch.setattr(archiver, "RETRY_S", (0.01,))
     buffer(found, RAW, 0, 5)
     asyncio.run(found.close_all())

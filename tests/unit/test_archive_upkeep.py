@@ -134,6 +134,14 @@ def test_a_compaction_killed_at_any_step_leaves_the_archive_exact_and_can_be_run
     assert list(layout.staging.glob("*.part")) == []
 
 
+def test_what_a_killed_compaction_had_merged_goes_even_when_nothing_more_fits(tmp_path: Path):
+    layout = archived(tmp_path, TOPIC, raws(50), 5)
+    assert killed(COMPACT.format(root=str(tmp_path), topic=TOPIC), "compact.after_replace", tmp_path)
+    assert later(layout, target_bytes=layout.segments()[0].stat().st_size) == []
+    assert (len(layout.segments()), list(troubles(layout))) == (2, [])
+    assert list(read_partition(tmp_path, TOPIC, 0)) == raws(50)
+
+
 def test_old_files_go_whole_and_nobody_calls_it_a_gap(tmp_path: Path):
     layout = archived(tmp_path, TOPIC, raws(50), 5)
     now_ms = 19_000 + 2 * DAY_MS

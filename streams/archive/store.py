@@ -1,0 +1,65 @@
+"""Where an archive lies: a folder of this host, or a bucket of an object store, by what `archive.root` says.
+
+Both speak pathlib's language (buckets by universal-pathlib over fsspec); what differs is how a file is made to last,
+and how one of two writers wins. A module is a store: `disk` with its links and fsyncs, `bucket` with its conditional
+put.
+"""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol, cast
+
+from schemas.errors import ConfigurationRefused
+from streams.archive import disk
+
+
+class Store(Protocol):
+    """What the archive asks of the place where it lies."""
+
+    def locked(self, path: Path, *, wait: bool = False) -> AbstractContextManager[None]:
+        """Alone with what this path stands for; raises ArchiveBusy."""
+
+    def prepare(self, data: Path, staging: Path, writer: str) -> None:
+        """Make ready for a writer; raises OSError, DiskTrouble."""
+
+    def create(self, final: Path, staging: Path, writer: str, parts: Iterable[bytes | memoryview]) -> bool:
+        """A new file that lasts, whole; false when somebody was first."""
+
+    def put(self, path: Path, data: bytes, writer: str) -> None:
+        """A small file that lasts, in the place of an older one."""
+
+    def workshop(self, staging: Path) -> AbstractContextManager[Path]:
+        """A local folder for files on their way; on this host's own disk the one beside the data."""
+
+    def replace(self, temporary: Path, final: Path) -> None:
+        """A finished local file takes another's name at once, and lasts."""
+
+    def settle(self, folder: Path) -> None:
+        """Make deletions in a folder last."""
+
+    def free_share(self, path: Path) -> float:
+        """The share of room that is free."""
+
+
+def store_of(path: Path) -> Store:
+    """The store that a path lies in."""
+    if isinstance(path, Path):
+        return disk
+    from streams.archive import bucket
+
+    return bucket
+
+
+def open_root(root: str, folder: Path) -> Path:
+    """An archive's root as a pipeline file names it: a path beside it, or `s3://bucket/prefix`."""
+    if "://" not in root:
+        return folder / root
+    try:
+        from upath import UPath
+    except ImportError as error:
+        raise ConfigurationRefused(
+            f"archive.root: {root} needs the packages of the extra s3; install rendezvous-kafka[s3]"
+        ) from error
+    # What others write must be seen: no listing is kept. UPath has pathlib's methods but is no Path.
+    return cast("Path", UPath(root, use_listings_cache=False))

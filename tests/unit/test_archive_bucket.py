@@ -1,0 +1,119 @@
+"""The same archive in a bucket: a server that speaks S3, on loopback, with the conditional put."""
+
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import ConfigurationRefused
+from streams.archive import bucket, store
+from streams.archive.compaction import compact
+from streams.archive.disk import ArchiveBusy, DiskTrouble
+from streams.archive.forgetting import forget
+from streams.archive.inspection import holding, troubles
+from streams.archive.layout import Layout, partitions
+from streams.archive.lives import settle
+from streams.archive.reader import read_partition
+from streams.archive.retention import DAY_MS, retire
+from streams.archive.segment import ArchiveDamaged
+from streams.archive.store import open_root, store_of
+from streams.archive.writer import LostRace, PartitionWriter
+from tests.conftest import credentials
+from tests.unit.test_archive_upkeep import (
+    LIMITS,
+    OLD_S,
+    TOPIC,
+    WANTED,
+    archived,
+    plain,
+    raws,
+)
+
+
+@pytest.fixture
+def root(s3: str, monkeypatch: pytest.MonkeyPatch, name: str) -> Path:
+    """A bucket of its own."""
+    for variable, value in credentials(s3).items():
+        monkeypatch.setenv(variable, value)
+    found = open_root(f"s3://{name}/archive", Path())
+    found.fs.mkdir(name)  # type: ignore[attr-defined]
+    return found
+
+
+def test_records_come_back_exactly_and_damage_and_deletion_are_found(root: Path):
+    layout = archived(root, TOPIC, raws(20), 5)
+    assert list(read_partition(root, TOPIC, 0)) == raws(20)
+    assert [(found.topic, found.partition) for found in partitions(root)] == [(TOPIC, 0)]
+    assert (holding(layout).rows, holding(layout).end, list(troubles(layout))) == (20, 20, [])
+    path = layout.segments()[1]
+    kept = path.read_bytes()
+    path.write_bytes(kept[:40] + bytes([kept[40] ^ 1]) + kept[41:])
+    with pytest.raises(ArchiveDamaged, match="offsets 5 to 9 are not as they were sealed"):
+        list(read_partition(root, TOPIC, 0))
+    path.write_bytes(kept)
+    layout.segments()[-1].unlink()
+    with pytest.raises(ArchiveDamaged, match="offsets 15 to 19 are missing at its end"):
+        list(read_partition(root, TOPIC, 0))
+
+
+def test_of_two_writers_one_wins_each_file(root: Path):
+    one, other = (PartitionWriter(Layout(root, TOPIC, 0), LIMITS, "id", name) for name in "ab")
+    for writer, end in ((one, 5), (other, 8)):
+        writer.append([plain(offset) for offset in range(end)], 0.0)
+    assert one.close_segment() == 5
+    with pytest.raises(LostRace, match="going on from 5"):
+        other.close_segment()
+    assert other.close_segment() == 8
+    assert list(read_partition(root, TOPIC, 0)) == raws(8)
+
+
+def test_compaction_retention_and_forget_work_there_too(root: Path):
+    rows = [plain(n, b'{"request_id": "r7"}' if n == 7 else None) for n in range(20)]
+    small = archived(root, TOPIC, rows, 5)
+    (merged,) = compact(small, OLD_S + 1e10)
+    assert (merged.files, len(small.segments())) == (3, 2)
+    (rewritten,) = forget(root, "small", WANTED, "w", dry_run=False)
+    assert rewritten.removed == [7]
+    assert list(read_partition(root, TOPIC, 0)) == rows[:7] + rows[8:]
+    layout = archived(root, "other.raw", raws(20), 5)
+    assert retire(layout, 12_000 + DAY_MS, 1, "w").end == 10
+    assert list(read_partition(root, "other.raw", 0)) == raws(20)[10:]
+    assert list(troubles(layout)) == []
+
+
+def test_a_lock_is_kept_by_one_and_taken_from_the_dead(root: Path, monkeypatch: pytest.MonkeyPatch):
+    lock = root / "staging" / "lock"
+    with (
+        store_of(root).locked(lock),
+        pytest.raises(ArchiveBusy, match="another process"),
+        store_of(root).locked(lock),
+    ):
+        pass
+    lock.write_bytes(b"left by a dead process")
+    monkeypatch.setattr(bucket, "LOCK_S", -1.0)
+    with store_of(root).locked(lock):
+        assert lock.exists()
+    assert not lock.exists()
+
+
+def test_a_store_that_does_not_answer_is_waited_for(root: Path, s3: str, monkeypatch: pytest.MonkeyPatch):
+    writer = PartitionWriter(Layout(root, TOPIC, 0), LIMITS, "id", "w")
+    writer.append(raws(3), 0.0)
+    gone = open_root(f"s3://{root.fs._strip_protocol(str(root)).split('/')[0]}x/archive", Path())  # type: ignore[attr-defined]
+    monkeypatch.setattr(writer, "layout", Layout(gone, TOPIC, 0))
+    with pytest.raises(DiskTrouble, match="nothing is lost, the archive waits"):
+        writer.close_segment()
+    monkeypatch.setattr(writer, "layout", Layout(root, TOPIC, 0))
+    assert writer.close_segment() == 3
+
+
+def test_a_topic_made_anew_asks_for_an_operator(root: Path):
+    settle(root, TOPIC, "first", "w")
+    archived(root, TOPIC, raws(3), 5, "first")
+    with pytest.raises(ConfigurationRefused, match="move .*small.raw to data-1"):
+        settle(root, TOPIC, "second", "w")
+
+
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(__import__("sys").modules, "upath", None)
+    with pytest.raises(ConfigurationRefused, match=r"install rendezvous-kafka\[s3\]"):
+        store.open_root("s3://bucket/x", Path())

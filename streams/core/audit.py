@@ -27,8 +27,8 @@ class Findings(Struct, kw_only=True):
     `order_errors` are records of raw or decisions whose log time is more than 10 ms before that of a record ahead of
     them in their partition: deadlines, and what was there by a deadline, are read from log times. `archive_order` are
     records whose offset is below that of one ahead of them in the archive. A dead letter's origin is unknown when its
-    headers do not name a place, or a place in raw that holds no record. `archive_forgotten` and `archive_retired` were
-    taken out of the archive on request, and by its retention.
+    headers do not name a place, or a place in raw that holds no record. `archive_forgotten` and `archive_retired`
+    were taken out of the archive on request, and by its retention.
     """
 
     accepted: int = 0

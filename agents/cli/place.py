@@ -9,8 +9,8 @@ from agents.settings import archive_dir, cache_dir, environ, state_dir
 from schemas.errors import ConfigurationRefused, KafkaUnreachable
 from schemas.pipeline import Pipeline
 from schemas.rights import rights_of
-from streams.core.replay import of_run
 from streams.archive.store import open_root
+from streams.core.replay import of_run
 from streams.kafka.clients import Cluster, cluster_of
 from streams.kafka.local import LocalBroker
 from streams.pipeline_file import load

@@ -216,9 +216,9 @@ def _batches(file: File) -> Iterator[pa.RecordBatch]:
             f"{file.path}: offsets {last + 1} to {footer.end - 1} cannot be read, a page is damaged ({error!r}); "
             "restore the file from a copy"
         ) from error
-    if (count, last + 1) != (footer.count, footer.end):
+    if (count, last) != (footer.count, footer.last):
         raise ArchiveDamaged(
-            f"{file.path}: {count} records up to {last}, where {footer.count} up to {footer.end - 1} were written; "
+            f"{file.path}: {count} records up to {last}, where {footer.count} up to {footer.last} were written; "
             "restore it from a copy"
         )
 

@@ -104,8 +104,13 @@ WRITING: dict[str, Any] = {
 
 def file_parts(table: pa.Table, footer: Footer) -> Iterator[memoryview]:
     """The whole file, in memory: it is at most as large as what was buffered."""
+    return sealed_parts(table.replace_schema_metadata(footer.metadata()))
+
+
+def sealed_parts(table: pa.Table) -> Iterator[memoryview]:
+    """A table with its metadata as a file."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(footer.metadata()), sink, row_group_size=ROW_GROUP, **WRITING)
+    pq.write_table(table, sink, row_group_size=ROW_GROUP, **WRITING)
     return seal.sealed(memoryview(sink.getvalue()))
 
 

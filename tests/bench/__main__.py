@@ -25,8 +25,8 @@ from schemas.blocks import Rows, encode_rows
 from streams.kafka.clients import Cluster
 from streams.kafka.local import VERSION, LocalBroker
 from tests.bench import backtest
-from tests.bench.replay import replay_ratio
 from tests.bench.archive import archive_figures
+from tests.bench.replay import replay_ratio
 from tests.bench.stages import Run, bench_file, put_through, running
 from tests.bench.verify import verified
 from tests.broker.pipelines import make_topic

@@ -17,7 +17,7 @@ from agents.replay.where import matches
 from schemas.errors import ConfigurationRefused
 from schemas.requests import Headers
 from streams.archive.layout import Layout
-from streams.archive.segment import ArchiveDamaged, Record, write_table
+from streams.archive.segment import ArchiveDamaged, Record, sealed_parts
 from streams.archive.writer import Limits, PartitionWriter
 from streams.core.replay import IdField
 from streams.core.replay_order import Chunk, Pace, Selection, Span
@@ -176,7 +176,9 @@ def test_a_newer_format_is_refused_before_anything_is_read(tmp_path: Path):
     path = Layout(tmp_path, TOPIC, 0).segment(20)
     table = pq.read_table(path, partitioning=None)
     path.unlink()
-    write_table(table.replace_schema_metadata({**table.schema.metadata, b"format": b"9"}), path)
+    path.write_bytes(
+        b"".join(sealed_parts(table.replace_schema_metadata({**table.schema.metadata, b"format": b"9"})))
+    )
     with pytest.raises(ArchiveDamaged, match=r"0020\.parquet: format '9'; this program reads"):
         parts_of(tmp_path, TOPIC, Selection())
 

@@ -8,7 +8,8 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message
@@ -26,8 +27,8 @@ POLL_S = 0.02
 IN_FLIGHT = 5
 """Records of one partition that an idempotent librdkafka has in flight before it waits for a request to end."""
 
-TURN_S, LOOK_S = 0.02, 0.001
-"""How long a flight waits for the one before it at most, and how often it looks."""
+TURN_S, LOOK_S = 0.1, 0.001
+"""How long a flight waits for those before it at most, and how often it looks."""
 
 FULL_QUEUE_S = 0.005
 FLUSH_S = 10.0
@@ -57,6 +58,7 @@ class Producer(base.Producer):
 
     def __post_init__(self) -> None:
         self._sent = asyncio.Event()
+        self._flights: defaultdict[tuple[str, int], deque[Sending]] = defaultdict(deque)
         self.clock = LogClock(time.time() * 1e3, time.monotonic() * 1e3)
         self._sampled_s = 0.0
 
@@ -73,14 +75,16 @@ class Producer(base.Producer):
             await self.send_batch(Sending(), [self.app.edge.ask_time()])
             await self.flush()
 
-    async def send_batch(self, batch: Sending, records: Iterable[Outgoing]) -> None:
+    async def send_batch(self, batch: Sending, records: Sequence[Outgoing]) -> None:
         """Produce for a batch: it is not finished before each of these is confirmed.
 
         Raises KafkaException when the client refuses a record for any reason but its size.
         """
         if isinstance(batch, Batch):
             batch = batch.owner
-        await self._turn()
+        if not records:
+            return
+        await self._turn(batch, (records[0].topic, records[0].partition))
         produce = self.client.produce
         report = self._clock_sample(batch)
         for record in records:
@@ -93,17 +97,18 @@ class Producer(base.Producer):
             report = batch.delivered
         self._sent.set()
 
-    async def _turn(self) -> None:
-        """Let the flight before this one land: what comes meanwhile leaves with it, in one request.
+    async def _turn(self, batch: Sending, place: tuple[str, int]) -> None:
+        """Let earlier flights to this place land: what comes meanwhile leaves together, in one request.
 
-        librdkafka would wait too, but its thread asks for the end of the flight without a pause as long as other
-        records wait behind it (2.16.1: up to a quarter of a busy role's CPU).
+        librdkafka would wait too, but its thread asks for the end of a flight without a pause as long as records wait
+        behind it (2.16.1: up to a quarter of a busy role's CPU).
         """
-        if self.poll() < IN_FLIGHT:
-            return
-        until_s = self.loop.time() + TURN_S
-        while self.poll() >= IN_FLIGHT and self.loop.time() < until_s:
-            await asyncio.sleep(LOOK_S)
+        flights = self._flights[place]
+        if _up(flights) >= IN_FLIGHT:
+            until_s = self.loop.time() + TURN_S
+            while self.poll() and _up(flights) >= IN_FLIGHT and self.loop.time() < until_s:
+                await asyncio.sleep(LOOK_S)
+        flights.append(batch)
 
     def _clock_sample(self, batch: Sending) -> Report:
         """Now and then a delivery report tells the time too."""
@@ -155,7 +160,7 @@ class Producer(base.Producer):
         topic = self.app.edge.dead_letters
         await self.send_batch(batch, [Outgoing(topic, value, key, letter.partition, headers)])
 
-    async def send_copies(self, records: Iterable[Outgoing]) -> None:
+    async def send_copies(self, records: Sequence[Outgoing]) -> None:
         """Send what nothing waits for: a copy to a topic that a producer named and that may not exist."""
         await self.send_batch(Copies(), records)
 
@@ -233,6 +238,13 @@ class Producer(base.Producer):
     def supports_headers(self) -> bool:
         """Kafka has had headers since 0.11."""
         return True
+
+
+def _up(flights: deque[Sending]) -> int:
+    """Records in the air; flights that have landed are forgotten."""
+    while flights and not flights[0].pending:
+        flights.popleft()
+    return sum(flight.pending for flight in flights)
 
 
 def _key(message: Message) -> bytes | None:

@@ -138,11 +138,11 @@ class Desk:
         return Rendezvous(self._pipeline, number, start, LEAD_MS, grace_ms, from_log=self._pipeline.standby)
 
     def _past(self, numbers: Sequence[int]) -> tuple[list[Decision], dict[int, tuple[int, int]]]:
-        """Final decisions of the horizon, and where raw and scores end now; blocks."""
+        """Decisions of the horizon, and where raw and scores end now; blocks."""
         horizon_ms = self._pipeline.request.repeat_s * 1e3
         since_ms = {number: max(0.0, self._since_ms.get(number, 0.0) - horizon_ms) for number in numbers}
         with TopicReader(self._cluster, self._topics.decisions) as reader:
-            known = [decision for message in read_back(reader, since_ms) if (decision := _final(message))]
+            known = [decision for message in read_back(reader, since_ms) if (decision := _decision(message))]
             raw = reader.ends_of(self._topics.raw, numbers)
             scores = reader.ends_of(self._topics.scores, numbers)
         return known, {number: (raw[number], scores[number]) for number in numbers}
@@ -169,7 +169,7 @@ class Desk:
                 replies += await self._scores(core, recovery, batch, message)
         else:
             for message in batch.messages:
-                if decision := _final(message):
+                if decision := _decision(message):
                     replies += core.decided(decision, now_ms)
         if recovery:
             replies += self._recover(batch.partition, recovery)
@@ -239,8 +239,9 @@ class Desk:
     async def _publish(self, core: Rendezvous, replies: Sequence[Reply]) -> None:
         if not replies:
             return
-        self.decided += len(replies)
-        sending = Published(core, [reply.request.offset for reply in replies])
+        final = [reply.request.offset for reply in replies if reply.decision.final]
+        self.decided += len(final)
+        sending = Published(core, final)
         topic = self._topics.decisions
         copies: list[Outgoing] = []
         records: list[Outgoing] = []
@@ -317,13 +318,13 @@ class Desk:
         return max((core.oldest_overdue_ms(now_ms) for core in self.cores.values()), default=0.0)
 
 
-def _final(message: Message) -> Decision | None:
-    """The final decision of a record; a foreign record among decisions is nobody's answer."""
+def _decision(message: Message) -> Decision | None:
+    """The decision of a record; a foreign record among decisions is nobody's answer."""
     try:
         decision = decode_decision(message.value() or b"")
     except UnreadableRecord:
         return None
-    return decision if decision.final and decision.ticket.partition == message.partition() else None
+    return decision if decision.ticket.partition == message.partition() else None
 
 
 def attach(app: BatchApp, name: str, topics: Sequence[str], desk: Desk) -> None:

@@ -11,8 +11,8 @@ from schemas.errors import UNREADABLE, UnreadableRecord
 class Outcome(StrEnum):
     """How a request was answered."""
 
-    PREFERRED = "preferred"  # by the champion
-    FALLBACK = "fallback"  # by another model, within the schedule
+    PREFERRED = "preferred"  # by the champion, or whoever else the policy wants most
+    FALLBACK = "fallback"  # by another model, within the policy
     DEFAULT = "default"  # by the pipeline's default: nobody acceptable answered in time
     REJECTED = "rejected"  # not at all: the request could not be read
 
@@ -39,6 +39,14 @@ class ScoreSeen(Struct, frozen=True, gc=False):
     age_ms: int
 
 
+class TraceStep(Struct, frozen=True, omit_defaults=True, gc=False):
+    """One step of a policy: at this age of the request, what came or what time it was, and who was chosen."""
+
+    at_ms: float
+    what: str
+    chosen: str | None = None
+
+
 class Decision(Struct, frozen=True, omit_defaults=True, gc=False):
     """The answer. The final decision of a ticket is the first record with `final = true` for it.
 
@@ -49,7 +57,10 @@ class Decision(Struct, frozen=True, omit_defaults=True, gc=False):
     Absent unless they say something: `fingerprint` is the hash of key, payload and budget by which a repeat is
     known; `duplicate_of` is the ticket whose answer this repeat was given; `recovered` means decided after a
     restart, as of the time at which it should have been, `late_by_ms` after its deadline; `standby` that
-    the owner had not answered in time.
+    the owner had not answered in time; `guarded` are models whose score was outside its bounds and could not win;
+    `branch` is the way the policy took for this request: its cohort's model, or the rule that held; `combined` are
+    the weights of the scores that the answer was made of; `trace` is what a request with the header `diagnostics: 1`
+    is told.
     """
 
     request_id: str
@@ -73,6 +84,10 @@ class Decision(Struct, frozen=True, omit_defaults=True, gc=False):
     recovered: bool = False
     late_by_ms: float = 0.0
     standby: bool = False
+    guarded: dict[str, str] | None = None
+    branch: str | None = None
+    combined: dict[str, float] | None = None
+    trace: list[TraceStep] | None = None
 
 
 class Answer(Struct, frozen=True, kw_only=True, gc=False):

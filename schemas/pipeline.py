@@ -94,19 +94,88 @@ class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     accept: tuple[str, ...]
 
 
-class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who may answer, and when: a schedule of growing compromise.
+class PolicyKind(StrEnum):
+    """Who answers a request, among those that may."""
 
-    `answer` is `first`: as soon as an acceptable score is there; or `all`: only when every model asked
-    has answered or failed, and at the deadline at the latest.
+    SCHEDULE = "schedule"  # a growing compromise: early in the budget only the most wanted, later others too
+    FIRST = "first"  # whoever of champion and challengers is first
+    BEST = "best"  # the most wanted of `order` that has come by the deadline; at once when nobody better can come
+    WEIGHTED = "weighted"  # the model of the request's cohort (`cohorts`, by `by`); without it the schedule goes on
+    COMBINE = "combine"  # several models together: `how` over the scores of `members`
+    RULES = "rules"  # the first of `rules` whose conditions the event fulfils has the schedule; else `steps`
+
+
+class Cohort(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of all weights' sum, this share of users is answered by this model."""
+
+    model: str
+    weight: float
+
+
+class Member(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model whose score is combined with others', and how much it counts."""
+
+    model: str
+    weight: float = 1.0
+
+
+class Condition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an event must say: `field` (a path, as "a.b") compared with `value`; `in` compares with a list.
+
+    It does not hold when the field is absent or of another type than the value.
     """
 
-    kind: Literal["schedule"] = "schedule"
+    field: str
+    op: Literal["==", "!=", "<", "<=", ">", ">=", "in"]
+    value: float | bool | str | tuple[float | bool | str, ...]
+
+
+class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The schedule of events that fulfil every condition of `when`."""
+
+    name: str
+    when: tuple[Condition, ...]
+    steps: tuple[Step, ...]
+
+
+class Guard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A score of this model below `min` or above `max` cannot win, and nobody waits for a better one of it."""
+
+    model: str
+    min: float | None = None
+    max: float | None = None
+
+
+class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may answer, and when. A pure value: the same events, scores and times give the same decisions.
+
+    `answer` is `first`: as soon as an acceptable score is there; or `all`: only when every model asked
+    has answered or failed, and at the deadline at the latest. With `refine` the first acceptable answer leaves at
+    once, not final, better ones follow as they come, and the final one when none can come, or at the deadline.
+
+    `by` is the field of the event that keeps a user in a cohort (empty: the record's key); another `salt` deals
+    the cohorts anew. A combination waits for all members until the share `until` of the budget, then takes at least
+    `least` of them; a `vote` is the share of weights whose score is `threshold` or more.
+    """
+
+    kind: PolicyKind = PolicyKind.SCHEDULE
     answer: Literal["first", "all"] = "first"
     steps: tuple[Step, ...] = (
         Step(until=0.6, accept=("champion",)),
         Step(until=1.0, accept=("champion", "challenger")),
     )
+    order: tuple[str, ...] = ("champion", "challenger")
+    by: str = ""
+    salt: str = ""
+    cohorts: tuple[Cohort, ...] = ()
+    how: Literal["mean", "median", "vote"] = "mean"
+    members: tuple[Member, ...] = ()
+    threshold: float = 0.5
+    until: float = 0.8
+    least: int = 1
+    rules: tuple[Rule, ...] = ()
+    guards: tuple[Guard, ...] = ()
+    refine: bool = False
 
 
 class RequestShape(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Answer, Pipeline, Policy, Role
-from streams.core.pipeline_checks import Mistake, mistakes_of
+from streams.core.mistakes import Mistake
+from streams.core.pipeline_checks import mistakes_of
 from streams.pipeline_file import read_as, refuse
 
 KEPT_POLICY = Policy(steps=())

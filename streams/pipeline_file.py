@@ -13,7 +13,8 @@ import msgspec
 
 from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Pipeline
-from streams.core.pipeline_checks import Mistake, mistakes_of
+from streams.core.mistakes import Mistake
+from streams.core.pipeline_checks import mistakes_of
 
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 

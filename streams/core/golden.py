@@ -251,6 +251,8 @@ class GoldenCheck:
 def _at_once(pipeline: Pipeline) -> frozenset[str]:
     """Models whose score alone decides as soon as it is there; of a policy that waits for others, none."""
     policy = pipeline.policy
+    if policy.guards or policy.refine:
+        return frozenset()
     if str(policy.kind) == "schedule" and policy.answer == "first":
         return frozenset(schedule_of(pipeline).steps[0].order)
     if str(policy.kind) == "first":

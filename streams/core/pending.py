@@ -5,6 +5,9 @@ from msgspec import Struct
 from schemas.decisions import Decision, Outcome, ScoreSeen, Ticket
 from schemas.pipeline import Pipeline, Role
 from schemas.requests import Rejection, Request
+from streams.core.course import Course
+from streams.core.policy import Plan
+from streams.core.policy_combine import COMBINED, Combine
 from streams.core.repeats import Known
 
 PREFERRED, FALLBACK, DEFAULT, REJECTED = Outcome
@@ -25,6 +28,7 @@ class Pending(Struct, gc=False):
 
     `known` is what repeats of it will find. `first` is the request whose answer it is to be given: it repeats one
     that is not decided yet. `ready` is the answer a standby keeps back until `leave_ms`: the owner should give it.
+    `course` is there when it is decided in another way than by the pipeline's one plan alone.
     """
 
     request: Request | Rejection
@@ -37,6 +41,7 @@ class Pending(Struct, gc=False):
     first: Known | None = None
     ready: Reply | None = None
     leave_ms: float = 0.0
+    course: Course | None = None
 
     def share(self, now_ms: float) -> float:
         """How much of the budget is used: 0 at the start, 1 at the deadline.
@@ -60,23 +65,31 @@ class Explanation:
         self._partition = partition
         self._standby = standby
         self._asked = tuple(model.name for model in pipeline.models if model.role is not Role.DECOY)
-        self._champions = {model.name for model in pipeline.models if model.role is Role.CHAMPION}
         self._default = pipeline.default.score
 
-    def answered(self, pending: Pending, model: str, now_ms: float) -> Reply:
+    def answered(self, pending: Pending, plan: Plan, model: str, now_ms: float) -> Reply:
         """The answer is this model's score."""
         seen = pending.scores[model]
-        if model in self._champions:
-            outcome, reason = PREFERRED, f"the champion {model} answered after {seen.age_ms} ms"
+        if model == plan.wanted:
+            outcome, reason = PREFERRED, f"{plan.title} {model} answered after {seen.age_ms} ms"
         else:
-            outcome, reason = FALLBACK, self._why_not_champion(pending, model, seen, now_ms)
+            outcome, reason = FALLBACK, self._why_not_wanted(pending, plan, model, seen, now_ms)
         return self._reply(pending, outcome, model, seen, reason, now_ms)
+
+    def combined(self, pending: Pending, course: Course, plan: Combine, now_ms: float) -> Reply:
+        """The answer is made of several scores."""
+        score, course.combined = plan.combined(course.trusted(pending.scores))
+        outcome = PREFERRED if len(course.combined) == len(plan.members) else FALLBACK
+        reason = f"the {plan.how} of {', '.join(course.combined)}"
+        if absent := [model for model, _ in plan.members if model not in course.combined]:
+            reason += f", without {', '.join(absent)}"
+        return self._reply(pending, outcome, COMBINED, ScoreSeen(score, plan.how, 0), reason, now_ms)
 
     def default(self, pending: Pending, now_ms: float) -> Reply:
         """The answer is the pipeline's default: nobody else can, or the deadline is here."""
         missing = ", ".join(self._missing(pending)) or "nobody"
         if pending.out() and not self._missing(pending):
-            reason = "every model asked has failed or was passed over: the default answers"
+            reason = "every model asked has failed, was passed over or guarded: the default answers"
         else:
             reason = f"no acceptable score by the deadline, still missing {missing}: the default answers"
         return self._reply(pending, DEFAULT, None, None, reason, now_ms)
@@ -149,6 +162,8 @@ class Explanation:
             0.0,  # late_by_ms
             self._standby,
         )
+        if pending.course is not None:
+            decision = pending.course.told(decision)
         return Reply(decision, request)
 
     def _missing(self, pending: Pending) -> list[str]:
@@ -157,13 +172,15 @@ class Explanation:
         out = pending.out()
         return [name for name in self._asked if name not in pending.scores and name not in out]
 
-    def _why_not_champion(self, pending: Pending, model: str, seen: ScoreSeen, now_ms: float) -> str:
-        champion = next(iter(self._champions), "champion")
-        if champion in pending.failed:
-            why = f"the champion {champion} failed"
-        elif champion in pending.not_asked:
-            why = f"the champion {champion} was not asked"
+    def _why_not_wanted(self, pending: Pending, plan: Plan, model: str, seen: ScoreSeen, now_ms: float) -> str:
+        wanted, course = plan.wanted or "champion", pending.course
+        if wanted in pending.failed:
+            why = f"{plan.title} {wanted} failed"
+        elif wanted in pending.not_asked:
+            why = f"{plan.title} {wanted} was not asked"
+        elif course is not None and course.guarded and wanted in course.guarded:
+            why = f"{plan.title} {wanted} was guarded: {course.guarded[wanted]}"
         else:
             used = min(100, round(100 * pending.share(now_ms)))
-            why = f"the champion {champion} had not answered by {used} % of the budget"
+            why = f"{plan.title} {wanted} had not answered by {used} % of the budget"
         return f"{why}; {model} answered after {seen.age_ms} ms"

@@ -2,17 +2,16 @@
 
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from schemas.pipeline import MAX_BUDGET_MS, Feature, FeatureType, Kind, Model, Pipeline, Policy, Role
+from schemas.pipeline import MAX_BUDGET_MS, Feature, FeatureType, Kind, Model, Pipeline, Role
 from schemas.topics import topics_of
+from streams.core.mistakes import PATH, Mistake, doubles
+from streams.core.policy_checks import policy_mistakes
 from streams.core.replay import RUN, prefix_of
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}").fullmatch
 CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*").fullmatch
-PATH = re.compile(r"[^.\s]+(\.[^.\s]+)*").fullmatch
 OWN_KEYS = {
     Kind.LIGHTGBM: ("artifact", "sha256"),
     Kind.PYTHON: ("callable",),
@@ -35,22 +34,9 @@ OURS = {
 SECURITY = ("security.", "sasl.", "ssl.", "enable.ssl.", "enable.sasl.")
 
 
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """One thing to mend: where, what is wrong, what to write instead."""
-
-    key: str
-    wrong: str
-    instead: str
-
-    def __str__(self) -> str:
-        """As the person who wrote the file reads it."""
-        return f"{self.key}: {self.wrong}; {self.instead}"
-
-
 def mistakes_of(pipeline: Pipeline) -> list[Mistake]:
     """Every contradiction in a pipeline; empty when there is none."""
-    checks = (_whole, _budget, _features, _models, _policy, _limits, _kafka)
+    checks = (_whole, _budget, _features, _models, policy_mistakes, _limits, _kafka)
     return [mistake for check in checks for mistake in check(pipeline)]
 
 
@@ -98,7 +84,7 @@ def _budget(pipeline: Pipeline) -> Iterator[Mistake]:
 
 
 def _features(pipeline: Pipeline) -> Iterator[Mistake]:
-    yield from _doubles("features", (feature.name for feature in pipeline.features))
+    yield from doubles("features", (feature.name for feature in pipeline.features))
     for place, feature in enumerate(pipeline.features):
         yield from _feature(f"features[{place}] ({feature.name})", feature)
     plain = [feature for feature in pipeline.features if not feature.derive]
@@ -136,7 +122,7 @@ def _category(key: str, feature: Feature) -> Iterator[Mistake]:
         return
     if not feature.vocabulary:
         yield Mistake(f"{key}.vocabulary", "missing for a category", 'write vocabulary = ["A", "B"]')
-    yield from _doubles(f"{key}.vocabulary", feature.vocabulary)
+    yield from doubles(f"{key}.vocabulary", feature.vocabulary)
     if feature.default is not None and feature.default not in feature.vocabulary:
         yield Mistake(f"{key}.default", f"{feature.default!r} is not in the vocabulary", "add it there")
 
@@ -145,7 +131,7 @@ def _models(pipeline: Pipeline) -> Iterator[Mistake]:
     if not pipeline.models:
         yield Mistake("models", "there is none", 'write at least one [[models]] with role = "champion"')
         return
-    yield from _doubles("models", (model.name for model in pipeline.models))
+    yield from doubles("models", (model.name for model in pipeline.models))
     champions = [model.name for model in pipeline.models if model.role is Role.CHAMPION]
     if len(champions) != 1:
         found = ", ".join(champions) or "none"
@@ -163,7 +149,7 @@ def _model(key: str, model: Model, known: set[str]) -> Iterator[Mistake]:
     for feature in model.features:
         if feature not in known:
             yield Mistake(f"{key}.features", f"{feature!r} is not declared", "declare it under [[features]]")
-    yield from _doubles(f"{key}.features", model.features)
+    yield from doubles(f"{key}.features", model.features)
     if model.prepare and not CALLABLE(model.prepare):
         yield Mistake(f"{key}.prepare", f"{model.prepare!r} is no callable", 'write "module:function"')
     for kind, names in OWN_KEYS.items():
@@ -177,28 +163,6 @@ def _model(key: str, model: Model, known: set[str]) -> Iterator[Mistake]:
         yield Mistake(f"{key}.callable", f"{model.callable!r} is no callable", 'write "module:function"')
     if model.value is not None and not math.isfinite(model.value):
         yield Mistake(f"{key}.value", "not finite", "write a number")
-
-
-def _policy(pipeline: Pipeline) -> Iterator[Mistake]:
-    policy: Policy = pipeline.policy
-    if not policy.steps or policy.steps[-1].until != 1.0:
-        yield Mistake("policy.steps", "the last step must reach the deadline", "write until = 1.0 in it")
-    last = 0.0
-    roles = {role.value: role for role in Role}
-    models = {model.name: model.role for model in pipeline.models}
-    for place, step in enumerate(policy.steps):
-        key = f"policy.steps[{place}]"
-        if not last < step.until <= 1:
-            yield Mistake(f"{key}.until", f"{step.until} does not follow {last}", "write rising shares up to 1.0")
-        last = max(last, step.until)
-        if not step.accept:
-            yield Mistake(f"{key}.accept", "accepts nobody", "name a model or a role")
-        for word in step.accept:
-            role = models.get(word) or roles.get(word)
-            if role is None:
-                yield Mistake(f"{key}.accept", f"{word!r} is no model and no role", "name one of the pipeline's")
-            elif not role.answers:
-                yield Mistake(f"{key}.accept", f"{word!r} never answers", "name a champion or a challenger")
 
 
 def _limits(pipeline: Pipeline) -> Iterator[Mistake]:
@@ -229,9 +193,3 @@ def _kafka(pipeline: Pipeline) -> Iterator[Mistake]:
             elif setting.startswith(SECURITY):
                 reason = "here it would reach some clients and not others"
                 yield Mistake(f"kafka.{side}.{setting}", reason, "set KAFKA_SASL_*, KAFKA_SSL_*")
-
-
-def _doubles(key: str, names: Iterable[str]) -> Iterator[Mistake]:
-    for name, count in Counter(names).items():
-        if count > 1:
-            yield Mistake(key, f"{name!r} stands {count} times", "keep one, or rename")

@@ -54,7 +54,12 @@ class Recovery:
         replies = self._order.run()
         if self.done:
             replies += self._order.through(now_ms)
-        return [_marked(reply, now_ms) for reply in replies]
+        return [_marked(reply, now_ms) for reply in replies if reply.decision.final or _in_time(reply, now_ms)]
+
+
+def _in_time(reply: Reply, now_ms: float) -> bool:
+    """An answer that is to be followed by a better one is of no use after its deadline."""
+    return now_ms < reply.request.at_ms + reply.decision.budget_ms
 
 
 def _marked(reply: Reply, now_ms: float) -> Reply:

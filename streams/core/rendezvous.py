@@ -9,12 +9,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
+from msgspec.structs import replace
+
 from schemas.blocks import NotAskedBlock, RejectionBlock, ScoreBlock, offsets_of, scores_of
 from schemas.decisions import Decision, ScoreSeen
-from schemas.pipeline import Pipeline, Role
+from schemas.pipeline import Pipeline, PolicyKind, Role
 from schemas.requests import Rejection, Request
+from streams.core.course import Course, wishes
 from streams.core.pending import Explanation, Pending, Reply
-from streams.core.policy import schedule_of
+from streams.core.policy_branches import branches_of, plan_of
+from streams.core.policy_combine import Combine
 from streams.core.repeats import Known, Repeats, logged
 
 HOLD_LIMIT = 100_000
@@ -71,8 +75,15 @@ class Rendezvous:
         self._grace_ms = grace_ms
         self._from_log = from_log or grace_ms > 0
         self._partition = partition
-        self._schedule = schedule_of(pipeline)
-        self._first_change = self._schedule.first_change
+        self._plan = plan_of(pipeline)
+        self._first_change = self._plan.first_change
+        self._branches = branches_of(pipeline)
+        self._guards = {guard.model: guard for guard in pipeline.policy.guards}
+        self._refine = pipeline.policy.refine
+        self._special = bool(
+            self._branches or self._guards or self._refine or pipeline.policy.kind is PolicyKind.COMBINE
+        )
+        self._said: dict[int, Decision] = {}
         self._explain = Explanation(pipeline, partition, standby=grace_ms > 0)
         self._repeats = Repeats(pipeline.request.repeat_s)
         self._followers: dict[int, list[int]] = {}
@@ -121,12 +132,29 @@ class Rendezvous:
             self._repeat(pending, request, known, now_ms, replies)
             return
         pending.known = known
+        change = self._first_change
+        if self._special or request.headers or self._said:
+            change = self._set_course(pending, request, now_ms)
         if self._held and request.offset in self._held:
             self._take_held(pending)
-        elif now_ms < pending.start_ms + self._first_change * request.budget_ms - self.lead_ms:
-            self._arm(pending, self._first_change)  # nothing has come: only time can tell
+        elif now_ms < pending.start_ms + change * request.budget_ms - self.lead_ms:
+            self._arm(pending, change)  # nothing has come: only time can tell
             return
         self._consider(pending, now_ms, replies, arm=True)
+
+    def _set_course(self, pending: Pending, request: Request, now_ms: float) -> float:
+        """Give a request what it, or the pipeline, wants beside the plan; returns when time first decides."""
+        refine, traced = wishes(request.headers, refine=self._refine)
+        said = self._said.pop(request.offset, None)
+        if not (self._special or refine or traced or said):
+            return self._first_change
+        branch, plan = self._branches.of(request) if self._branches else (None, self._plan)
+        course = pending.course = Course(plan, branch, refine, [] if traced else None)
+        course.note(now_ms - request.at_ms, f"read, branch {branch}" if branch else "read")
+        if said is not None:
+            pending.scores = {m: seen for m, seen in said.scores.items() if self._versions.get(m) == seen.version}
+            course.resume(said)
+        return plan.first_change
 
     def _repeat(self, pending: Pending, request: Request, known: Known, now_ms: float, replies: list[Reply]) -> None:
         """A repeat has no time of its own: it is answered when its first is."""
@@ -138,11 +166,16 @@ class Rendezvous:
             self._followers.setdefault(known.offset, []).append(request.offset)
 
     def decided(self, decision: Decision, now_ms: float) -> list[Reply]:
-        """A final decision of this partition is in the log: of an earlier life, or of a twin.
+        """A decision of this partition is in the log: of an earlier life, or of a twin.
 
-        Nothing more is said about its ticket; what comes back are answers to repeats of it.
+        After a final one nothing more is said about its ticket; what comes back are answers to repeats of it. After
+        another one only better ones are.
         """
         offset = decision.ticket.offset
+        if not decision.final:
+            self._was_said(decision)
+            return []
+        self._said.pop(offset, None)
         self._pending.pop(offset, None)
         self._unpublished.discard(offset)
         if offset >= self._next_raw:
@@ -153,6 +186,17 @@ class Rendezvous:
             self._answer_followers(known or logged(decision), now_ms, replies)
         return replies
 
+    def _was_said(self, decision: Decision) -> None:
+        """A revision that is not final. It is kept until its request is read again."""
+        offset = decision.ticket.offset
+        pending = self._pending.get(offset)
+        if pending is not None and pending.course is not None:
+            pending.course.resume(decision)
+        elif offset >= self._next_raw and offset not in self._decided:
+            said = self._said.get(offset)
+            if said is None or said.revision < decision.revision:
+                self._said[offset] = decision
+
     def scores_offered(self, block: ScoreBlock, position: int, log_ms: int, now_ms: float) -> list[Reply]:
         """Join one block of scores that lies at `position` and was appended at `log_ms`."""
         self._next_score = position + 1
@@ -161,7 +205,7 @@ class Rendezvous:
         if self._versions.get(model) != version:
             self.counts.untrusted += 1
             return replies
-        pendings, enough = self._pending, len(self._schedule.wait_for)
+        pendings, enough = self._pending, self._plan.enough
         for offset, score in zip(offsets_of(block.offsets), scores_of(block.scores), strict=True):
             pending = pendings.get(offset)
             if pending is None:
@@ -172,7 +216,7 @@ class Rendezvous:
                 self.counts.repeated += 1
                 continue
             seen[model] = ScoreSeen(score, version, max(0, log_ms - pending.request.at_ms))
-            if len(seen) >= enough or pending.failed or pending.not_asked:
+            if len(seen) >= enough or pending.failed or pending.not_asked or pending.course is not None:
                 self._consider(pending, now_ms, replies)
         for error in block.errors:
             self._failed(error.offset, model, error.reason, position, now_ms, replies)
@@ -196,6 +240,8 @@ class Rendezvous:
             pending = self._pending.get(offset)
             if pending is not None:
                 pending.not_asked.update(dict.fromkeys(block.models, block.reason))
+                if pending.course is not None:
+                    pending.course.note(now_ms - pending.request.at_ms, f"not asked: {', '.join(block.models)}")
                 self._consider(pending, now_ms, replies)
         return replies
 
@@ -218,7 +264,7 @@ class Rendezvous:
         return timers[0][0] if timers else None
 
     def published(self, offsets: Iterable[int]) -> None:
-        """The final decisions of these requests are confirmed by the broker."""
+        """The final decisions of these requests are confirmed by the broker. (Not those that are not final.)"""
         self._unpublished.difference_update(offsets)
 
     @property
@@ -257,20 +303,61 @@ class Rendezvous:
         """Decide now, or (arm) set the timer for the next moment at which time alone decides."""
         if pending.ready is not None:
             if now_ms >= pending.leave_ms:
-                self._leave(pending, pending.ready, now_ms, replies)
+                ready = pending.ready
+                if pending.course is not None and pending.course.revision > ready.decision.revision:
+                    ready = Reply(replace(ready.decision, revision=pending.course.revision), ready.request)
+                self._leave(pending, ready, now_ms, replies)
             return
         if pending.first is not None:
             return
-        schedule = self._schedule
+        if pending.course is not None:
+            self._follow(pending, pending.course, now_ms, replies, arm=arm)
+            return
+        plan = self._plan
         share = 1.0 if now_ms >= pending.deadline_ms - self.lead_ms else pending.share(now_ms)
         out = pending.out()
-        model = schedule.choose(share, pending.scores, out)
+        model = plan.choose(share, pending.scores, out)
         if model is not None:
-            self._settle(pending, self._explain.answered(pending, model, now_ms), now_ms, replies)
-        elif share >= 1 or schedule.hopeless(out):
+            self._settle(pending, self._explain.answered(pending, plan, model, now_ms), now_ms, replies)
+        elif share >= 1 or plan.hopeless(out):
             self._settle(pending, self._explain.default(pending, now_ms), now_ms, replies)
         elif arm:
-            self._arm(pending, schedule.next_change(share))
+            self._arm(pending, plan.next_change(share))
+
+    def _follow(self, pending: Pending, course: Course, now_ms: float, replies: list[Reply], *, arm: bool) -> None:
+        """The same for a request with a course: guards, answers that get better, a trace."""
+        plan, age_ms = course.plan, now_ms - pending.request.at_ms
+        share = 1.0 if now_ms >= pending.deadline_ms - self.lead_ms else pending.share(now_ms)
+        if not course.look(pending.scores, self._guards, age_ms) and arm:
+            course.note(age_ms, f"{share:.0%} of the budget is used")
+        scores, out = course.trusted(pending.scores), course.out(pending.out())
+        model = (plan.offer if course.refine else plan.choose)(share, scores, out)
+        if model is not None and (not course.refine or share >= 1 or plan.settled(model, scores, out)):
+            course.note(age_ms, "final", model)
+            self._settle(pending, self._answer(pending, course, model, now_ms), now_ms, replies)
+        elif model is None and (share >= 1 or plan.hopeless(out)):
+            course.note(age_ms, "final, by default")
+            self._settle(pending, self._explain.default(pending, now_ms), now_ms, replies)
+        else:
+            if model is not None and (rank := plan.rank(model, scores)) < course.rank:
+                course.rank = rank
+                self._offer(pending, course, model, now_ms, replies)
+            if arm:
+                self._arm(pending, plan.next_change(share))
+
+    def _answer(self, pending: Pending, course: Course, model: str, now_ms: float) -> Reply:
+        if isinstance(course.plan, Combine):
+            return self._explain.combined(pending, course, course.plan, now_ms)
+        return self._explain.answered(pending, course.plan, model, now_ms)
+
+    def _offer(self, pending: Pending, course: Course, model: str, now_ms: float, replies: list[Reply]) -> None:
+        """An answer that is not final. A standby says none: the owner's is not missed while the budget lasts."""
+        if self._grace_ms:
+            return
+        course.note(now_ms - pending.request.at_ms, f"revision {course.revision}", model)
+        reply = self._answer(pending, course, model, now_ms)
+        replies.append(Reply(replace(reply.decision, final=False), reply.request))
+        course.revision += 1
 
     def _arm(self, pending: Pending, change: float) -> None:
         at_ms = pending.start_ms + change * pending.request.budget_ms
@@ -313,6 +400,8 @@ class Rendezvous:
             self._hold_or_count(offset, position, (model, reason))
         elif model not in pending.scores:
             pending.failed[model] = reason
+            if pending.course is not None:
+                pending.course.note(now_ms - pending.request.at_ms, f"{model} fails: {reason}")
             self._consider(pending, now_ms, replies)
 
     def _hold_or_count(self, offset: int, position: int, what: tuple[str, ScoreSeen | str]) -> None:

@@ -14,6 +14,26 @@ from tests.unit.small import TEXT
 
 STEPS = '[[policy.steps]]\nuntil = {}\naccept = ["{}"]\n'
 
+WEIGHTED = '[policy]\nkind = "weighted"\n[[policy.cohorts]]\nmodel = "{}"\nweight = {}\n[default]'
+COMBINE = '[policy]\nkind = "combine"\n{}\n[default]'
+NAMED = """[policy]
+kind = "combine"
+[[models]]
+name = "combine"
+version = "1"
+kind = "constant"
+value = 1
+role = "challenger"
+[default]"""
+GUARD = '[[policy.guards]]\nmodel = "{}"\n{}\n[default]'
+RULE = """[policy]
+kind = "rules"
+[[policy.rules]]
+name = "r"
+when = [{{field = "x", op = "{}", value = {}}}]
+steps = [{{until = 1.0, accept = ["first"]}}]
+[default]"""
+
 
 def refusal(tmp_path: Path, text: str) -> str:
     file = tmp_path / "pipeline.toml"
@@ -64,6 +84,33 @@ def test_the_demos_file_and_the_tests_own_are_accepted(tmp_path: Path):
         ("[default]", STEPS.format(0.5, "champion") + "[default]", "policy.steps: the last step must reach"),
         ("[default]", STEPS.format(1.0, "mirror") + "[default]", "'mirror' never answers"),
         ("[default]", STEPS.format(1.0, "who") + "[default]", "'who' is no model and no role"),
+        ("[default]", '[policy]\nkind = "worst"\n[default]', 'write "schedule" or "first" or "best" or'),
+        ("[default]", '[policy]\nby = "x"\n[default]', "policy.by: has no meaning for kind schedule; remove it, or"),
+        ("[default]", '[policy]\nkind = "best"\norder = ["mirror"]\n[default]', "policy.order: 'mirror' never"),
+        ("[default]", '[policy]\nkind = "best"\norder = []\n[default]', "policy.order: accepts nobody"),
+        (
+            "[default]",
+            '[policy]\nkind = "first"\n' + STEPS.format(1.0, "first") + "[default]",
+            "policy.steps: has no",
+        ),
+        ("[default]", '[policy]\nkind = "weighted"\n[default]', "policy.cohorts: there is none; write [[policy"),
+        ("[default]", WEIGHTED.format("who", 1), "policy.cohorts[0].model: 'who' is no model"),
+        ("[default]", WEIGHTED.format("mirror", 1), "policy.cohorts[0].model: 'mirror' never answers"),
+        ("[default]", WEIGHTED.format("first", 0), "policy.cohorts[0].weight: 0.0 is out of bounds"),
+        ("[default]", '[policy]\nkind = "weighted"\nby = "a..b"\n[default]', "policy.by: 'a..b' is no path"),
+        ("[default]", COMBINE.format("least = 3"), "policy.least: 3 of 2 members is impossible; write 1 to 2"),
+        ("[default]", COMBINE.format("until = 0"), "policy.until: is a share of the budget"),
+        ("[default]", COMBINE.format('how = "max"'), 'write "mean" or "median" or "vote"'),
+        ("[default]", NAMED, "models: 'combine' is what a combined answer is called"),
+        ("[default]", GUARD.format("first", ""), "policy.guards[0]: guards nothing; write min, max or both"),
+        ("[default]", GUARD.format("first", "min = 2\nmax = 1"), "no score lies between 2.0 and 1.0"),
+        ("[default]", GUARD.format("nobody", "max = 1"), "policy.guards[0].model: 'nobody' is no model"),
+        ("[default]", '[policy]\nkind = "rules"\n[default]', "policy.rules: there is none; write [[policy.rules]]"),
+        ("[default]", RULE.format("in", "1"), "policy.rules[0] (r).when[0].value: in compares with a list"),
+        ("[default]", RULE.format("<", "true"), "when[0].op: true and false have no order for <; write == or !="),
+        ("[default]", RULE.format("~", "1"), "policy.rules[0].when[0].op: Invalid enum value"),
+        ("[default]", RULE.format("==", "nan"), "policy.rules[0] (r).when[0].value: not finite"),
+        ("[default]", RULE.format("==", "1").replace("1.0", "0.5"), "policy.rules[0] (r).steps: the last step must"),
         ("[default]", "[overload]\nshadows = 2\n[default]", "overload.shadows: is a share of the budget"),
         ("[default]", "[archive]\nmax_rows = 0\n[default]", "archive.max_rows: must be positive"),
         ("[default]", '[kafka.producer]\nacks = "1"\n[default]', "kafka.producer.acks: is not yours to set"),

@@ -117,7 +117,8 @@ class Seat:
         sent, self.queue = self.queue[:count], self.queue[count:]
         for reply in sent:
             self.logs.decisions.append(reply.decision, now)
-            self.flight.append(reply.request.offset)
+            if reply.decision.final:
+                self.flight.append(reply.request.offset)
         return len(sent)
 
     def confirm(self) -> None:

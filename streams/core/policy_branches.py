@@ -1,0 +1,147 @@
+"""Policies that look at the request: which schedule it is given. The same request is given the same, anywhere."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from operator import eq, ge, gt, le, lt, ne
+from typing import Any, Protocol
+
+from msgspec import json
+
+from schemas.errors import UNREADABLE
+from schemas.pipeline import Condition, Pipeline, PolicyKind
+from schemas.requests import Request
+from streams.core.policy import Schedule, Step, champion_of, order_of, schedule_of, waited_for
+from streams.core.policy_best import Best
+from streams.core.policy_combine import Combine
+
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {"==": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
+
+
+class Branches(Protocol):
+    """Deals requests to schedules."""
+
+    def of(self, request: Request) -> tuple[str, Schedule]:
+        """The branch this request takes, by name, and its schedule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """Cohorts: a user's point between 0 and the sum of weights says whose they are, on any machine, for good."""
+
+    cohorts: tuple[tuple[float, str, Schedule], ...]
+    """With the upper bound of each."""
+
+    by: tuple[str, ...]
+    salt: str
+
+    def of(self, request: Request) -> tuple[str, Schedule]:
+        """By the field, else the record's key, else the request id: a hash, not a draw."""
+        point = self._point(request) * self.cohorts[-1][0]
+        for bound, model, schedule in self.cohorts:
+            if point < bound:
+                return model, schedule
+        return self.cohorts[-1][1:]
+
+    def _point(self, request: Request) -> float:
+        """From 0 up to, but not, 1: 53 bits of a hash, so that the float is exact."""
+        user = _text(field_of(request.value, self.by)) if self.by else None
+        user = user or request.key or request.request_id.encode()
+        digest = blake2b(user, digest_size=8, key=blake2b(self.salt.encode(), digest_size=32).digest()).digest()
+        return (int.from_bytes(digest) >> 11) / (1 << 53)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The first rule whose conditions all hold; otherwise the policy's own steps."""
+
+    rules: tuple[tuple[str, tuple[Condition, ...], Schedule], ...]
+    otherwise: Schedule
+
+    def of(self, request: Request) -> tuple[str, Schedule]:
+        """By the fields of the event."""
+        event = _event(request.value)
+        for name, when, schedule in self.rules:
+            if all(holds(condition, _walk(event, tuple(condition.field.split(".")))) for condition in when):
+                return name, schedule
+        return "otherwise", self.otherwise
+
+
+def branches_of(pipeline: Pipeline) -> Branches | None:
+    """For the kinds that look at the request."""
+    policy = pipeline.policy
+    if policy.kind is PolicyKind.RULES:
+        rules = tuple((rule.name, rule.when, schedule_of(pipeline, rule.steps)) for rule in policy.rules)
+        return Rules(rules, schedule_of(pipeline))
+    if policy.kind is PolicyKind.WEIGHTED:
+        bound, cohorts = 0.0, []
+        for cohort in policy.cohorts:
+            bound += cohort.weight
+            cohorts.append((bound, cohort.model, _cohort(schedule_of(pipeline), cohort.model)))
+        return Weighted(tuple(cohorts), tuple(policy.by.split(".")) if policy.by else (), policy.salt)
+    return None
+
+
+def plan_of(pipeline: Pipeline) -> Schedule | Best | Combine:
+    """The plan of every request, or, for the kinds that look at it, of those that take no branch."""
+    policy, models = pipeline.policy, pipeline.models
+    everybody = order_of(("champion", "challenger"), models)
+    if policy.kind is PolicyKind.FIRST:
+        return Schedule((Step(1.0, everybody),), waited_for(pipeline), champion_of(pipeline))
+    if policy.kind is PolicyKind.BEST:
+        return Best(order_of(policy.order, models))
+    if policy.kind is PolicyKind.COMBINE:
+        members = tuple((member.model, member.weight) for member in policy.members)
+        members = members or tuple((model, 1.0) for model in everybody)
+        return Combine(members, policy.how, policy.threshold, policy.until, policy.least)
+    return schedule_of(pipeline)
+
+
+def holds(condition: Condition, found: Any) -> bool:
+    """Whether a value from an event fulfils a condition; an absent one, or one of another type, does not."""
+    wanted = condition.value
+    if isinstance(wanted, tuple):
+        return any(_kind(found) is _kind(one) and found == one for one in wanted)
+    return _kind(found) is _kind(wanted) and OPERATORS[condition.op](found, wanted)
+
+
+def field_of(value: bytes, parts: tuple[str, ...]) -> Any:
+    """What an event says at a path; None when it says nothing there."""
+    return _walk(_event(value), parts)
+
+
+def _event(value: bytes) -> Any:
+    try:
+        return json.decode(value)
+    except UNREADABLE:  # a number beyond a float in a part that no feature reads
+        return None
+
+
+def _walk(found: Any, parts: tuple[str, ...]) -> Any:
+    for part in parts:
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _kind(value: Any) -> type | None:
+    if isinstance(value, bool):
+        return bool
+    if isinstance(value, (int, float)):
+        return float
+    return str if isinstance(value, str) else None
+
+
+def _text(value: Any) -> bytes | None:
+    """One form for one user: 7, 7.0 and "7" are the same."""
+    if isinstance(value, str):
+        return value.encode(errors="replace")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).encode() if isinstance(value, (int, float)) else None
+
+
+def _cohort(schedule: Schedule, model: str) -> Schedule:
+    """Until the first step ends only the cohort's model; then the schedule goes on, with it in front."""
+    first = schedule.steps[0].until
+    later = (Step(step.until, (model, *step.order)) for step in schedule.steps)
+    return Schedule((Step(first, (model,)), *later), schedule.wait_for, model, "its cohort's model")

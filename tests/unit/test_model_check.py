@@ -66,3 +66,24 @@ def test_a_zombie_that_does_not_notice_its_pause_says_far_more_and_still_harms_n
     assert unnoticed["zombie records"] > 5 * noticed["zombie records"] > 0
     assert unnoticed["contradicting"] > noticed["contradicting"]
     assert (unnoticed["lost"], unnoticed["conflicting"]) == (0, 0)
+
+
+def test_answers_that_get_better_grow_in_number_and_are_never_taken_back():
+    counts = explored(100, REQUESTS, Variant(twins=False, refine=True))
+    assert counts["offers"] > 1_500
+    assert counts["refined"] > 1_000
+    assert counts["crashes of owner"] > 200
+    assert (counts["lost"], counts["second"], counts["conflicting"]) == (0, 0, 0)
+    assert (counts["offers after the final"], counts["revisions that do not grow"], counts["taken back"]) == (0, 0, 0)
+
+
+def test_without_the_read_back_a_revision_is_said_twice():
+    counts = explored(FEW, REQUESTS, Variant(twins=False, refine=True, read_back=False))
+    assert counts["revisions that do not grow"] > 0
+
+
+def test_twins_that_refine_still_give_every_ticket_one_answer():
+    counts = explored(50, REQUESTS, Variant(refine=True))
+    assert counts["offers"] > 1_500
+    assert counts["by standby"] > 1_000
+    assert (counts["lost"], counts["conflicting"]) == (0, 0)

@@ -20,8 +20,8 @@ REFINED = replace(Policy(), refine=True)
 BEST = Policy(kind=PolicyKind.BEST, refine=True)
 
 
-def desk(policy: Policy = REFINED, start: Checkpoint = Checkpoint(0, 0), grace_ms: float = 0.0) -> Rendezvous:
-    return Rendezvous(of(policy), 0, start, grace_ms=grace_ms)
+def desk(policy: Policy = REFINED, scores_from: int = 0, grace_ms: float = 0.0) -> Rendezvous:
+    return Rendezvous(of(policy), 0, Checkpoint(0, scores_from), grace_ms=grace_ms)
 
 
 def asking(headers: Headers) -> Request:
@@ -126,7 +126,7 @@ def test_what_was_offered_is_the_least_that_is_final_although_its_score_is_not_r
     before = desk(BEST)
     before.requests_seen([request(0)], 1_000)
     (offer,) = before.scores_offered(scores("second", 0), 0, 1_005, 1_005)
-    found = desk(BEST, Checkpoint(0, 1))
+    found = desk(BEST, scores_from=1)
     found.decided(offer.decision, 1_020)
     found.requests_seen([request(0)], 1_020)
     (final,) = found.due(1_100)

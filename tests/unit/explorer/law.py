@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from schemas.decisions import Decision, Outcome
 from schemas.requests import Rejection, Request
-from tests.unit.explorer.logs import HORIZON_MS, Partition
+from tests.unit.explorer.logs import HORIZON_MS, ORDER, Partition
 
 
 def judged(logs: Partition, *, first_wins: bool = True) -> Counter[str]:
@@ -16,6 +16,8 @@ def judged(logs: Partition, *, first_wins: bool = True) -> Counter[str]:
     final: dict[int, Decision] = {}
     counts = Counter(requests=len(logs.raw))
     for decision in logs.decisions.values:
+        if not decision.final:
+            continue
         known = final.setdefault(decision.ticket.offset, decision)
         if known is not decision:
             counts["second"] += 1
@@ -30,6 +32,24 @@ def judged(logs: Partition, *, first_wins: bool = True) -> Counter[str]:
             counts["by standby"] += decision.standby
             counts["recovered"] += decision.recovered
             counts["conflicting"] += _conflict(final, decision, request, first)
+    return counts + offered(logs)
+
+
+def offered(logs: Partition) -> Counter[str]:
+    """What was said before the final record, and what should not have been said."""
+    counts: Counter[str] = Counter()
+    last: dict[int, Decision] = {}
+    for decision in logs.decisions.values:
+        before = last.get(decision.ticket.offset)
+        if before is not None and before.final:
+            counts["offers after the final"] += not decision.final
+            continue
+        last[decision.ticket.offset] = decision
+        counts["offers"] += not decision.final
+        if before is not None and decision.duplicate_of is None:
+            counts["refined"] += 1
+            counts["revisions that do not grow"] += decision.revision <= before.revision
+            counts["taken back"] += ORDER.index(decision.model) > ORDER.index(before.model)
     return counts
 
 

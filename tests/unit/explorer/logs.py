@@ -22,6 +22,10 @@ PIPELINE: Pipeline = pipeline(
     request=RequestShape(budget_ms=BUDGET_MS, repeat_s=HORIZON_MS / 1e3), policy=Policy(steps=STEPS)
 )
 
+REFINED: Pipeline = pipeline(request=PIPELINE.request, policy=Policy(steps=STEPS, refine=True))
+ORDER = ("first", "second", None)
+"""The best first; None is the default."""
+
 
 class Log:
     """One log: offsets rise, with holes; log times never fall."""

@@ -7,7 +7,7 @@ from schemas.blocks import NotAskedBlock, ScoreBlock
 from streams.core.pending import Reply
 from streams.core.recovery import Recovery
 from streams.core.rendezvous import Checkpoint, Rendezvous
-from tests.unit.explorer.logs import HORIZON_MS, PIPELINE, Partition
+from tests.unit.explorer.logs import HORIZON_MS, PIPELINE, REFINED, Partition
 
 LEAD_MS, GRACE_MS = 4.0, 500.0
 SKEW_MS = 3
@@ -26,6 +26,8 @@ class Variant:
     pause_noticed: bool = True
     """A member that stood still says nothing but what it had queued before."""
     first_wins: bool = True
+    refine: bool = False
+    """Answers get better before they are final."""
 
 
 class Seat:
@@ -42,7 +44,8 @@ class Seat:
         start = self._start(dice, commit)
         grace_ms = GRACE_MS if kind == "standby" else 0.0
         hears = kind == "standby" or (variant.twins and variant.hears)
-        self.core = Rendezvous(PIPELINE, logs.number, start, LEAD_MS, grace_ms, from_log=hears)
+        pipeline = REFINED if variant.refine else PIPELINE
+        self.core = Rendezvous(pipeline, logs.number, start, LEAD_MS, grace_ms, from_log=hears)
         if variant.read_back:
             self._read_back(commit, now_ms, horizon=variant.horizon)
         self.recovery: Recovery | None = Recovery(self.core, logs.raw.end, logs.scores.end)

@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+from schemas.pipeline import PolicyKind
 from schemas.topics import CATALOGUE
+from streams.pipeline_file import load
+from tests.unit.small import TEXT
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -12,6 +15,23 @@ README = (ROOT / "README.md").read_text()
 def test_the_topic_table_is_the_catalogue():
     rows = re.findall(r"^\| `([\w.<>-]+)` \| (.+?) \| (.+?) \| (.+?) \|$", README, re.MULTILINE)
     assert rows == [(entry.what, entry.value, entry.written_by, entry.read_by) for entry in CATALOGUE]
+
+
+def test_the_table_of_policies_says_what_the_schema_says():
+    source = (ROOT / "schemas" / "pipeline.py").read_text()
+    said = re.findall(
+        r'^    [A-Z]+ = "(\w+)"  # (.+)$', source.split("class PolicyKind")[1].split("class ")[0], re.MULTILINE
+    )
+    table = README.split("### Policies")[1].split("```")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", table, re.MULTILINE)
+    assert [kind for kind, _ in rows] == [kind.value for kind in PolicyKind]
+    assert [(kind, text.removesuffix(" (`steps`); the default")) for kind, text in rows] == said
+
+
+def test_the_policy_of_the_readme_is_one(tmp_path: Path):
+    text = README.split("### Policies")[1].split("```toml")[1].split("```")[0]
+    (tmp_path / "p.toml").write_text(TEXT + text)
+    assert load(tmp_path / "p.toml").policy.kind is PolicyKind.WEIGHTED
 
 
 def test_the_first_lines_of_the_roles_are_the_road():

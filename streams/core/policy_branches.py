@@ -77,7 +77,9 @@ def branches_of(pipeline: Pipeline) -> Branches | None:
         bound, cohorts = 0.0, []
         for cohort in policy.cohorts:
             bound += cohort.weight
-            cohorts.append((bound, cohort.model, _cohort(schedule_of(pipeline), cohort.model)))
+            cohorts.append(
+                (bound, cohort.model, preferring(schedule_of(pipeline), cohort.model, "its cohort's model"))
+            )
         return Weighted(tuple(cohorts), tuple(policy.by.split(".")) if policy.by else (), policy.salt)
     return None
 
@@ -140,8 +142,8 @@ def _text(value: Any) -> bytes | None:
     return str(value).encode() if isinstance(value, (int, float)) else None
 
 
-def _cohort(schedule: Schedule, model: str) -> Schedule:
-    """Until the first step ends only the cohort's model; then the schedule goes on, with it in front."""
+def preferring(schedule: Schedule, model: str, title: str) -> Schedule:
+    """Until the first step ends only this model; then the schedule goes on, with it in front."""
     first = schedule.steps[0].until
     later = (Step(step.until, (model, *step.order)) for step in schedule.steps)
-    return Schedule((Step(first, (model,)), *later), schedule.wait_for, model, "its cohort's model")
+    return Schedule((Step(first, (model,)), *later), schedule.wait_for, model, title)

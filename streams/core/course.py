@@ -16,6 +16,8 @@ from streams.core.policy import Plan
 NO_RANK = 1 << 30
 """Of a request that was offered nothing yet: any offer is better."""
 
+WISHES = frozenset({"refine", "diagnostics"})
+
 
 class Course(Struct, gc=False):
     """How one request is decided.
@@ -88,6 +90,14 @@ def outside(guard: Guard, score: float) -> str:
     if guard.max is not None and score > guard.max:
         return f"{score} is above {guard.max}"
     return ""
+
+
+def has_wishes(headers: Headers) -> bool:
+    """Whether a request asks for anything; most have other headers only, and are done with here."""
+    for name, _ in headers:  # noqa: SIM110  a generator would cost as much again
+        if name in WISHES:
+            return True
+    return False
 
 
 def wishes(headers: Headers | None, *, refine: bool) -> tuple[bool, bool]:

@@ -11,7 +11,7 @@ from msgspec import json
 from schemas.errors import UNREADABLE
 from schemas.pipeline import Condition, Pipeline, PolicyKind
 from schemas.requests import Request
-from streams.core.policy import Schedule, Step, champion_of, order_of, schedule_of, waited_for
+from streams.core.policy import Schedule, Step, champion_of, order_of, schedule_of
 from streams.core.policy_best import Best
 from streams.core.policy_combine import Combine
 
@@ -89,7 +89,7 @@ def plan_of(pipeline: Pipeline) -> Schedule | Best | Combine:
     policy, models = pipeline.policy, pipeline.models
     everybody = order_of(("champion", "challenger"), models)
     if policy.kind is PolicyKind.FIRST:
-        return Schedule((Step(1.0, everybody),), waited_for(pipeline), champion_of(pipeline))
+        return Schedule((Step(1.0, everybody),), frozenset(), champion_of(pipeline))
     if policy.kind is PolicyKind.BEST:
         return Best(order_of(policy.order, models))
     if policy.kind is PolicyKind.COMBINE:

@@ -13,7 +13,7 @@ from streams.core.policy_combine import COMBINED
 SCHEDULED = ("steps", "answer")
 OWN_KEYS: Final = {
     PolicyKind.SCHEDULE: SCHEDULED,
-    PolicyKind.FIRST: ("answer",),
+    PolicyKind.FIRST: (),
     PolicyKind.BEST: ("order",),
     PolicyKind.WEIGHTED: (*SCHEDULED, "by", "salt", "cohorts"),
     PolicyKind.COMBINE: ("how", "members", "threshold", "until", "least"),

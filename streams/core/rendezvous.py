@@ -15,7 +15,7 @@ from schemas.blocks import NotAskedBlock, RejectionBlock, ScoreBlock, offsets_of
 from schemas.decisions import Decision, ScoreSeen
 from schemas.pipeline import Pipeline, PolicyKind, Role
 from schemas.requests import Rejection, Request
-from streams.core.course import Course, wishes
+from streams.core.course import Course, has_wishes, wishes
 from streams.core.pending import Explanation, Pending, Reply
 from streams.core.policy_branches import branches_of, plan_of
 from streams.core.policy_combine import Combine
@@ -133,7 +133,7 @@ class Rendezvous:
             return
         pending.known = known
         change = self._first_change
-        if self._special or request.headers or self._said:
+        if self._special or self._said or (request.headers and has_wishes(request.headers)):
             change = self._set_course(pending, request, now_ms)
         if self._held and request.offset in self._held:
             self._take_held(pending)

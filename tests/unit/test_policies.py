@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from schemas.decisions import Decision, Outcome, ScoreSeen
 from schemas.pipeline import Cohort, Condition, Guard, Member, Pipeline, Policy, PolicyKind, Rule, Step
 from schemas.requests import Request
+from streams.core.log_order import LogOrder
 from streams.core.policy_branches import Weighted, branches_of, holds, plan_of
 from streams.core.policy_combine import COMBINED, Combine
 from streams.core.rendezvous import Rendezvous
@@ -272,6 +273,24 @@ def test_every_policy_decides_once_and_the_same_again(kind: str, of_event: dict,
     assert decision.final
     assert decision.model in {"first", "second", COMBINED, None}
     assert (decision.model is None) is (decision.outcome is Outcome.DEFAULT)
+
+
+@given(kind=kinds, of_event=events, happened=happenings, refine=st.booleans())
+def test_the_log_run_through_again_gives_the_same_decisions_as_life(
+    kind: str, of_event: dict, happened: list, refine: bool
+):
+    policy = replace(KINDS[kind], refine=refine, guards=(Guard(model="second", max=1.5),))
+    again = Rendezvous(of(policy), 0)
+    order = LogOrder(again)
+    order.requests_seen([Request(0, "r0", 1_000, 100, b"k", None, None, json.dumps(of_event).encode())])
+    now_ms = 1_000
+    for position, (model, what, score, ms) in enumerate(happened):
+        now_ms += ms
+        block = scores(model, 0, score=score) if what == "score" else errors(model, 0)
+        order.scores_offered(now_ms, lambda at, b=block, p=position, t=now_ms: again.scores_offered(b, p, t, at))
+    order.close("raw", "scores")
+    replies = order.run() + order.through(2_000)
+    assert [reply.decision for reply in replies] == lived(policy, of_event, happened)
 
 
 @given(kind=kinds, of_event=events, happened=happenings, low=values, high=values, refine=st.booleans())

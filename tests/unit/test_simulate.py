@@ -190,6 +190,28 @@ def test_what_columns_cannot_do_the_core_does_and_says_so(tmp_path: Path, archiv
     assert found["ways"]["all"]["winners"] == {"first": 1.0}
 
 
+def test_every_kind_of_policy_may_be_tried(tmp_path: Path, archive: Path):
+    tried = {
+        "first": ('kind = "first"', {"second": 1.0}),
+        "best": ('kind = "best"', {"first": 1.0}),
+        "weighted": ('kind = "weighted"\ncohorts = [{model = "second", weight = 1}]', {"second": 1.0}),
+        "combine": ('kind = "combine"\nleast = 2', {"combine": 1.0}),
+        "rules": ('kind = "rules"\nrules = [{name = "r", when = [WHEN], steps = [STEP]}]', {"second": 1.0}),
+        "guarded": ('guards = [{model = "first", min = 2}]', {"second": 1.0}),
+        "refined": ('kind = "best"\nrefine = true', {"first": 1.0}),
+    }
+    options = []
+    for name, (form, _) in tried.items():
+        text = form.replace("WHEN", '{field = "x", op = "==", value = 1}')
+        text = text.replace("STEP", '{until = 1.0, accept = ["second"]}')
+        (tmp_path / f"{name}.toml").write_text(f"[policy]\n{text}")
+        options += ["--policy", str(tmp_path / f"{name}.toml")]
+    found = said(asked(tmp_path, archive, *options, "--json"))
+    assert {name: found["ways"][name]["winners"] for name in tried} == {name: won for name, (_, won) in tried.items()}
+    assert found["ways"]["combine"]["latency_ms"]["p50"] == 40.0
+    assert len(found["notes"]) == len(tried), "all by the core"
+
+
 def test_two_simulations_give_identical_bytes(tmp_path: Path, archive: Path, labels: Path):
     found = []
     for number in range(2):

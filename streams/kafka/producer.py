@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -24,12 +23,6 @@ from streams.kafka.batch import Batch, Outgoing, Sending
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.02
-IN_FLIGHT = 5
-"""Records of one partition that an idempotent librdkafka has in flight before it waits for a request to end."""
-
-TURN_S, LOOK_S = 0.1, 0.001
-"""How long a flight waits for those before it at most, and how often it looks."""
-
 FULL_QUEUE_S = 0.005
 FLUSH_S = 10.0
 CONNECT_S = 10.0
@@ -58,7 +51,6 @@ class Producer(base.Producer):
 
     def __post_init__(self) -> None:
         self._sent = asyncio.Event()
-        self._flights: defaultdict[tuple[str, int], deque[Sending]] = defaultdict(deque)
         self.clock = LogClock(time.time() * 1e3, time.monotonic() * 1e3)
         self._sampled_s = 0.0
 
@@ -82,9 +74,6 @@ class Producer(base.Producer):
         """
         if isinstance(batch, Batch):
             batch = batch.owner
-        if not records:
-            return
-        await self._turn(batch, (records[0].topic, records[0].partition))
         produce = self.client.produce
         report = self._clock_sample(batch)
         for record in records:
@@ -96,19 +85,6 @@ class Producer(base.Producer):
             batch.pending += 1
             report = batch.delivered
         self._sent.set()
-
-    async def _turn(self, batch: Sending, place: tuple[str, int]) -> None:
-        """Let earlier flights to this place land: what comes meanwhile leaves together, in one request.
-
-        librdkafka would wait too, but its thread asks for the end of a flight without a pause as long as records wait
-        behind it (2.16.1: up to a quarter of a busy role's CPU).
-        """
-        flights = self._flights[place]
-        if _up(flights) >= IN_FLIGHT:
-            until_s = self.loop.time() + TURN_S
-            while self.poll() and _up(flights) >= IN_FLIGHT and self.loop.time() < until_s:
-                await asyncio.sleep(LOOK_S)
-        flights.append(batch)
 
     def _clock_sample(self, batch: Sending) -> Report:
         """Now and then a delivery report tells the time too."""
@@ -238,13 +214,6 @@ class Producer(base.Producer):
     def supports_headers(self) -> bool:
         """Kafka has had headers since 0.11."""
         return True
-
-
-def _up(flights: deque[Sending]) -> int:
-    """Records in the air; flights that have landed are forgotten."""
-    while flights and not flights[0].pending:
-        flights.popleft()
-    return sum(flight.pending for flight in flights)
 
 
 def _key(message: Message) -> bytes | None:

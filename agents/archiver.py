@@ -10,7 +10,7 @@ the same file is tried again until it is taken.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from confluent_kafka import KafkaException, Message, TopicPartition
@@ -47,14 +47,15 @@ class TopicMadeAnew(RendezvousError):
 
 
 class Shelf:
-    """Every partition this member archives."""
+    """Every partition this member archives; `ask_ids` tells the topics' ids, and may take its time."""
 
-    def __init__(self, pipeline: Pipeline, root: Path, topic_ids: Mapping[str, str], writer: str) -> None:
+    def __init__(self, pipeline: Pipeline, root: Path, ask_ids: Callable[[], Mapping[str, str]], writer: str) -> None:
         self._archive = archive = pipeline.archive
         self._limits = Limits(archive.max_rows, archive.max_bytes, archive.max_age_s)
         self._max_bytes = 2 * archive.max_bytes
         self._root = root
-        self._topic_ids = topic_ids
+        self._ask_ids = ask_ids
+        self._topic_ids = ask_ids()
         self._writer = writer
         self._writers: dict[TP, PartitionWriter] = {}
         self._ends: dict[TP, int] = {}
@@ -63,17 +64,26 @@ class Shelf:
         self._scarce = False
         self.rows = 0
         self.files = 0
-        for topic, topic_id in topic_ids.items():
+        for topic, topic_id in self._topic_ids.items():
             if number := settle(root, topic, topic_id, writer):
                 logger.warning(
                     "%s was made anew; what was archived of it before is in %s/data-%s", topic, root, number
                 )
 
-    def check_lives(self, topic_ids: Mapping[str, str]) -> None:
-        """Raise TopicMadeAnew when a topic is not the one it was when this process began."""
-        for topic, topic_id in topic_ids.items():
+    async def check_lives(self) -> None:
+        """Raise TopicMadeAnew when a topic is not the one it was when this process began.
+
+        A consumer reads on in the new life as if nothing had happened: what is buffered is of the old one for sure
+        only when this was asked after it was read.
+        """
+        try:
+            found = await asyncio.to_thread(self._ask_ids)
+        except (KafkaException, RendezvousError) as error:  # away for a moment: asked again
+            logger.warning("the topics' ids cannot be read: %s", error)
+            return
+        for topic, topic_id in found.items():
             if topic_id != self._topic_ids[topic]:
-                self.drop()  # offsets of two lives never meet in one buffer
+                self.drop()
                 raise TopicMadeAnew(f"{topic} was deleted and made anew: starting again, with a new tree for it")
 
     def keep_up(self, now_s: float) -> None:
@@ -169,6 +179,7 @@ class Shelf:
         tries, before = 0, writer.rows
         while self._writers.get(tp) is writer:  # else it was revoked: the next owner reads it again
             try:
+                await self.check_lives()
                 end = await asyncio.to_thread(writer.close_segment)
             except DiskTrouble as error:
                 wait_s = RETRY_S[min(tries, len(RETRY_S) - 1)]
@@ -265,8 +276,8 @@ def topics_of(pipeline: str) -> tuple[str, ...]:
     return (topics.raw, topics.scores, topics.decisions, topics.dead_letters)
 
 
-def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf, ask_ids: Callable[[], Mapping[str, str]]) -> None:
-    """Put the archiver's agent on the app; `ask_ids` tells the topics' ids, and may take its time."""
+def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf) -> None:
+    """Put the archiver's agent on the app."""
 
     @app.agent(app.topic(*topics_of(pipeline.name)), name="archiver")
     async def archiver(batches):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  Faust's own signature
@@ -281,11 +292,17 @@ def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf, ask_ids: Callable[[]
     async def end(_: object, __: Iterable[TP], **___: object) -> None:
         shelf.drop()
 
+    async def or_end(work: Awaitable[None]) -> None:
+        try:
+            await work
+        except TopicMadeAnew as error:
+            await app.crash(error)
+
     @app.task
     async def close_due() -> None:
         while not app.should_stop:
             await asyncio.sleep(LOOK_S)
-            await shelf.close_due()
+            await or_end(shelf.close_due())
 
     @app.task
     async def look_at_disk() -> None:
@@ -297,12 +314,7 @@ def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf, ask_ids: Callable[[]
     async def look_at_topics() -> None:
         while not app.should_stop:
             await asyncio.sleep(LOOK_AT_TOPICS_S)
-            try:
-                shelf.check_lives(await asyncio.to_thread(ask_ids))
-            except TopicMadeAnew as error:
-                await app.crash(error)
-            except (KafkaException, RendezvousError) as error:  # away for a moment: asked again
-                logger.warning("the topics' ids cannot be read: %s", error)
+            await or_end(shelf.check_lives())
 
     @app.task
     async def keep_up() -> None:

@@ -149,7 +149,8 @@ def _archiver(place: Place, number: int) -> Actor:
     pipeline = place.pipeline
     archiver.refuse_full_disk(place.archive, pipeline.archive.stop_free)
     admin, names = Admin(place.cluster), archiver.topics_of(pipeline.name)
-    shelf = archiver.Shelf(pipeline, place.archive, admin.topic_ids(names), f"{os.uname().nodename}-{os.getpid()}")
+    writer = f"{os.uname().nodename}-{os.getpid()}"
+    shelf = archiver.Shelf(pipeline, place.archive, lambda: admin.topic_ids(names), writer)
     edge = edge_of(
         "archiver",
         pipeline,
@@ -163,7 +164,7 @@ def _archiver(place: Place, number: int) -> Actor:
         pace_per_thousand_ms=25.0,
     )
     app = create_app(edge, place.cluster.bootstrap)
-    archiver.attach(app, pipeline, shelf, lambda: admin.topic_ids(names))
+    archiver.attach(app, pipeline, shelf)
     return Actor(app, shelf.figures, archiver.stuck(app, shelf))
 
 

@@ -475,7 +475,7 @@ def test_verify_is_content_with_a_sound_pipeline_and_finds_a_deleted_file(cluste
     assert (code, found["ok"]) == (0, True), found
     assert found["accepted"] == found["decided"] == found["archived"] == 3 * len(values)
     assert found["lost"] == found["unknown"] == found["behind"] == 0
-    files = sorted(archive.glob("data/**/*.parquet"))
+    files = sorted(archive.glob(f"data/topic={name}.raw/**/*.parquet"))
     files[0].unlink()
     code, found = verified()
     assert (code, found["ok"]) == (3, False)

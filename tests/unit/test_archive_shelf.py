@@ -21,7 +21,7 @@ RAW = TP("small.raw", 0)
 
 
 def shelf(root: Path, **archive: Any) -> Shelf:
-    return Shelf(pipeline(archive=Archive(**archive)), root, {}, "w")
+    return Shelf(pipeline(archive=Archive(**archive)), root, dict, "w")
 
 
 def buffer(found: Shelf, tp: TP, start: int, end: int) -> None:

@@ -99,9 +99,11 @@ def test_the_standby_answers_while_the_owner_is_dead(cluster: Cluster, tmp_path:
     assert_on_time(found)
 
 
-def assert_on_time(found: Findings, late_share: float = 0.001, worst_ms: float = 250) -> None:
+def assert_on_time(
+    found: Findings, late_share: float = 0.001, worst_ms: float = 250, short_share: float = 0.2
+) -> None:
     """Bars for a quiet machine; the short form runs wherever it runs."""
-    assert found.late / found.decided <= (late_share if LONG else 0.2), found
+    assert found.late / found.decided <= (late_share if LONG else short_share), found
     assert found.worst_late_ms <= (worst_ms if LONG else 2_000), found
 
 

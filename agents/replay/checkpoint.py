@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec import Struct, json
 
 from schemas.errors import UNREADABLE, ConfigurationRefused, RendezvousError
+from streams.archive.disk import fsync
 from streams.core.replay_order import Selection
 from streams.kill_points import reached
 
@@ -66,7 +67,7 @@ class CheckpointFile:
                 os.fsync(file.fileno())
             reached("replay.checkpoint_written")
             temporary.replace(self.path)
-            _fsync(self.path.parent)
+            fsync(self.path.parent)
         except OSError as error:
             why = os.strerror(error.errno or errno.EIO)
             raise NotKept(f"{self.path}: the checkpoint is not written: {why}") from error
@@ -87,11 +88,3 @@ class CheckpointFile:
                     f"{self.path}: another process is at this run; wait for it, or choose another --run"
                 ) from error
             yield
-
-
-def _fsync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

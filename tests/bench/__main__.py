@@ -15,7 +15,6 @@ from typing import Any
 import click
 import numpy as np
 import psutil
-from confluent_kafka import Producer
 from rich.console import Console
 from rich.table import Table
 
@@ -27,7 +26,7 @@ from streams.kafka.local import VERSION, LocalBroker
 from tests.bench import backtest
 from tests.bench.archive import archive_figures
 from tests.bench.replay import replay_ratio
-from tests.bench.stages import Run, bench_file, put_through, running
+from tests.bench.stages import Run, bench_file, produce, put_through, running
 from tests.bench.verify import verified
 from tests.broker.pipelines import make_topic
 
@@ -111,16 +110,7 @@ def preload(cluster: Cluster, topic: str, values: Sequence[bytes]) -> None:
     """Fill a topic of one partition."""
     for name in (topic, f"{topic}.out"):
         make_topic(cluster, name)
-    producer = Producer(cluster.producer_settings(linger_ms=5))
-    for value in values:
-        while True:
-            try:
-                producer.produce(topic, value, partition=0)
-            except BufferError:
-                producer.poll(0.05)
-            else:
-                break
-    producer.flush(60)
+    produce(cluster, topic, values, linger_ms=5)
 
 
 def one_loop(cluster: Cluster, kind: str, topic: str, count: int, number: int) -> float:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,6 +120,21 @@ def _follow(child: "subprocess.Popen[bytes]", ready: threading.Event) -> None:
     for line in child.stdout:
         if line.startswith(b"ready") or b'"state":"running"' in line:
             ready.set()
+
+
+def produce(cluster: Cluster, topic: str, values: Iterable[bytes], linger_ms: float = 20) -> None:
+    """Send everything to partition 0."""
+    producer = Producer(cluster.producer_settings(linger_ms=linger_ms))
+    for value in values:
+        while True:
+            try:
+                producer.produce(topic, value, partition=0)
+            except BufferError:
+                producer.poll(0.05)
+            else:
+                break
+    if producer.flush(120):
+        raise RuntimeError(f"{topic} does not take the bench's records in 120 s")
 
 
 @dataclass

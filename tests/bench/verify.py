@@ -5,23 +5,22 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from confluent_kafka import Producer
+from confluent_kafka import Message
 from msgspec.structs import replace
 
-from agents.archiver import record_of
+from agents.archiver import columns_of
 from schemas.decisions import Decision, Outcome, ScoreSeen, Ticket, encode_decision
 from schemas.topics import Topics, topics_of
 from streams.archive.layout import Layout
-from streams.archive.segment import Record
 from streams.archive.writer import Limits, PartitionWriter
 from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from streams.pipeline_file import load
-from tests.bench.stages import bench_file
+from tests.bench.stages import bench_file, produce
 
 MODELS = ("full", "fast", "rule", "january")
 LIMITS = Limits(max_rows=200_000, max_bytes=128 << 20, max_age_s=3600)
@@ -77,37 +76,22 @@ def answer(offset: int) -> bytes:
     return encode_decision(replace(LIKE, ticket=Ticket(0, offset)))
 
 
-def produce(cluster: Cluster, topic: str, values: Iterable[bytes]) -> None:
-    """Send everything to partition 0."""
-    producer = Producer(cluster.producer_settings(linger_ms=20))
-    for value in values:
-        while True:
-            try:
-                producer.produce(topic, value, partition=0)
-            except BufferError:
-                producer.poll(0.05)
-            else:
-                break
-    if producer.flush(120):
-        raise RuntimeError(f"{topic} does not take the bench's records in 120 s")
-
-
 def archive(cluster: Cluster, topic: str, root: Path) -> None:
     """Write the archive as the archiver does."""
     writer = PartitionWriter(Layout(root, topic, 0), LIMITS, "", "bench")
     with TopicReader(cluster, topic) as reader:
         for records in batched(reader):
-            writer.append(records, 0.0)
+            writer.extend(columns_of(records), 0.0)
             if writer.due(0.0):
                 writer.close_segment()
     writer.close_segment()
 
 
-def batched(reader: TopicReader) -> Iterator[list[Record]]:
+def batched(reader: TopicReader) -> Iterator[list[Message]]:
     """Everything there is, a thousand records at a time."""
-    batch: list[Record] = []
+    batch: list[Message] = []
     for message in reader.to_end():
-        batch.append(record_of(message))
+        batch.append(message)
         if len(batch) == 1000:
             yield batch
             batch = []

@@ -1,5 +1,6 @@
 """What would make the project mean something else on another machine."""
 
+import importlib
 import re
 import subprocess
 from importlib.metadata import packages_distributions
@@ -42,3 +43,8 @@ def test_every_locked_requirement_has_a_hash():
 def test_faust_is_pinned_exactly():
     assert '"faust-streaming==0.15.3"' in (ROOT / "pyproject.toml").read_text()
     assert "\nfaust-streaming==0.15.3 " in (ROOT / "requirements.lock").read_text()
+
+
+@pytest.mark.parametrize("module", ["__main__", "soak", "by_hand", "loops"])
+def test_the_bench_can_be_started(module: str):
+    importlib.import_module(f"tests.bench.{module}")

@@ -20,7 +20,6 @@ from schemas.errors import UNREADABLE, Paused, UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.requests import Headers
 from schemas.topics import Topics
-from streams.core.log_order import offer
 from streams.core.pending import Reply
 from streams.core.recovery import Recovery
 from streams.core.rendezvous import Checkpoint, Rendezvous
@@ -196,8 +195,10 @@ class Desk:
             if not self._standby:  # one letter is enough
                 await self._dead_letter(batch, message, error)
         if recovery is None:
-            return offer(core, block, position, log_ms, self._app.producer.now_ms())
-        recovery.scores_offered(position, log_ms, lambda as_of_ms: offer(core, block, position, log_ms, as_of_ms))
+            return core.scores_offered(block, position, log_ms, self._app.producer.now_ms())
+        recovery.scores_offered(
+            position, log_ms, lambda as_of_ms: core.scores_offered(block, position, log_ms, as_of_ms)
+        )
         return []
 
     async def _dead_letter(self, batch: Batch, message: Message, error: UnreadableRecord) -> None:

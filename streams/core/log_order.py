@@ -7,7 +7,6 @@ the log's. At the same millisecond a request goes before a score. Reads no clock
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from schemas.blocks import NotAskedBlock, RejectionBlock, ScoreBlock, ScoresBlock, TickBlock
 from schemas.requests import Rejection, Request
 from streams.core.pending import Reply
 from streams.core.rendezvous import Rendezvous
@@ -63,16 +62,3 @@ class LogOrder:
         while (due_ms := self.core.next_due_ms) is not None and due_ms <= until_ms:
             replies += self.core.due(due_ms)
         return replies
-
-
-def offer(core: Rendezvous, block: ScoresBlock, position: int, log_ms: int, now_ms: float) -> list[Reply]:
-    """Give the core what lies on `scores`, whichever block it is."""
-    match block:
-        case ScoreBlock():
-            return core.scores_offered(block, position, log_ms, now_ms)
-        case RejectionBlock():
-            return core.rejected(block, position, now_ms)
-        case NotAskedBlock():
-            return core.not_asked(block, position, now_ms)
-        case TickBlock():
-            return []

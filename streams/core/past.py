@@ -22,7 +22,7 @@ from schemas.pipeline import Pipeline
 from schemas.requests import Headers, Rejection, Request
 from streams.core.answers import Answered, Asked, Names, ScoreColumn
 from streams.core.features import Derivation, FeatureTable
-from streams.core.log_order import LogOrder, offer
+from streams.core.log_order import LogOrder
 from streams.core.rendezvous import Checkpoint, Rendezvous
 from streams.core.scoring import ScoreRows
 from streams.core.validator import Validator
@@ -130,7 +130,9 @@ class Variant:
         self._take()
 
     def _offer(self, log_ms: int, position: int, block: ScoresBlock) -> None:
-        self._order.scores_offered(log_ms, lambda as_of_ms: offer(self._core, block, position, log_ms, as_of_ms))
+        self._order.scores_offered(
+            log_ms, lambda as_of_ms: self._core.scores_offered(block, position, log_ms, as_of_ms)
+        )
 
     def _take(self) -> None:
         replies = self._order.run()

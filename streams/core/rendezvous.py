@@ -11,19 +11,24 @@ from heapq import heappop, heappush
 
 from msgspec.structs import replace
 
-from schemas.blocks import NotAskedBlock, RejectionBlock, ScoreBlock, offsets_of, scores_of
+from schemas.blocks import (
+    NotAskedBlock,
+    RejectionBlock,
+    ScoreBlock,
+    ScoresBlock,
+    TickBlock,
+    offsets_of,
+    scores_of,
+)
 from schemas.decisions import Decision, ScoreSeen
 from schemas.pipeline import Pipeline, PolicyKind, Role
 from schemas.requests import Rejection, Request
 from streams.core.course import Course, has_wishes, wishes
+from streams.core.held import LIMIT, Held, What
 from streams.core.pending import Explanation, Pending, Reply
 from streams.core.policy_branches import branches_of, plan_of
 from streams.core.policy_combine import Combine
 from streams.core.repeats import Known, Repeats, logged
-
-HOLD_LIMIT = 100_000
-"""Offsets a score may be ahead of the reading of raw; beyond it the score is refused and counted."""
-
 
 GRACE_SHARE = 0.25
 """A standby leaves the owner no more than this share of a request's budget."""
@@ -31,9 +36,10 @@ GRACE_SHARE = 0.25
 
 @dataclass(slots=True)
 class Counts:
-    """What came that decided nothing. Late: after the decision. Untrusted: of a model not configured.
+    """What came that decided nothing. Late: nobody waits for it any more. Untrusted: of a model not configured.
 
-    Repeated: a second score of a model. Repeats: requests that were given the answer of an equal one.
+    Refused: too far ahead of raw, or for an offset that is none. Repeated: a second score of a model. Repeats:
+    requests that were given the answer of an equal one.
     """
 
     late: int = 0
@@ -90,8 +96,7 @@ class Rendezvous:
         self._decided: set[int] = set()
         self._versions = {model.name: model.version for model in pipeline.models if model.role is not Role.DECOY}
         self._pending: dict[int, Pending] = {}
-        self._held: dict[int, list[tuple[str, ScoreSeen | str]]] = {}
-        self._held_from: int | None = None
+        self._held = Held()
         self._timers: list[tuple[float, int]] = []
         self._order: deque[int] = deque()
         self._unpublished: set[int] = set()
@@ -103,15 +108,19 @@ class Rendezvous:
     def requests_seen(self, requests: Iterable[Request | Rejection], now_ms: float) -> list[Reply]:
         """Take note of raw records, in offset order; a rejection is answered at once."""
         replies: list[Reply] = []
-        first = True
+        overdue: list[Pending] = []
+        first, held = True, self._held
         for request in requests:
             offset = request.offset
             if first:
                 self._mark(offset, request.at_ms)
                 first = False
+            if offset != self._next_raw and held:
+                self.counts.refused += held.drop(self._next_raw, offset)
             self._next_raw = offset + 1
             if self._decided and offset in self._decided:
-                self._decided.discard(offset)  # what is held for it goes the way of what is held for a hole
+                self._decided.discard(offset)
+                self.counts.late += len(held.take(offset))
                 continue
             self._order.append(offset)
             self._unpublished.add(offset)
@@ -121,12 +130,19 @@ class Rendezvous:
             if isinstance(request, Rejection):
                 self._settle(pending, self._explain.rejected(pending, request.reason, now_ms), now_ms, replies)
             else:
-                self._begin(pending, request, now_ms, replies)
-        if self._held:
-            self._drop_held_in_holes()
+                self._begin(pending, request, now_ms, replies, overdue)
+        if held:
+            for block, position, log_ms in held.reached(self._next_raw):
+                replies += self.scores_offered(block, position, log_ms, now_ms)
+        for pending in overdue:
+            if pending.request.offset in self._pending:
+                self._consider(pending, now_ms, replies, arm=True)
         return replies
 
-    def _begin(self, pending: Pending, request: Request, now_ms: float, replies: list[Reply]) -> None:
+    def _begin(
+        self, pending: Pending, request: Request, now_ms: float, replies: list[Reply], overdue: list[Pending]
+    ) -> None:
+        """Let a request wait; time alone decides for those that are `overdue`, once all that is held was joined."""
         known = self._repeats.seen(request, self._partition)
         if known is not None and known.offset != request.offset:
             self._repeat(pending, request, known, now_ms, replies)
@@ -135,12 +151,13 @@ class Rendezvous:
         change = self._first_change
         if self._special or self._said or (request.headers and has_wishes(request.headers)):
             change = self._set_course(pending, request, now_ms)
-        if self._held and request.offset in self._held:
-            self._take_held(pending)
+        if self._held and (rows := self._held.take(request.offset)):
+            self._take(pending, rows)
+            self._consider(pending, now_ms, replies, arm=True)
         elif now_ms < pending.start_ms + change * request.budget_ms - self.lead_ms:
             self._arm(pending, change)  # nothing has come: only time can tell
-            return
-        self._consider(pending, now_ms, replies, arm=True)
+        else:
+            overdue.append(pending)
 
     def _set_course(self, pending: Pending, request: Request, now_ms: float) -> float:
         """Give a request what it, or the pipeline, wants beside the plan; returns when time first decides."""
@@ -197,19 +214,37 @@ class Rendezvous:
             if said is None or said.revision < decision.revision:
                 self._said[offset] = decision
 
-    def scores_offered(self, block: ScoreBlock, position: int, log_ms: int, now_ms: float) -> list[Reply]:
-        """Join one block of scores that lies at `position` and was appended at `log_ms`."""
-        self._next_score = position + 1
+    def scores_offered(self, block: ScoresBlock, position: int, log_ms: int, now_ms: float) -> list[Reply]:
+        """Take note of what lies on `scores` at `position` and was appended at `log_ms`."""
+        if position >= self._next_score:  # what was held comes a second time
+            self._next_score = position + 1
         replies: list[Reply] = []
+        match block:
+            case ScoreBlock():
+                self._scored(block, position, log_ms, now_ms, replies)
+            case RejectionBlock():
+                self._rejected(block, position, log_ms, now_ms, replies)
+            case NotAskedBlock():
+                self._not_asked(block, position, log_ms, now_ms, replies)
+            case TickBlock():
+                pass
+        return replies
+
+    def _scored(self, block: ScoreBlock, position: int, log_ms: int, now_ms: float, replies: list[Reply]) -> None:
+        """Join one block of scores."""
         model, version = block.model, block.version
         if self._versions.get(model) != version:
             self.counts.untrusted += 1
-            return replies
+            return
+        offsets, errors = offsets_of(block.offsets), block.errors
+        if offsets and not errors and self._ahead(first := min(offsets)) and self._ahead(max(offsets)):
+            self._held.keep(block, first, position, log_ms)
+            return
         pendings, enough = self._pending, self._plan.enough
-        for offset, score in zip(offsets_of(block.offsets), scores_of(block.scores), strict=True):
+        for offset, score in zip(offsets, scores_of(block.scores), strict=True):
             pending = pendings.get(offset)
             if pending is None:
-                self._hold_or_count(offset, position, (model, ScoreSeen(score, version, log_ms)))
+                self._hold_or_count(offset, position, model, ScoreSeen(score, version, log_ms))
                 continue
             seen = pending.scores
             if model in seen:
@@ -218,32 +253,40 @@ class Rendezvous:
             seen[model] = ScoreSeen(score, version, max(0, log_ms - pending.request.at_ms))
             if len(seen) >= enough or pending.failed or pending.not_asked or pending.course is not None:
                 self._consider(pending, now_ms, replies)
-        for error in block.errors:
+        for error in errors:
             self._failed(error.offset, model, error.reason, position, now_ms, replies)
-        return replies
 
-    def rejected(self, block: RejectionBlock, position: int, now_ms: float) -> list[Reply]:
+    def _rejected(
+        self, block: RejectionBlock, position: int, log_ms: int, now_ms: float, replies: list[Reply]
+    ) -> None:
         """The router could not read these requests: answer them at once."""
-        self._next_score = position + 1
-        replies: list[Reply] = []
         for row in block.rows:
             pending = self._pending.get(row.offset)
             if pending is not None:
                 self._settle(pending, self._explain.rejected(pending, row.reason, now_ms), now_ms, replies)
-        return replies
+        last = max((row.offset for row in block.rows), default=-1)
+        if self._ahead(last):
+            self._held.keep(block, last, position, log_ms)
 
-    def not_asked(self, block: NotAskedBlock, position: int, now_ms: float) -> list[Reply]:
+    def _not_asked(
+        self, block: NotAskedBlock, position: int, log_ms: int, now_ms: float, replies: list[Reply]
+    ) -> None:
         """The router passed these models over: do not wait for them."""
-        self._next_score = position + 1
-        replies: list[Reply] = []
-        for offset in offsets_of(block.offsets):
+        offsets = offsets_of(block.offsets)
+        for offset in offsets:
             pending = self._pending.get(offset)
             if pending is not None:
                 pending.not_asked.update(dict.fromkeys(block.models, block.reason))
                 if pending.course is not None:
                     pending.course.note(now_ms - pending.request.at_ms, f"not asked: {', '.join(block.models)}")
                 self._consider(pending, now_ms, replies)
-        return replies
+        last = max(offsets, default=-1)
+        if self._ahead(last):
+            self._held.keep(block, last, position, log_ms)
+
+    def _ahead(self, offset: int) -> bool:
+        """Whether raw is still to be read up to this offset, and it is not too far ahead to be kept."""
+        return self._next_raw <= offset < self._next_raw + LIMIT
 
     def due(self, now_ms: float) -> list[Reply]:
         """Decide what time alone decides: a step of the schedule that ended, a deadline."""
@@ -297,7 +340,7 @@ class Rendezvous:
             self._marks.append((offset, position, at_ms))
 
     def _score_position(self) -> int:
-        return self._next_score if self._held_from is None else self._held_from
+        return self._next_score if self._held.since is None else self._held.since
 
     def _consider(self, pending: Pending, now_ms: float, replies: list[Reply], *, arm: bool = False) -> None:
         """Decide now, or (arm) set the timer for the next moment at which time alone decides."""
@@ -397,37 +440,25 @@ class Rendezvous:
     ) -> None:
         pending = self._pending.get(offset)
         if pending is None:
-            self._hold_or_count(offset, position, (model, reason))
+            self._hold_or_count(offset, position, model, reason)
         elif model not in pending.scores:
             pending.failed[model] = reason
             if pending.course is not None:
                 pending.course.note(now_ms - pending.request.at_ms, f"{model} fails: {reason}")
             self._consider(pending, now_ms, replies)
 
-    def _hold_or_count(self, offset: int, position: int, what: tuple[str, ScoreSeen | str]) -> None:
-        """A score may overtake its request, but no offset from outside may size anything."""
+    def _hold_or_count(self, offset: int, position: int, model: str, what: What) -> None:
         if offset < self._next_raw:
             self.counts.late += 1
-        elif offset >= self._next_raw + HOLD_LIMIT:
+        elif not self._ahead(offset):
             self.counts.refused += 1
         else:
-            self._held.setdefault(offset, []).append(what)
-            if self._held_from is None:
-                self._held_from = position
+            self._held.keep_row(offset, position, model, what)
 
-    def _drop_held_in_holes(self) -> None:
-        """What is held for an offset that raw has passed by belongs to no request."""
-        for offset in [offset for offset in self._held if offset < self._next_raw]:
-            self.counts.refused += len(self._held.pop(offset))
-        if not self._held:
-            self._held_from = None
-
-    def _take_held(self, pending: Pending) -> None:
-        for model, what in self._held.pop(pending.request.offset):
+    def _take(self, pending: Pending, rows: Iterable[tuple[str, What]]) -> None:
+        for model, what in rows:
             if isinstance(what, str):
                 pending.failed[model] = what
             else:
                 age_ms = max(0, what.age_ms - pending.request.at_ms)
                 pending.scores.setdefault(model, ScoreSeen(what.score, what.version, age_ms))
-        if not self._held:
-            self._held_from = None

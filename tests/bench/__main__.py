@@ -26,7 +26,7 @@ from streams.kafka.local import VERSION, LocalBroker
 from tests.bench import backtest
 from tests.bench.archive import archive_figures
 from tests.bench.replay import replay_ratio
-from tests.bench.stages import Run, bench_file, produce, put_through, running
+from tests.bench.stages import Run, bench_file, flights, produce, put_through, running
 from tests.bench.verify import verified
 from tests.broker.pipelines import make_topic
 
@@ -64,10 +64,9 @@ class Bench:
         """The broker's CPU so far: a column of its own."""
         return sum(self._broker.cpu_times()[:2])
 
-    def values(self, count: int) -> list[bytes]:
-        """So many flights."""
-        times = -(-count // len(self.lines))
-        return (self.lines * times)[:count]
+    def values(self, count: int, after: int = 0) -> list[bytes]:
+        """So many flights after those sent before, each with an id of its own."""
+        return flights(self.lines, count, after)
 
 
 def agents(bench: Bench) -> Figures:
@@ -140,15 +139,15 @@ def against_by_hand(bench: Bench) -> Figures:
             name = f"{kind}{number}"
             file = bench_file(bench.folder, name, ["full", "fast", "january"], "all", 600_000)
             with running(file, bench.cluster, bench.folder / "state", ours=kind == "ours") as stages:
-                put_through(stages, bench.values(1000), 500)  # every model and connection is warm
+                put_through(stages, bench.values(1000, stages.sent), 500)  # every model and connection is warm
                 cpu_s, broker_s = stages.cpu_s(), bench.broker_cpu_s()
-                run = put_through(stages, bench.values(bench.preloaded), None)
+                run = put_through(stages, bench.values(bench.preloaded, stages.sent), None)
                 note(found, f"{kind}_cpu_us", (stages.cpu_s() - cpu_s) / bench.preloaded * 1e6)
                 note(found, f"{kind}_broker_cpu_us", (bench.broker_cpu_s() - broker_s) / bench.preloaded * 1e6)
                 note(found, f"{kind}_preloaded_per_s", bench.preloaded / run.took_s)
                 runs[kind] = run
                 skip = 1000 * bench.warm_s
-                paced = put_through(stages, bench.values(1000 * (bench.warm_s + bench.paced_s)), 1000)
+                paced = put_through(stages, bench.values(1000 * (bench.warm_s + bench.paced_s), stages.sent), 1000)
                 p50, p99 = np.quantile(paced.latencies_ms(skip), [0.5, 0.99])
                 note(found, f"{kind}_p50_ms", float(p50))
                 note(found, f"{kind}_p99_ms", float(p99))
@@ -180,10 +179,10 @@ def whole(bench: Bench) -> Figures:
     figures: Figures = {}
     file = bench_file(bench.folder, "whole", ["full", "fast", "rule", "january"], "first", 200)
     with running(file, bench.cluster, bench.folder / "state", ours=True, archiver=True) as stages:
-        put_through(stages, bench.values(1000), 500)
+        put_through(stages, bench.values(1000, stages.sent), 500)
         for rate in (100, 1000, 2000):
             skip = rate * bench.warm_s
-            run = put_through(stages, bench.values(rate * (bench.warm_s + bench.paced_s)), rate)
+            run = put_through(stages, bench.values(rate * (bench.warm_s + bench.paced_s), stages.sent), rate)
             p50, p99, p999 = np.quantile(run.latencies_ms(skip), [0.5, 0.99, 0.999])
             suffix = "" if rate == 1000 else f"_{rate}"
             figures |= {
@@ -194,8 +193,8 @@ def whole(bench: Bench) -> Figures:
             }
     file = bench_file(bench.folder, "flat", ["full", "fast", "rule", "january"], "first", 600_000)
     with running(file, bench.cluster, bench.folder / "state", ours=True, archiver=True) as stages:
-        put_through(stages, bench.values(1000), 500)
-        run = put_through(stages, bench.values(bench.preloaded), None)
+        put_through(stages, bench.values(1000, stages.sent), 500)
+        run = put_through(stages, bench.values(bench.preloaded, stages.sent), None)
         figures["decisions_per_s"] = bench.preloaded / run.took_s
     return figures
 

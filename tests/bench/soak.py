@@ -13,7 +13,7 @@ from agents.settings import cache_dir
 from deploy.flights.prepare import EVENTS, prepare
 from streams.kafka.clients import Cluster
 from streams.kafka.local import LocalBroker
-from tests.bench.stages import Stages, bench_file, put_through, running
+from tests.bench.stages import Stages, bench_file, flights, put_through, running
 
 RATE, ROUND_S = 1000, 30
 FLAT_MB = 16.0
@@ -31,7 +31,6 @@ def main(minutes: float) -> None:
     """Send at 1,000/s, print each role's memory by the half minute, exit 3 when one keeps growing."""
     prepare()
     lines = EVENTS.read_bytes().splitlines()
-    values = (lines * (RATE * ROUND_S // len(lines) + 1))[: RATE * ROUND_S]
     seen: list[dict[str, float]] = []
     on_time: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -41,7 +40,9 @@ def main(minutes: float) -> None:
             file = bench_file(Path(folder), "soak", ["full", "fast", "rule", "january"], "first", 200)
             with running(file, cluster, Path(folder) / "state", ours=True, archiver=True) as stages:
                 for _ in range(max(1, round(minutes * 60 / ROUND_S))):
-                    on_time.append(put_through(stages, values, RATE).on_time_share())
+                    on_time.append(
+                        put_through(stages, flights(lines, RATE * ROUND_S, stages.sent), RATE).on_time_share()
+                    )
                     seen.append(memory_mb(stages))
                     shown = ", ".join(f"{name} {mb:.0f}" for name, mb in seen[-1].items())
                     Console(stderr=True, highlight=False).print(f"on time {on_time[-1]:.4%}; MB: {shown}")

@@ -122,6 +122,14 @@ def _follow(child: "subprocess.Popen[bytes]", ready: threading.Event) -> None:
             ready.set()
 
 
+def flights(lines: Sequence[bytes], count: int, after: int = 0) -> list[bytes]:
+    """So many flights after the first `after`, each with an id of its own: a repeat would not be scored again."""
+    return [
+        lines[number % len(lines)].replace(b'"request_id":"', b'"request_id":"%d-' % (number // len(lines)), 1)
+        for number in range(after, after + count)
+    ]
+
+
 def produce(cluster: Cluster, topic: str, values: Iterable[bytes], linger_ms: float = 20) -> None:
     """Send everything to partition 0."""
     producer = Producer(cluster.producer_settings(linger_ms=linger_ms))

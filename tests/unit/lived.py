@@ -14,7 +14,6 @@ from schemas.topics import Topics
 from streams.archive.layout import Layout
 from streams.archive.segment import Record
 from streams.archive.writer import Limits, PartitionWriter
-from streams.core.log_order import offer
 from streams.core.rendezvous import Rendezvous
 from streams.core.validator import Validator
 
@@ -106,7 +105,7 @@ def _answer(
                 upto = now - dice.choice((0, 1, 6))
                 while scores < len(lived.scores) and lived.scores[scores].timestamp_ms <= upto:
                     log_ms = lived.scores[scores].timestamp_ms
-                    replies += offer(core, blocks[scores], scores, log_ms, clock)
+                    replies += core.scores_offered(blocks[scores], scores, log_ms, clock)
                     scores += 1
         if dice.random() < 0.8:
             replies += core.due(clock)

@@ -66,11 +66,11 @@ def test_a_live_run_is_answered_again_as_it_was(policy: Policy, seed: int, tmp_p
 
 
 def test_not_everything_could_have_been_compared(tmp_path: Path):
-    """The reasons are needed: among what they exclude, some is answered otherwise for late timers and late reading."""
+    """The reason is needed: among what it excludes, some is answered otherwise, because timers were late."""
     of = replace(SMALL, policy=BOTH_AT_ONCE)
     found = check(of, play(of, values(3000), 3, uneven), tmp_path)
     assert found.mismatches == []
-    assert {"its models did not answer in time", "was read after its scores"} <= found.not_compared.keys()
+    assert "its models did not answer in time" in found.not_compared
     assert found.equal_all_the_same < sum(found.not_compared.values())
 
 

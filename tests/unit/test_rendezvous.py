@@ -9,8 +9,9 @@ from schemas.blocks import NotAskedBlock, RejectionBlock, RowError, pack_offsets
 from schemas.decisions import Outcome
 from schemas.pipeline import Policy
 from schemas.requests import Rejection
+from streams.core.held import LIMIT
 from streams.core.pending import Reply
-from streams.core.rendezvous import HOLD_LIMIT, Checkpoint, Rendezvous
+from streams.core.rendezvous import Checkpoint, Rendezvous
 from tests.unit.small import errors, pipeline, request, scores
 
 ALL = pipeline(policy=replace(Policy(), answer="all"))
@@ -73,9 +74,9 @@ def test_models_that_failed_or_were_not_asked_are_not_waited_for(desk: Rendezvou
     failed = only(desk.scores_offered(errors("first", 0), 1, 1_011, 1_011))
     assert (failed.model, failed.failed) == ("second", {"first": "raised"})
     assert "the champion first failed" in failed.reason
-    passed = only(desk.not_asked(NotAskedBlock(("first",), pack_offsets([1]), "busy"), 2, 1_012))
+    passed = only(desk.scores_offered(NotAskedBlock(("first",), pack_offsets([1]), "busy"), 2, 1_012, 1_012))
     assert (passed.model, passed.not_asked) == ("second", {"first": "busy"})
-    assert desk.not_asked(NotAskedBlock(("second",), pack_offsets([2]), "busy"), 3, 1_013) == []
+    assert desk.scores_offered(NotAskedBlock(("second",), pack_offsets([2]), "busy"), 3, 1_013, 1_013) == []
     assert only(desk.scores_offered(errors("first", 2), 4, 1_014, 1_014)).outcome == Outcome.DEFAULT
 
 
@@ -83,15 +84,34 @@ def test_a_rejection_is_answered_at_once_by_either_way(desk: Rendezvous):
     own = Rejection(0, "r0", 1_000, 100, None, None, "empty", "the value is empty")
     assert only(desk.requests_seen([own], 1_001)).reason == "the value is empty"
     desk.requests_seen([request(1)], 1_001)
-    decision = only(desk.rejected(RejectionBlock((RowError(1, "no derivation"),)), 0, 1_002))
+    decision = only(desk.scores_offered(RejectionBlock((RowError(1, "no derivation"),)), 0, 1_002, 1_002))
     assert (decision.outcome, decision.reason) == (Outcome.REJECTED, "no derivation")
     assert desk.due(9_999) == []
 
 
 def test_a_score_may_overtake_its_request_but_not_size_anything(desk: Rendezvous):
-    assert desk.scores_offered(scores("first", 1, HOLD_LIMIT + 9), 0, 1_010, 1_010) == []
+    assert desk.scores_offered(scores("first", 1, LIMIT + 9), 0, 1_010, 1_010) == []
     assert desk.counts.refused == 1
     assert [reply.decision.ticket.offset for reply in desk.requests_seen([request(0), request(1)], 1_011)] == [1]
+
+
+def test_what_the_router_says_may_overtake_the_request_it_speaks_of(desk: Rendezvous):
+    desk.scores_offered(RejectionBlock((RowError(0, "none either"), RowError(1, "no derivation"))), 0, 1_001, 1_001)
+    desk.scores_offered(NotAskedBlock(("first", "second"), pack_offsets([2, 3]), "busy"), 1, 1_001, 1_001)
+    replies = desk.requests_seen([request(0), request(1), request(2)], 1_002)
+    assert [reply.decision.reason for reply in replies] == ["none either", "no derivation"]
+    assert desk.checkpoint().scores == 0, "what is kept must be read again after a crash"
+    decisions = [reply.decision for reply in desk.requests_seen([request(3)], 1_003)]
+    assert [(one.ticket.offset, one.outcome, set(one.not_asked)) for one in decisions] == [
+        (2, Outcome.DEFAULT, {"first", "second"}),
+        (3, Outcome.DEFAULT, {"first", "second"}),
+    ]
+
+
+def test_a_request_read_too_late_is_answered_with_the_scores_that_were_there(desk: Rendezvous):
+    desk.scores_offered(scores("first", 0, 1), 0, 1_005, 1_005)
+    replies = desk.requests_seen([request(0), request(1), request(2)], 5_000)
+    assert [reply.decision.outcome for reply in replies] == [Outcome.PREFERRED, Outcome.PREFERRED, Outcome.DEFAULT]
 
 
 def test_scores_of_strangers_and_repeated_scores_change_nothing(desk: Rendezvous):
@@ -106,11 +126,13 @@ def test_scores_of_strangers_and_repeated_scores_change_nothing(desk: Rendezvous
 
 def test_what_is_held_for_a_hole_in_raw_is_let_go(desk: Rendezvous):
     desk.scores_offered(scores("first", 1), 0, 1_000, 1_000)
-    desk.requests_seen([request(0), request(5)], 1_001)
-    assert desk.counts.refused == 1
-    assert len(desk.due(2_000)) == 2
+    desk.scores_offered(scores("first", 0, 3), 1, 1_000, 1_000)
+    desk.scores_offered(errors("first", 2), 2, 1_000, 1_000)
+    assert len(desk.requests_seen([request(0), request(5)], 1_001)) == 1
+    assert (desk.counts.late, desk.counts.refused) == (2, 1)
+    assert len(desk.due(2_000)) == 1
     desk.published([0, 5])
-    assert desk.checkpoint() == Checkpoint(6, 1, 1_000)
+    assert desk.checkpoint() == Checkpoint(6, 3, 1_000)
 
 
 def test_a_log_time_from_the_future_does_not_lengthen_the_wait(desk: Rendezvous):
@@ -182,12 +204,10 @@ class World:
             model, offset = what
             self.first_score.setdefault(offset, self.position)
             if kind == "pass":
-                replies = desk.not_asked(
-                    NotAskedBlock((model,), pack_offsets([offset]), "busy"), self.position, now_ms
-                )
+                block = NotAskedBlock((model,), pack_offsets([offset]), "busy")
             else:
                 block = scores(model, offset) if kind == "score" else errors(model, offset)
-                replies = desk.scores_offered(block, self.position, int(now_ms), now_ms)
+            replies = desk.scores_offered(block, self.position, int(now_ms), now_ms)
             self.position += 1
             self.take(replies)
         self.check()
@@ -198,7 +218,7 @@ class World:
         waiting = [offset for offset in range(self.read) if offset not in self.decided] + self.unpublished
         assert checkpoint.raw == min(waiting, default=self.read)
         for offset in waiting:
-            if offset in self.first_score and offset >= self.read:
+            if offset in self.first_score:
                 assert checkpoint.scores <= self.first_score[offset]
 
 

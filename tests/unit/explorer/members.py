@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from random import Random
 
-from schemas.blocks import NotAskedBlock, ScoreBlock
 from streams.core.pending import Reply
 from streams.core.recovery import Recovery
 from streams.core.rendezvous import Checkpoint, Rendezvous
@@ -95,10 +94,10 @@ class Seat:
             block, offset, log_ms = scores.values[place], scores.offsets[place], scores.times[place]
             if self.recovery:
                 self.recovery.scores_offered(
-                    offset, log_ms, lambda at, b=block, o=offset, t=log_ms: _offer(core, b, o, t, at)
+                    offset, log_ms, lambda at, b=block, o=offset, t=log_ms: core.scores_offered(b, o, t, at)
                 )
             else:
-                self.queue += _offer(core, block, offset, log_ms, now_ms)
+                self.queue += core.scores_offered(block, offset, log_ms, now_ms)
 
     def _take_decisions(self, now_ms: float, most: int) -> None:
         if self.decisions_at < 0:
@@ -163,11 +162,3 @@ class Member:
                 seat.write(len(seat.queue) if prompt or dice.random() < 0.7 else 1, now)
             if seat.flight and (prompt or dice.random() < 0.6):
                 seat.confirm()
-
-
-def _offer(
-    core: Rendezvous, block: ScoreBlock | NotAskedBlock, offset: int, log_ms: int, now_ms: float
-) -> list[Reply]:
-    if isinstance(block, NotAskedBlock):
-        return core.not_asked(block, offset, now_ms)
-    return core.scores_offered(block, offset, log_ms, now_ms)

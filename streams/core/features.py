@@ -39,7 +39,7 @@ class FeatureTable:
         matrix: Matrix = np.empty((len(requests), self._width), dtype=np.float64)
         rows = [request.fields for request in requests]
         for (index, column), getter in zip(self._columns, self._getters, strict=True):
-            matrix[:, index] = column([getter(row) for row in rows])
+            matrix[:, index] = column(list(map(getter, rows)))
         if self._derived:
             events = [json.decode(request.value) for request in requests]
             for index, derive in self._derived:

@@ -18,6 +18,7 @@ import numpy as np
 from schemas.blocks import Matrix
 from schemas.pipeline import Kind, Model, Pipeline, Role
 from streams.models.artifact import ModelRefused, open_artifact, sum_of
+from streams.models.few_rows import BoosterRows
 
 TRIAL_S = 60
 UNUSED = ("pandas", "pyarrow", "sklearn", "matplotlib", "graphviz", "dask")
@@ -82,7 +83,7 @@ def _lightgbm(folder: Path, model: Model, features: tuple[str, ...], tried: Coll
     lightgbm = import_lightgbm()
     booster = lightgbm.Booster(model_str=content.decode())
     _check_names(model, booster.feature_name(), features)
-    return lambda matrix: np.asarray(booster.predict(matrix, num_threads=1), dtype=np.float64)
+    return BoosterRows(lightgbm, booster)
 
 
 def import_lightgbm() -> Any:

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from schemas.blocks import MAX_ROWS
 from schemas.pipeline import Kind, Model, Role
 from streams.models import loading
 from streams.models.artifact import ModelRefused
+from streams.models.checked import score_rows
+from streams.models.few_rows import FEW, BoosterRows
 from streams.models.loading import load
 
 MODEL = Model(name="m", version="1", kind=Kind.LIGHTGBM, role=Role.CHAMPION, artifact="m.txt", sha256="m.txt.sha256")
@@ -46,6 +49,35 @@ def test_a_whole_file_scores(tmp_path: Path, trained: bytes):
     score = load(tmp_path, place(tmp_path, trained), FEATURES)
     low, high = score(np.array([[0.1, 0.5], [0.9, 0.5]]))
     assert low < 0.5 < high
+
+
+@pytest.mark.parametrize("objective", ["binary", "regression", "poisson"])
+def test_blocks_of_any_size_are_scored_as_the_booster_would(objective: str):
+    rng = np.random.default_rng(2)
+    rows = rng.random((500, 7))
+    data = lightgbm.Dataset(rows, rows[:, 0] > 0.5)
+    booster = lightgbm.train({"objective": objective, "verbose": -1, "num_threads": 1, "num_leaves": 7}, data, 9)
+    score = BoosterRows(lightgbm, booster)
+    for size in (*range(1, FEW + 3), 64, MAX_ROWS, MAX_ROWS + 1):
+        matrix = rng.random((size, 7))
+        found = score(matrix)
+        assert np.array_equal(found, booster.predict(matrix, num_threads=1)), size
+        score(rng.random((size, 7)))
+        assert np.array_equal(found, booster.predict(matrix, num_threads=1)), "the next block overwrites no score"
+    by_column = np.asfortranarray(rng.random((3, 7)))
+    assert np.array_equal(score(by_column), booster.predict(by_column, num_threads=1))
+    with pytest.raises(lightgbm.basic.LightGBMError, match="7"):
+        score(rng.random((2, 8)))
+
+
+def test_a_model_of_several_scores_a_row_fails_row_by_row():
+    rng = np.random.default_rng(3)
+    rows = rng.random((300, 2))
+    settings = {"objective": "multiclass", "num_class": 3, "verbose": -1, "num_threads": 1}
+    booster = lightgbm.train(settings, lightgbm.Dataset(rows, rng.integers(0, 3, 300)), 3)
+    _, reasons = score_rows(BoosterRows(lightgbm, booster), rows[:3])
+    assert set(reasons) == {0, 1, 2}
+    assert "(3, 3) for 3 rows" in reasons[0]
 
 
 def test_only_the_very_bytes_that_were_tried_are_not_tried_again(

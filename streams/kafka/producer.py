@@ -22,7 +22,8 @@ from streams.kafka.batch import Batch, Outgoing, Sending
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 0.02
+POLL_S = 0.1
+FLUSH_POLL_S = 0.01
 FULL_QUEUE_S = 0.005
 FLUSH_S = 10.0
 CONNECT_S = 10.0
@@ -74,6 +75,7 @@ class Producer(base.Producer):
         """
         if isinstance(batch, Batch):
             batch = batch.owner
+        self.client.poll(0)
         produce = self.client.produce
         report = self._clock_sample(batch)
         for record in records:
@@ -161,7 +163,10 @@ class Producer(base.Producer):
 
     @Service.task
     async def _poll(self) -> None:
-        """Serve delivery reports here, on the loop: no thread, no lock."""
+        """Serve delivery reports here, on the loop: no thread, no lock.
+
+        Whoever sends serves them too: to wake up for them alone costs more than they do.
+        """
         while not self.should_stop:
             if len(self.client):
                 self.client.poll(0)
@@ -187,7 +192,7 @@ class Producer(base.Producer):
         """Wait, bounded, until all that was sent is confirmed."""
         deadline_s = self.loop.time() + FLUSH_S
         while self.poll() and self.loop.time() < deadline_s:
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(FLUSH_POLL_S)
 
     async def send(
         self, topic: str, key: bytes | None, value: bytes | None, partition: int | None, *_: Any, **__: Any

@@ -293,7 +293,7 @@ class Desk:
 
     def _stay_awake(self) -> None:
         before_s, self._awake_s = self._awake_s, time.monotonic()
-        if self._awake_s - before_s > PAUSE_S:
+        if self.cores and self._awake_s - before_s > PAUSE_S:
             raise Paused(
                 f"stood still for {self._awake_s - before_s:.1f} s: others may have answered meanwhile, so this "
                 "process ends, to be started again and read what was decided"

@@ -18,6 +18,7 @@ from msgspec import Struct, json
 from agents.roles import Actor
 from schemas.errors import RendezvousError, Superseded
 from streams.core.log_clock import ClockAlarm
+from streams.kafka.loop import RecordLoop
 from streams.kafka.transport import BatchApp
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ STOP_S = 4.5
 WATCHDOG_EXIT = 76
 GC_OBJECTS = 20_000
 SWITCH_S = 0.001
-"""The reading thread asks for the interpreter often; the default of 5 ms is a whole deadline's margin."""
+"""What a thread does beside the loop (a file of the archive) gives the interpreter back soon; the default is 5 ms."""
 
 
 class Status(Struct, frozen=True, omit_defaults=True):
@@ -47,7 +48,7 @@ def run(actor: Actor, *, supervised: bool) -> int:
     """Run until a signal, an error, or the end of the parent; returns the exit code."""
     sys.setswitchinterval(SWITCH_S)
     _spare_the_collector()
-    loop = asyncio.new_event_loop()
+    loop = RecordLoop()
     asyncio.set_event_loop(loop)
     return loop.run_until_complete(_run(actor, supervised=supervised))
 

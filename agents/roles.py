@@ -108,7 +108,7 @@ def _scorer(place: Place, model: Model, number: int) -> Actor:
 
 def _rendezvous(place: Place, number: int) -> Actor:
     # The pace: it reads raw and every model's blocks, so there are more records and less to gain by waiting.
-    return _at_desk("rendezvous", place, number, pace_per_thousand_ms=1.5, pace_max_ms=4.0)
+    return _at_desk("rendezvous", place, number, pace_per_thousand_ms=1.0, pace_max_ms=4.0)
 
 
 def _standby(place: Place, number: int) -> Actor:

@@ -1,6 +1,6 @@
-"""The consumer under the agents: the event loop's side.
+"""The consumer under the agents.
 
-Batches arrive from the reading thread, go to the agents' inboxes, and are committed over the longest finished
+Batches that the reader has cut go to the agents' inboxes, and are committed over the longest finished
 prefix of their partition. On revoke it finishes and commits what can be finished at once, drops what is
 held, then lets go: what was not committed is read again by the next owner.
 """
@@ -40,6 +40,7 @@ class Consumer(base.Consumer):
         self.taken_records = 0
         self.starts: Mapping[TP, int] = {}
         self._outstanding = 0
+        self._behind = False
         self._draining = False
         self._prefixes: dict[TP, FinishedPrefix] = {}
         self._committed: dict[TP, Position] = {}
@@ -47,31 +48,18 @@ class Consumer(base.Consumer):
         self._idle = asyncio.Event()
         self._reader = Reader(self.edge, self)
 
-    # From the reading thread -----------------------------------------------------------------------------
-
-    def deliver(self, batches: list[Batch]) -> None:
-        """Hand batches to the loop."""
-        self.loop.call_soon_threadsafe(self._deliver, batches)
+    # From the reader -------------------------------------------------------------------------------------
 
     def assigned(self, positions: Mapping[TP, int], generation: int) -> None:
         """Take over these partitions."""
-        self.loop.call_soon_threadsafe(self._assigned, dict(positions), generation)
-
-    def revoked(self, partitions: set[TP]) -> list[TopicPartition]:
-        """Finish and let go; blocks the reading thread until done. Returns what it is to commit."""
-        return asyncio.run_coroutine_threadsafe(self._revoked(partitions), self.loop).result()
-
-    def lost(self, partitions: set[TP]) -> None:
-        """Let go without a commit."""
-        asyncio.run_coroutine_threadsafe(self._lost(partitions), self.loop).result()
+        self.loop.call_soon(self._assigned, dict(positions), generation)
 
     def died(self, error: BaseException) -> None:
         """End the role."""
-        asyncio.run_coroutine_threadsafe(self.crash(error), self.loop)
+        self.add_future(self.crash(error))
 
-    # On the loop -----------------------------------------------------------------------------------------
-
-    def _deliver(self, batches: list[Batch]) -> None:
+    def deliver(self, batches: list[Batch]) -> None:
+        """Hand batches to the agents."""
         for batch in batches:
             if batch.generation != self.generation or self._draining:
                 continue
@@ -81,8 +69,10 @@ class Consumer(base.Consumer):
             self._outstanding += len(batch)
             for channel in self.app.topics._tp_index[tp]:
                 channel.inbox.put(batch)
-        if self._outstanding >= HIGH:
-            self._reader.space.clear()
+        if not self._behind and self._outstanding >= HIGH:
+            self._set_behind(behind=True)
+
+    # From the agents -------------------------------------------------------------------------------------
 
     def taken(self, batch: Batch) -> None:
         """The agent asks for the next batch: this one is in its past."""
@@ -93,8 +83,8 @@ class Consumer(base.Consumer):
             return
         self.taken_records += len(batch)
         self._outstanding -= len(batch)
-        if self._outstanding <= LOW:
-            self._reader.space.set()
+        if self._behind and self._outstanding <= LOW:
+            self._set_behind(behind=False)
         if not self._outstanding:
             self._idle.set()
 
@@ -131,6 +121,10 @@ class Consumer(base.Consumer):
         )
         await self.app.producer.dead_letter(batch, letter, message.key(), message.value())
 
+    def _set_behind(self, *, behind: bool) -> None:
+        self._behind = behind
+        self._reader.agents(behind=behind)
+
     def _assigned(self, positions: dict[TP, int], generation: int) -> None:
         self.generation = generation
         self.starts = positions
@@ -139,7 +133,7 @@ class Consumer(base.Consumer):
         self._assignment = set(positions)
         self._committed.clear()
         self._prefixes = {tp: FinishedPrefix(offset) for tp, offset in positions.items()}
-        self._reader.space.set()
+        self._set_behind(behind=False)
         self.app.consumer_generation_id = generation
         self.app.on_rebalance_start()
         self.add_future(self._begin(set(positions), generation))
@@ -150,21 +144,23 @@ class Consumer(base.Consumer):
         if generation == self.generation:
             await self.app.tables.flow()
 
-    async def _revoked(self, partitions: set[TP]) -> list[TopicPartition]:
+    async def revoked(self, partitions: set[TP]) -> list[TopicPartition]:
+        """Finish and let go; returns what is to be committed."""
         await self._drain()
         await self._resolve_failures()
         places = _places(self._due())
         await self._let_go(partitions)
         return places
 
-    async def _lost(self, partitions: set[TP]) -> None:
+    async def lost(self, partitions: set[TP]) -> None:
+        """Let go without a commit."""
         # Faust's chain would wait until all is finished, and commit it: neither is ours to do any more.
         self._draining = True
         await self._let_go(partitions)
 
     async def _let_go(self, partitions: set[TP]) -> None:
         self.generation = -1
-        self._reader.flowing.clear()
+        self._reader.flowing = False
         for inbox in self._inboxes():
             inbox.drain()
         await self.on_partitions_revoked(partitions)
@@ -184,7 +180,7 @@ class Consumer(base.Consumer):
 
     async def _drain(self) -> None:
         self._draining = True
-        self._reader.flowing.clear()
+        self._reader.flowing = False
         if self.edge.committable is None:
             for inbox in self._inboxes():
                 self._outstanding -= sum(map(len, inbox.drain()))
@@ -234,10 +230,7 @@ class Consumer(base.Consumer):
             if not answer.done():
                 answer.set_result(error)
 
-        def done(error: KafkaError | None) -> None:
-            self.loop.call_soon_threadsafe(resolve, error)
-
-        self._reader.commit(places, done)
+        self._reader.commit(places, resolve)
         try:
             return await asyncio.wait_for(answer, COMMIT_S)
         except TimeoutError:
@@ -270,13 +263,13 @@ class Consumer(base.Consumer):
         self._reader.start(topics)
 
     async def _drain_messages(self, fetcher: Any) -> None:
-        """The reading thread does this; Faust's fetcher only waits."""
+        """The loop itself reads; Faust's fetcher only waits."""
         await fetcher.wait_for_stopped()
 
     def resume_flow(self) -> None:
         """Faust's index knows the partitions now: records may arrive."""
         super().resume_flow()
-        self._reader.flowing.set()
+        self._reader.flowing = True
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Everything was positioned at assignment."""
@@ -311,14 +304,14 @@ class Consumer(base.Consumer):
     async def on_stop(self) -> None:
         """Finish, commit, close."""
         await self.wait_empty()
-        await asyncio.to_thread(self._reader.stop)
+        self._reader.stop()
         await asyncio.to_thread(self._reader.close)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         raise NotImplementedError("commits go through force_commit")
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
-        raise NotImplementedError("the reading thread delivers")
+        raise NotImplementedError("the reader delivers")
 
     async def _seek(self, partition: TP, offset: int) -> None:
         raise NotImplementedError("positions are chosen at assignment")

@@ -1,18 +1,16 @@
-"""The thread that reads: librdkafka's consumer, polled beside the event loop.
+"""What reads: librdkafka's consumer, polled by the event loop whenever it would sleep.
 
-It cuts what it reads into batches of one partition and hands them to the loop, one hop per pass. Outside the
-rebalance callbacks it touches nothing of the loop's. It paces itself: at once when idle, seldom when busy.
-
-Every call of the client is made in this thread: confluent-kafka lets one thread at a time into a client, and
-one that waits for records would keep another that wants to commit waiting without end (measured, 2.16.1).
+It cuts what it reads into batches of one partition and hands them to the agents. It paces itself: at once when idle,
+seldom when busy. Rebalance callbacks come from inside a poll; the loop goes on turning within them until what is held
+is finished (`RecordLoop.run_within`).
 """
 
+import asyncio
 import logging
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
@@ -23,81 +21,86 @@ from streams.core.pacing import Pace
 from streams.kafka.batch import Batch
 from streams.kafka.clients import DENIED
 from streams.kafka.edge import Edge
+from streams.kafka.loop import RecordLoop, running_loop
 
 logger = logging.getLogger(__name__)
 
 Done = Callable[[KafkaError | None], None]
 
-IDLE_S = 0.1
 RECORDS = 1023
 FULL_S = 2.0
-EARLY_S = 0.001
+"""The broker is left alone while the agents are behind, but never so long that it throws us out."""
+SERVE_S = 0.1
 ENDS_S = 0.25
 ASK_S = 10.0
 ECHO_S = 60.0
 """How long after a lost session a commit of that session may still be answered."""
 
 
-class Loop(Protocol):
-    """What the thread asks of the event loop's side; each call is thread-safe."""
+class Role(Protocol):
+    """What the reader asks of the role it reads for."""
 
     def assigned(self, positions: Mapping[TP, int], generation: int) -> None:
         """These are all the partitions now."""
 
-    def revoked(self, partitions: set[TP]) -> list[TopicPartition]:
+    def revoked(self, partitions: set[TP]) -> Coroutine[Any, Any, list[TopicPartition]]:
         """Finish what can be finished and let go; returns what is to be committed before it is another's."""
 
-    def lost(self, partitions: set[TP]) -> None:
+    def lost(self, partitions: set[TP]) -> Coroutine[Any, Any, None]:
         """Somebody else has these already: drop what is in flight."""
 
     def deliver(self, batches: list[Batch]) -> None:
         """Hand batches to the agents."""
 
     def died(self, error: BaseException) -> None:
-        """The thread has ended by an error."""
+        """Reading has ended by an error."""
 
 
 class Reader:
-    """Owns the consumer client and its thread."""
+    """Owns the consumer client. Used on the event loop only, but for `close`."""
 
-    def __init__(self, edge: Edge, loop: Loop) -> None:
+    def __init__(self, edge: Edge, role: Role) -> None:
         self.client = Client(dict(edge.consumer) | {"on_commit": self._committed})
         self.generation = 0
         self.ends: dict[TP, int] = {}
-        self.space = threading.Event()
-        self.space.set()
-        self.flowing = threading.Event()
+        self.flowing = False
         self.rate = 0.0
         self._edge = edge
-        self._loop = loop
+        self._role = role
+        self._loop: RecordLoop | None = None
         self._pace = Pace(edge.pace_per_thousand_ms, edge.pace_max_ms)
-        self._stop = threading.Event()
+        self._next_s = 0.0
+        self._full_s: float | None = None
+        self._paused = False
         self._early: list[Message] = []
         self._wanted: deque[tuple[list[TopicPartition], Done]] = deque()
         self._under_way: deque[Done] = deque()
         self._ends_read_s = 0.0
         self._lost_s = -ECHO_S
-        self._busy = False
-        self._thread = threading.Thread(target=self._run, name=f"{edge.role}-reader", daemon=True)
 
     def start(self, topics: Iterable[str]) -> None:
         """Subscribe and begin to read."""
         self.client.subscribe(list(topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
-        self._thread.start()
+        self._loop = running_loop()
+        self._loop.read_from(self)
 
     def stop(self) -> None:
-        """End the thread; blocks until it has."""
-        self._stop.set()
-        self.space.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        """Read no more."""
+        if self._loop is not None:
+            self._loop.leave()
 
     def close(self) -> None:
-        """Close the client: a static member keeps its partitions for a session."""
+        """Close the client; blocks. A static member keeps its partitions for a session."""
         self.client.close()
 
+    def agents(self, *, behind: bool) -> None:
+        """Read nothing while the agents are behind."""
+        self._full_s = time.monotonic() if behind else None
+        if not behind:
+            self._next_s = 0.0
+
     def commit(self, places: list[TopicPartition], done: Done) -> None:
-        """Commit soon (from any thread); `done` is called in the reading thread with an error or None."""
+        """Commit at the next read; `done` is called with an error or None."""
         self._wanted.append((places, done))
 
     def _serve_commits(self) -> None:
@@ -116,24 +119,29 @@ class Reader:
         if self._under_way:
             self._under_way.popleft()(failed)
 
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
-                self._pass()
-        except BaseException as error:
-            self._loop.died(error)
+    def pause_s(self) -> float:
+        """How long to leave the broker alone: by the pace, or because the agents are behind."""
+        return self._next_s - time.monotonic()
 
-    def _pass(self) -> None:
+    def read(self, wait_s: float) -> None:
+        """One pass: commits that are asked for, and the records that are there. An error ends the role."""
+        try:
+            self._read(wait_s)
+        except BaseException as error:
+            self.stop()
+            self._role.died(error)
+
+    def _read(self, wait_s: float) -> None:
         self._serve_commits()
-        self._wait_for_space()
-        # When busy, records are there already: one call of the client instead of two.
-        messages = self.client.consume(RECORDS, 0) if self._busy else []
-        if not messages:
-            messages = self.client.consume(1, IDLE_S if not self._early else EARLY_S)
-            if messages:
-                messages += self.client.consume(RECORDS, 0)
+        if self._full_s is not None or self._paused:
+            self._hold_back()
+            if self._paused or self._full_s is not None:
+                return
+        messages = self.client.consume(RECORDS, 0) if not wait_s else self.client.consume(1, wait_s)
+        if wait_s and messages:
+            messages += self.client.consume(RECORDS, 0)
         started_s = time.monotonic()
-        if not self.flowing.is_set():
+        if not self.flowing:
             # Faust's index does not know the partitions yet: a record would find no agent. An error is no record:
             # without partitions, nothing else would ever say that this member is fenced.
             self._early += [message for message in messages if self._is_record(message)]
@@ -142,14 +150,27 @@ class Reader:
             messages, self._early = self._early + messages, []
         if not messages:
             return
-        self._loop.deliver(list(self._cut(messages)))
+        self._role.deliver(list(self._cut(messages)))
         self._read_ends(started_s)
-        pause_s = self._pace.pause_s(len(messages), started_s)
+        self._next_s = started_s + self._pace.pause_s(len(messages), started_s)
         self.rate = self._pace.rate
-        remaining_s = pause_s - (time.monotonic() - started_s)
-        self._busy = remaining_s > 0
-        if self._busy:
-            time.sleep(remaining_s)
+
+    def _hold_back(self) -> None:
+        """Read nothing while the agents are behind; after a while, poll a paused consumer for its group's sake."""
+        if self._full_s is None:
+            self.client.resume(self.client.assignment())
+            self._paused = False
+            return
+        now_s = time.monotonic()
+        self._next_s = now_s + SERVE_S
+        if now_s - self._full_s < FULL_S:
+            return
+        if not self._paused:
+            self.client.pause(self.client.assignment())
+            self._paused = True
+        for message in self.client.consume(1, 0):
+            if self._is_record(message):
+                raise RuntimeError(f"a record of the paused {message.topic()} arrived")
 
     def _cut(self, messages: Sequence[Message]) -> Iterable[Batch]:
         """Runs of one partition, bounded in records and bytes so that no batch holds the loop for long."""
@@ -210,29 +231,18 @@ class Reader:
             )
         return Superseded(f"{name}: another process runs under this name; this one ends. Run each instance once")
 
-    def _wait_for_space(self) -> None:
-        """Leave the broker alone while the agents are behind, but never so long that it throws us out."""
-        if self.space.is_set() or self.space.wait(FULL_S):
-            return
-        held = self.client.assignment()
-        self.client.pause(held)
-        while not self.space.wait(IDLE_S) and not self._stop.is_set():
-            self._serve_commits()
-            # Everything is paused: this only serves the group's heartbeat and rebalances.
-            for message in self.client.consume(1, 0):
-                if self._is_record(message):
-                    raise RuntimeError(f"a record of the paused {message.topic()} arrived")
-        self.client.resume(self.client.assignment())
-
     def _assign(self, client: Client, partitions: list[TopicPartition]) -> None:
         self.generation += 1
         positions = self._positions(client, partitions)
         placed = [TopicPartition(tp.topic, tp.partition, offset) for tp, offset in positions.items()]
-        self.flowing.clear()
+        self.flowing = False
         self._early = []
         client.assign(placed)
         self._check_same_numbers(positions)
-        self._loop.assigned(positions, self.generation)
+        if self._paused:
+            client.resume(placed)
+            self._paused = False
+        self._role.assigned(positions, self.generation)
 
     def _positions(self, client: Client, partitions: list[TopicPartition]) -> dict[TP, int]:
         committed = client.committed(partitions, timeout=ASK_S) if partitions else []
@@ -262,8 +272,16 @@ class Reader:
                 "of the pipeline the same number of partitions, and all members the assignor `range`"
             )
 
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run this to its end now; called from inside a poll, or from the thread that closes the client."""
+        if self._loop is None:
+            raise RuntimeError("a rebalance before the reader has started")
+        if asyncio._get_running_loop() is self._loop:
+            return self._loop.run_within(work)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
     def _revoke(self, client: Client, partitions: list[TopicPartition]) -> None:
-        places = self._loop.revoked({TP(place.topic, place.partition) for place in partitions})
+        places = self._run(self._role.revoked({TP(place.topic, place.partition) for place in partitions}))
         self._forget_commits()
         if places:
             try:
@@ -276,7 +294,7 @@ class Reader:
 
     def _lose(self, client: Client, partitions: list[TopicPartition]) -> None:
         self._lost_s = time.monotonic()
-        self._loop.lost({TP(place.topic, place.partition) for place in partitions})
+        self._run(self._role.lost({TP(place.topic, place.partition) for place in partitions}))
         self._forget_commits()
         client.unassign()
         self._early = []

@@ -19,6 +19,7 @@ from schemas.blocks import decode_rows, encode_scores, score_block
 from streams.kafka.batch import Outgoing
 from streams.kafka.clients import Cluster
 from streams.kafka.edge import Edge
+from streams.kafka.loop import RecordLoop
 from streams.kafka.transport import create_app
 
 _decode = msgspec.json.Decoder().decode
@@ -145,7 +146,7 @@ def agent(cluster: Cluster, topic: str, count: int, run: str, work: Callable[[An
         await app.stop()
 
     sys.setswitchinterval(0.001)
-    loop = asyncio.new_event_loop()
+    loop = RecordLoop()
     asyncio.set_event_loop(loop)
     loop.run_until_complete(main())
 

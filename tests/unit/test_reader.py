@@ -1,6 +1,8 @@
-"""What the reading thread makes of being fenced. Its client is a stand-in: what a broker does is tested on Kafka."""
+"""What the reader makes of being fenced. Its client is a stand-in: what a broker does is tested on Kafka."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import pytest
 from confluent_kafka import KafkaError, Message, TopicPartition
@@ -10,19 +12,20 @@ from schemas.errors import Paused, Superseded
 from streams.kafka.batch import Batch
 from streams.kafka.clients import Cluster
 from streams.kafka.edge import Edge
+from streams.kafka.loop import RecordLoop
 from streams.kafka.reader import Reader
 
 FENCED = KafkaError(KafkaError._FATAL, "Fatal error: Broker: Static consumer fenced by other consumer")
 
 
 class Nobody:
-    """The event loop's side, which has nothing to say."""
+    """A role that has nothing to say."""
 
     def assigned(self, positions: Mapping[TP, int], generation: int) -> None: ...
     def deliver(self, batches: list[Batch]) -> None: ...
     def died(self, error: BaseException) -> None: ...
-    def lost(self, partitions: set[TP]) -> None: ...
-    def revoked(self, partitions: set[TP]) -> list[TopicPartition]:
+    async def lost(self, partitions: set[TP]) -> None: ...
+    async def revoked(self, partitions: set[TP]) -> list[TopicPartition]:
         return []
 
 
@@ -42,31 +45,51 @@ class Client:
 
 
 @pytest.fixture
-def reader() -> Reader:
+def reader() -> Iterator[Reader]:
     cluster = Cluster("127.0.0.1:9")
     consumer = cluster.consumer_settings("g", "g.0") | {"log_level": 0}
     made = Reader(Edge("router", consumer, cluster.producer_settings(), "t.dead-letters", 1024), Nobody())
     made.close()
     made.client = Client()
-    return made
+    made._loop = RecordLoop()
+    yield made
+    made._loop.close()
+
+
+def within(reader: Reader, callback: Callable[[], None]) -> None:
+    """Call it as librdkafka does: from inside a poll, where the loop would sleep."""
+
+    class Once:
+        def pause_s(self) -> float:
+            return 0
+
+        def read(self, wait_s: float) -> None:
+            reader._loop.leave()
+            callback()
+
+    async def turn() -> None:
+        reader._loop.read_from(Once())
+        await asyncio.sleep(0.01)
+
+    reader._loop.run_until_complete(turn())
 
 
 def test_a_member_without_partitions_hears_that_it_is_fenced(reader: Reader):
     with pytest.raises(Superseded, match=r"g\.0: another process runs under this name"):
-        reader._pass()
+        reader._read(0.1)
 
 
 def test_a_member_that_lost_its_session_is_fenced_by_itself_and_starts_again(reader: Reader):
-    reader._lose(reader.client, [])
+    within(reader, lambda: reader._lose(reader.client, []))
     with pytest.raises(Paused, match=r"g\.0: it lost its session 0 s ago"):
-        reader._pass()
+        reader._read(0.1)
 
 
 def test_what_was_to_be_committed_before_a_rebalance_is_not_committed_after_it(reader: Reader):
     answers: list[KafkaError | None] = []
     for let_go in (reader._lose, reader._revoke):
         reader.commit([TopicPartition("t", 0, 7)], answers.append)
-        let_go(reader.client, [])
+        within(reader, partial(let_go, reader.client, []))
     reader._serve_commits()
     assert reader.client.commits == 0
     assert [answer.code() for answer in answers if answer] == [KafkaError._ASSIGNMENT_LOST] * 2

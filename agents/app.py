@@ -1,6 +1,8 @@
 """How each role meets Kafka: its consumer group, its instance id, its topics' cap."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from schemas.blocks import TickBlock, encode_scores
@@ -26,16 +28,17 @@ def edge_of(
     model: str = "",
     number: int = 0,
     linger_ms: float = 0,
+    consumer: Mapping[str, Any] = MappingProxyType({}),
     **changes: Any,
 ) -> Edge:
-    """The edge of one role; `changes` are its fields that this role sets otherwise.
+    """The edge of one role; `consumer` are settings and `changes` fields that this role sets otherwise.
 
     The group is `<pipeline>.<role>[.<model>]`, the static member `<group>.<number>`.
     """
     scores = Topics(pipeline.name).scores
     group = group_of(role, pipeline, model)
     instance = f"{group}.{number}"
-    consumer: dict[str, Any] = cluster.consumer_settings(group, instance) | {
+    settings: dict[str, Any] = cluster.consumer_settings(group, instance) | {
         "client.id": instance,
         "auto.offset.reset": pipeline.start,
         "max.partition.fetch.bytes": max(FETCH_BYTES, 2 * pipeline.record_cap_bytes),
@@ -46,7 +49,7 @@ def edge_of(
     }
     edge = Edge(
         role=role,
-        consumer={**consumer, **pipeline.kafka.consumer},
+        consumer={**settings, **consumer, **pipeline.kafka.consumer},
         producer={**producer, **pipeline.kafka.producer},
         dead_letters=Topics(pipeline.name).dead_letters,
         dead_letter_cap=pipeline.record_cap_bytes + DEAD_LETTER_ROOM // 2,

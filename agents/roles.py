@@ -22,6 +22,9 @@ from streams.kafka.transport import BatchApp, create_app
 WARM_UP_ROWS = (1, 64)
 """A model's first call is its slowest: it is made before anybody waits for it."""
 
+STANDBY_WAIT = 1 / 8
+"""The share of the budget for which records may wait at the broker before a standby is sent them."""
+
 ROLES = ("router", "scorer", "rendezvous", "standby", "archiver")
 
 
@@ -112,10 +115,13 @@ def _rendezvous(place: Place, number: int) -> Actor:
 
 
 def _standby(place: Place, number: int) -> Actor:
-    return _at_desk("standby", place, number, pace_per_thousand_ms=6.0, pace_max_ms=10.0)
+    # It is in no hurry while the owner answers: it is sent what there is a few times a budget, not each record.
+    wait_ms = max(1, int(place.pipeline.request.budget_ms * STANDBY_WAIT))
+    calm = {"fetch.min.bytes": 1 << 20, "fetch.wait.max.ms": min(100, wait_ms)}
+    return _at_desk("standby", place, number, consumer=calm, pace_per_thousand_ms=6.0, pace_max_ms=10.0)
 
 
-def _at_desk(role: str, place: Place, number: int, **pace: Any) -> Actor:
+def _at_desk(role: str, place: Place, number: int, **changes: Any) -> Actor:
     pipeline = place.pipeline
     topics = Topics(pipeline.name)
     desk = Desk(pipeline, place.cluster, standby=role == "standby")
@@ -129,7 +135,7 @@ def _at_desk(role: str, place: Place, number: int, **pace: Any) -> Actor:
         positions=desk.positions,
         same_partitions=(topics.raw, topics.scores),
         from_end=(topics.decisions,),  # what came before is read back
-        **pace,
+        **changes,
     )
     app = create_app(edge, place.cluster.bootstrap)
     (standby if role == "standby" else rendezvous).attach(app, pipeline, desk)

@@ -248,7 +248,7 @@ class KafkaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Pipeline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole of one pipeline file.
 
-    With `standby`, a second rendezvous answers what the first owes while it is dead.
+    With `standby`, as is the rule, a second rendezvous answers what the first owes while it is dead.
     `replay` names the one run whose replayed records this pipeline takes (`streams.core.replay`); its name is then
     `replay.<run>.<name>`, and so are its topics. Empty, as in every live pipeline: replayed records are rejected.
     """
@@ -260,7 +260,7 @@ class Pipeline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retention_hours: float = 168.0
     start: Literal["earliest", "latest"] = "earliest"
     record_cap_bytes: int = 256 << 10
-    standby: bool = False
+    standby: bool = True
     request: RequestShape = RequestShape()
     features: tuple[Feature, ...] = ()
     models: tuple[Model, ...] = ()

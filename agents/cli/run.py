@@ -23,7 +23,9 @@ FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"
 @click.option("--model", default="", help="Which model; for the scorer.")
 @click.option("--number", default=0, help="Instance number: each process of a role has its own.")
 @click.option("--leave", is_flag=True, help="Leave the group at the end: others take over at once, not after 6 s.")
-@click.option("--standby", is_flag=True, help="The pipeline has a standby, whatever the file says.")
+@click.option(
+    "--standby/--no-standby", default=None, help="Whether it has a standby; else as the file says."
+)
 @click.option("--supervised", is_flag=True, hidden=True)
 @click.option("--tried", multiple=True, hidden=True, help="sha256 of a model file that `up` has tried.")
 def run(
@@ -32,7 +34,7 @@ def run(
     model: str,
     number: int,
     leave: bool,
-    standby: bool,
+    standby: bool | None,
     supervised: bool,
     tried: tuple[str, ...],
 ) -> int:
@@ -50,8 +52,8 @@ def run(
     for noisy in ("faust", "mode", "streams.kafka.transport", "streams.kafka.tables"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     pipeline = place.pipeline(file)
-    if standby or role == "standby":
-        pipeline = replace(pipeline, standby=True)
+    if standby is not None or role == "standby":
+        pipeline = replace(pipeline, standby=bool(standby) or role == "standby")
     if role == "scorer" and not model:
         raise click.UsageError("which model? Name it with --model")
     cluster = place.cluster(looked_at=supervised)

@@ -31,12 +31,12 @@ NICE = {"archiver": 10}
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON line a second on stdout instead of a table.")
 @click.option(
-    "--standby",
-    is_flag=True,
-    help="A second rendezvous that answers while the first is dead, whatever the file says.",
+    "--standby/--no-standby",
+    default=None,
+    help="A second rendezvous that answers while the first is dead; else as the file says (by default: yes).",
 )
 @click.option("--replay", "run", metavar="RUN", help="The pipeline's copy that takes this run's replay.")
-def up(file: Path, as_json: bool, standby: bool, run: str | None) -> None:
+def up(file: Path, as_json: bool, standby: bool | None, run: str | None) -> None:
     """Start the broker if none is given, make or check the topics, run every role of the pipeline FILE.
 
     \b
@@ -49,7 +49,7 @@ def up(file: Path, as_json: bool, standby: bool, run: str | None) -> None:
     if run:
         click.get_current_context().find_root().obj = run
     pipeline = place.pipeline(file)
-    standby = standby or pipeline.standby
+    standby = pipeline.standby if standby is None else standby
     broker = place.broker()
     given = cluster_of(environ())
     if given:
@@ -140,9 +140,7 @@ def _children(file: Path, pipeline: Pipeline, refused: Mapping[str, ModelRefused
         for model in pipeline.models
         if model.role is not Role.DECOY and model.name not in refused
     ]
-    desks = [child("rendezvous")]
-    if standby:
-        desks = [child("rendezvous", "--standby"), child("standby")]
+    desks = [child("rendezvous", "--standby"), child("standby")] if standby else [child("rendezvous", "--no-standby")]
     return [*desks, *scorers, child("router"), child("archiver")]
 
 

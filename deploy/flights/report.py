@@ -15,9 +15,13 @@ GRACE_MS = 10
 
 @dataclass
 class Run:
-    """What was seen of one run, by ticket; times are log times of the broker (ms)."""
+    """What was seen of one run, by ticket; times are log times of the broker (ms).
+
+    `starts` are the ends of raw before it: decisions of earlier requests are not this run's.
+    """
 
     sent: int = 0
+    starts: Mapping[int, int] = field(default_factory=dict)
     raw_at_ms: dict[tuple[int, int], int] = field(default_factory=dict)
     decided_at_ms: dict[tuple[int, int], int] = field(default_factory=dict)
     decisions: dict[tuple[int, int], Decision] = field(default_factory=dict)
@@ -27,7 +31,7 @@ class Run:
     def take(self, decision: Decision, log_ms: int) -> None:
         """The final decision of a ticket is the first one."""
         ticket = (decision.ticket.partition, decision.ticket.offset)
-        if not decision.final:
+        if not decision.final or decision.ticket.offset < self.starts.get(decision.ticket.partition, 0):
             return
         if ticket in self.decisions:
             self.second_finals += 1

@@ -54,12 +54,8 @@ def main(events: int, rate: float) -> None:
     with up() as about:
         cluster = cluster_of(os.environ) or Cluster(about["bootstrap"])
         warm_up(cluster, pipeline, others[:WARM_UP], rate)
-        with TopicReader(cluster, Topics(pipeline.name).raw) as raw:
-            starts = {number: end for number, (_, end) in raw.bounds().items()}
-        with TopicReader(cluster, Topics(pipeline.name).decisions) as decisions:
-            decisions.start("end")
-            run = send_and_read(cluster, pipeline, lines, rate, decisions)
-        read_raw(cluster, pipeline, starts, run)
+        run = send_and_read(cluster, pipeline, lines, rate)
+        read_raw(cluster, pipeline, run)
         read_scores(cluster, pipeline, run)
         exact = verified(about)
     show(run, pipeline, about)
@@ -83,7 +79,7 @@ def verified(about: Mapping[str, Any]) -> "subprocess.CompletedProcess[str]":
 def up() -> Iterator[Mapping[str, Any]]:
     """`rendezvous up`, until it is ready; stopped at the end."""
     command = [sys.executable, "-m", "agents", "up", str(PIPELINE), "--json"]
-    aside.print("bringing the pipeline up: Apache Kafka, router, four models, rendezvous, archiver")
+    aside.print("bringing the pipeline up: Apache Kafka, router, four models, rendezvous and standby, archiver")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     try:
         yield _ready(process)
@@ -111,16 +107,22 @@ def _ready(process: "subprocess.Popen[bytes]") -> Mapping[str, Any]:
 def warm_up(cluster: Cluster, pipeline: Pipeline, lines: list[bytes], rate: float) -> None:
     """Some flights before the counted ones, at the same pace."""
     aside.print(f"warming up with {len(lines):,} flights")
+    send_and_read(cluster, pipeline, lines, rate)
+
+
+def send_and_read(cluster: Cluster, pipeline: Pipeline, lines: list[bytes], rate: float) -> Run:
+    """Send on an absolute schedule, reading decisions meanwhile, until each has its own."""
+    with TopicReader(cluster, Topics(pipeline.name).raw) as raw:
+        run = Run(sent=len(lines), starts={number: end for number, (_, end) in raw.bounds().items()})
     with TopicReader(cluster, Topics(pipeline.name).decisions) as decisions:
         decisions.start("end")
-        send_and_read(cluster, pipeline, lines, rate, decisions)
+        _send_and_read(cluster, pipeline, lines, rate, decisions, run)
+    return run
 
 
-def send_and_read(
-    cluster: Cluster, pipeline: Pipeline, lines: list[bytes], rate: float, decisions: TopicReader
-) -> Run:
-    """Send on an absolute schedule, reading decisions meanwhile, until each has its own."""
-    run = Run(sent=len(lines))
+def _send_and_read(
+    cluster: Cluster, pipeline: Pipeline, lines: list[bytes], rate: float, decisions: TopicReader, run: Run
+) -> None:
     producer = Producer(cluster.producer_settings(linger_ms=2))
     topic = Topics(pipeline.name).raw
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -143,7 +145,6 @@ def send_and_read(
         while len(run.decisions) < len(lines) and time.monotonic() < patience_s:
             _read(decisions, run, 0.1)
             progress.update(deciding, completed=len(run.decisions))
-    return run
 
 
 def _carrier(line: bytes) -> bytes:
@@ -155,10 +156,10 @@ def _read(decisions: TopicReader, run: Run, timeout_s: float) -> None:
         run.take(decode_decision(message.value() or b""), message.timestamp()[1])
 
 
-def read_raw(cluster: Cluster, pipeline: Pipeline, starts: Mapping[int, int], run: Run) -> None:
+def read_raw(cluster: Cluster, pipeline: Pipeline, run: Run) -> None:
     """When each flight was in the log."""
     with TopicReader(cluster, Topics(pipeline.name).raw) as reader:
-        for message in reader.to_end(starts):
+        for message in reader.to_end(run.starts):
             run.raw_at_ms[(message.partition() or 0, message.offset() or 0)] = message.timestamp()[1]
 
 

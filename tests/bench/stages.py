@@ -44,6 +44,7 @@ def bench_file(folder: Path, name: str, models: Sequence[str], answer: str, budg
     }
     if answer == "all":
         changes |= {'role = "canary"': 'role = "challenger"', '["champion", "fast"]': '["champion"]'}
+        changes |= {'start = "earliest" ': 'standby = false\nstart = "earliest" '}
     for old, new in changes.items():
         if old not in text:
             raise ValueError(f"{PIPELINE} no longer says {old}")
@@ -81,7 +82,8 @@ def commands(file: Path, pipeline: Pipeline, cluster: Cluster, *, ours: bool, ar
         return found
     base = [sys.executable, "-m", "agents", "run"]
     found = {f"scorer {name}": [*base, "scorer", str(file), "--supervised", "--model", name] for name in names}
-    roles = ("router", "rendezvous", *(["archiver"] if archiver else []))
+    desks = ("rendezvous", "standby") if pipeline.standby else ("rendezvous",)
+    roles = ("router", *desks, *(["archiver"] if archiver else []))
     return found | {role: [*base, role, str(file), "--supervised"] for role in roles}
 
 

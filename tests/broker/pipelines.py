@@ -144,8 +144,12 @@ def write(
 def up(
     cluster: Cluster, file: Path, name: str, state: Path, *options: str, more: Mapping[str, str] | None = None
 ) -> Iterator[Up]:
-    """Bring a pipeline up, `more` in its environment; every process ends with the block."""
-    command = [sys.executable, "-m", "agents", "up", str(file), "--json", *options]
+    """Bring a pipeline up, `more` in its environment; every process ends with the block.
+
+    Without a standby, which most tests have no use for, unless it is asked for.
+    """
+    desks = [] if "--standby" in options else ["--no-standby"]
+    command = [sys.executable, "-m", "agents", "up", str(file), "--json", *desks, *options]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, env={**environment(cluster, state), **(more or {})}, start_new_session=True
     )

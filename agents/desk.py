@@ -48,7 +48,7 @@ PATIENCE = 2
 NOTHING = TickBlock(0.0)
 
 GRACE_MS = 500.0
-"""What a standby leaves the owner after a request could be answered, or a quarter of the budget if that is
+"""What a standby leaves the owner after a request could be answered, or half of the budget if that is
 less: too short a grace means two records of one answer whenever the owner is busy."""
 
 

@@ -30,7 +30,7 @@ from streams.core.policy_branches import branches_of, plan_of
 from streams.core.policy_combine import Combine
 from streams.core.repeats import Known, Repeats, logged
 
-GRACE_SHARE = 0.25
+GRACE_SHARE = 0.5
 """A standby leaves the owner no more than this share of a request's budget."""
 
 

@@ -69,7 +69,7 @@ def test_a_standby_says_nothing_when_the_owner_does():
     core = desk(lead_ms=4, grace_ms=GRACE_MS)
     core.requests_seen([request(0)], 1_000)
     assert core.scores_offered(scores("first", 0), 0, 1_004, 1_005) == []
-    assert core.next_due_ms == 1_030
+    assert core.next_due_ms == 1_055
     assert core.decided(decision_of(0), 1_010) == []
     assert core.due(2_000) == []
     assert core.checkpoint().raw == 1
@@ -79,8 +79,8 @@ def test_a_standby_gives_the_owners_answer_a_grace_later():
     core = desk(lead_ms=4, grace_ms=GRACE_MS)
     core.requests_seen([request(0), request(1)], 1_000)
     core.scores_offered(scores("first", 0), 0, 1_004, 1_005)
-    assert core.due(1_029.9) == []
-    (reply,) = core.due(1_030)
+    assert core.due(1_054.9) == []
+    (reply,) = core.due(1_055)
     assert (reply.decision.model, reply.decision.standby, reply.decision.used_ms) == ("first", True, 5.0)
     assert core.due(1_096) == []
     assert core.scores_offered(scores("first", 1), 1, 1_098, 1_098) == []

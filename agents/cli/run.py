@@ -23,9 +23,7 @@ FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"
 @click.option("--model", default="", help="Which model; for the scorer.")
 @click.option("--number", default=0, help="Instance number: each process of a role has its own.")
 @click.option("--leave", is_flag=True, help="Leave the group at the end: others take over at once, not after 6 s.")
-@click.option(
-    "--standby/--no-standby", default=None, help="Whether it has a standby; else as the file says."
-)
+@click.option("--standby/--no-standby", default=None, help="Whether it has a standby; else as the file says.")
 @click.option("--supervised", is_flag=True, hidden=True)
 @click.option("--tried", multiple=True, hidden=True, help="sha256 of a model file that `up` has tried.")
 def run(

@@ -117,6 +117,8 @@ class Cluster:
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": 100,
+            # A full queue is asked again at once: librdkafka's own second is most of the time of a long read.
+            "fetch.queue.backoff.ms": 1,
             "queued.max.messages.kbytes": 16_384,
         }
 

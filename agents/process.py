@@ -47,13 +47,13 @@ class Status(Struct, frozen=True, omit_defaults=True):
 def run(actor: Actor, *, supervised: bool) -> int:
     """Run until a signal, an error, or the end of the parent; returns the exit code."""
     sys.setswitchinterval(SWITCH_S)
-    _spare_the_collector()
+    spare_the_collector()
     loop = RecordLoop()
     asyncio.set_event_loop(loop)
     return loop.run_until_complete(_run(actor, supervised=supervised))
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """Leave out what lives as long as the process: a full collection of the libraries takes 50 ms (measured).
 
     What is made from now on is collected as ever, only less often.

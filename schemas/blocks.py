@@ -139,7 +139,8 @@ def decode_rows(value: bytes | None) -> Rows:
         block = _decode_rows(value)
     except UNREADABLE as error:
         raise UnreadableRecord(_refusal(value, "rows/1", error)) from error
-    offsets, deadlines = _offsets(block.offsets), _offsets(block.deadlines)
+    offsets = _offsets(block.offsets)
+    deadlines = np.frombuffer(_whole(block.deadlines), dtype="<i8")
     features = np.frombuffer(_whole(block.features), dtype="<f8")
     if len(deadlines) != len(offsets) or block.width < 0 or len(features) != len(offsets) * block.width:
         raise UnreadableRecord(

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
+from agents.process import spare_the_collector
 from schemas.blocks import decode_rows, encode_scores, score_block
 from streams.kafka.batch import Outgoing
 from streams.kafka.clients import Cluster
@@ -145,7 +146,7 @@ def agent(cluster: Cluster, topic: str, count: int, run: str, work: Callable[[An
         meter.print()
         await app.stop()
 
-    sys.setswitchinterval(0.001)
+    spare_the_collector()  # as every role does
     loop = RecordLoop()
     asyncio.set_event_loop(loop)
     loop.run_until_complete(main())

@@ -304,7 +304,7 @@ class Consumer(base.Consumer):
     async def on_stop(self) -> None:
         """Finish, commit, close."""
         await self.wait_empty()
-        self._reader.stop()
+        await self._reader.stop()
         await asyncio.to_thread(self._reader.close)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:

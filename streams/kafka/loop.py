@@ -15,6 +15,9 @@ from typing import Any, Protocol
 IDLE_S = 0.1
 """What wakes nobody in librdkafka (a signal, another thread) is noticed after this long at most."""
 
+EXACT_S = 0.01
+"""Shorter pauses are kept to the microsecond; what else happens meanwhile can wait so long."""
+
 SHORT_S = 0.001
 """librdkafka counts in whole milliseconds."""
 
@@ -42,16 +45,20 @@ class RecordSelector(selectors.DefaultSelector):
         wait_s = IDLE_S if timeout is None else min(timeout, IDLE_S)
         pause_s = source.pause_s()
         if pause_s > 0 or 0 < wait_s < SHORT_S:
-            # Not in epoll: it would round up to whole milliseconds, which is felt at every stage.
-            if wait_s:
-                time.sleep(min(pause_s, wait_s) if pause_s > 0 else wait_s)
-            events = super().select(0)
+            events = self._files(min(pause_s, wait_s) if pause_s > 0 else wait_s)
             if source.pause_s() <= 0:
                 source.read(0)
             return events
         events = super().select(0)
         source.read(0 if events else wait_s)
         return events
+
+    def _files(self, wait_s: float) -> list[tuple[selectors.SelectorKey, int]]:
+        """What epoll says after a while; it would round a short one up to whole milliseconds, felt at every stage."""
+        if 0 < wait_s < EXACT_S:
+            time.sleep(wait_s)
+            wait_s = 0
+        return super().select(wait_s)
 
 
 class RecordLoop(asyncio.SelectorEventLoop):

@@ -31,6 +31,8 @@ RECORDS = 1023
 FULL_S = 2.0
 """The broker is left alone while the agents are behind, but never so long that it throws us out."""
 SERVE_S = 0.1
+STARTING_S = 0.01
+"""Who takes partitions over waits for a thread that reads decisions back, which wakes nobody here."""
 ENDS_S = 0.25
 ASK_S = 10.0
 ECHO_S = 60.0
@@ -68,6 +70,8 @@ class Reader:
         self._edge = edge
         self._role = role
         self._loop: RecordLoop | None = None
+        self._outside = asyncio.Event()
+        self._outside.set()
         self._pace = Pace(edge.pace_per_thousand_ms, edge.pace_max_ms)
         self._next_s = 0.0
         self._full_s: float | None = None
@@ -84,8 +88,12 @@ class Reader:
         self._loop = running_loop()
         self._loop.read_from(self)
 
-    def stop(self) -> None:
-        """Read no more."""
+    async def stop(self) -> None:
+        """Read no more; waits for a callback that is under way, in which everything else may happen."""
+        await self._outside.wait()
+        self._leave()
+
+    def _leave(self) -> None:
         if self._loop is not None:
             self._loop.leave()
 
@@ -125,11 +133,14 @@ class Reader:
 
     def read(self, wait_s: float) -> None:
         """One pass: commits that are asked for, and the records that are there. An error ends the role."""
+        self._outside.clear()
         try:
             self._read(wait_s)
         except BaseException as error:
-            self.stop()
+            self._leave()
             self._role.died(error)
+        finally:
+            self._outside.set()
 
     def _read(self, wait_s: float) -> None:
         self._serve_commits()
@@ -137,6 +148,8 @@ class Reader:
             self._hold_back()
             if self._paused or self._full_s is not None:
                 return
+        if not self.flowing:
+            wait_s = min(wait_s, STARTING_S)
         messages = self.client.consume(RECORDS, 0) if not wait_s else self.client.consume(1, wait_s)
         if wait_s and messages:
             messages += self.client.consume(RECORDS, 0)

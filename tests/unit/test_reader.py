@@ -74,6 +74,36 @@ def within(reader: Reader, callback: Callable[[], None]) -> None:
     reader._loop.run_until_complete(turn())
 
 
+def test_the_reader_is_stopped_only_after_the_callback_in_which_that_was_asked(reader: Reader):
+    order: list[str] = []
+
+    async def stop() -> None:
+        await reader.stop()
+        order.append("stopped")
+
+    async def let_go() -> None:
+        tasks.append(asyncio.ensure_future(stop()))
+        await asyncio.sleep(0.01)
+        order.append("let go")
+
+    def consume(_: int, __: float) -> list[Message]:
+        if not order:
+            reader._run(let_go())
+            order.append("the poll returns")
+        return []
+
+    async def turn() -> None:
+        reader._loop.read_from(reader)
+        while not tasks:
+            await asyncio.sleep(0.001)
+        await asyncio.wait_for(asyncio.gather(*tasks), 5)
+
+    tasks: list[asyncio.Future[None]] = []
+    reader.client.consume = consume
+    reader._loop.run_until_complete(turn())
+    assert order == ["let go", "the poll returns", "stopped"]
+
+
 def test_a_member_without_partitions_hears_that_it_is_fenced(reader: Reader):
     with pytest.raises(Superseded, match=r"g\.0: another process runs under this name"):
         reader._read(0.1)

@@ -79,7 +79,7 @@ def _read(root: Path, pipeline: Pipeline, number: int, ways: Sequence[Way], seen
     decisions = Period(period.since_ms, last_ms + DECISIONS_AFTER_MS)
     for batch in read_period_batches(root, topics.decisions, number, decisions, before_ms, ("value",)):
         _, at_ms, values = batch.columns
-        recorded.decided(values.to_numpy(zero_copy_only=False).tolist(), at_ms.to_numpy().tolist())
+        recorded.decided(values.to_numpy(zero_copy_only=False).tolist(), at_ms.to_numpy())
     longest_ms = max(recorded.longest_ms, *(way.pipeline.request.budget_ms for way in ways))
     until_ms = last_ms + longest_ms + SCORES_AFTER_MS
     end_ms = read_scores(root, topics.scores, number, Period(period.since_ms), before_ms, until_ms, recorded)

@@ -133,18 +133,19 @@ class Answered:
 
     def said(
         self,
-        offsets: Sequence[int],
+        offsets: Offsets,
         outcomes: Sequence[Outcome],
         models: Sequence[str | None],
-        scores: Sequence[float | None],
-        used_ms: Sequence[float],
+        scores: Matrix,
+        used_ms: Matrix,
     ) -> None:
         """What final decisions say, many at once."""
-        self._offsets.extend(offsets)
-        self._outcomes.extend(map(_CODES.__getitem__, outcomes))
-        self._models.extend(map(self._names.code, models))
-        self._scores.extend(np.nan if score is None else score for score in scores)
-        self._used_ms.extend(used_ms)
+        codes = {model: self._names.code(model) for model in dict.fromkeys(models)}
+        self._offsets.frombytes(offsets.tobytes())
+        self._outcomes.extend([_CODES[outcome] for outcome in outcomes])
+        self._models.extend([codes[model] for model in models])
+        self._scores.frombytes(scores.tobytes())
+        self._used_ms.frombytes(used_ms.tobytes())
 
     def rows(self, offsets: Offsets) -> Answers:
         """One row for each of these offsets, which rise."""

@@ -35,6 +35,13 @@ class Said(Struct, frozen=True, gc=False):
 _decode_said = json.Decoder(Said).decode
 
 
+def _said(value: bytes | None) -> Said | None:
+    try:
+        return _decode_said(value or b"")
+    except UNREADABLE:
+        return None
+
+
 class Recorded:
     """One partition, as it is read."""
 
@@ -49,7 +56,8 @@ class Recorded:
         self._versions = {model.name: model.version for model in pipeline.models}
         self._offsets, self._at_ms = array("q"), array("q")
         self._answered = Answered(names)
-        self._tickets, self._budgets_ms, self._firsts = array("q"), array("q"), array("q")
+        nothing = np.zeros(0, dtype=np.int64)
+        self._decided = [(nothing, nothing, nothing)]
         self._ids: list[str] = []
 
     def requests_seen(self, offsets: Offsets, at_ms: Offsets, *, refined: bool = False) -> None:
@@ -93,39 +101,40 @@ class Recorded:
         block = ScoreBlock(model, "", offsets, bytes(len(offsets)))
         where.setdefault(model, ScoreColumn()).take(block, position, log_ms)
 
-    def decided(self, values: Sequence[bytes | None], log_ms: Sequence[int]) -> None:
+    def decided(self, values: Sequence[bytes | None], log_ms: Offsets) -> None:
         """Decisions, in the order of their log; what is none is passed over."""
-        found: list[tuple[Said, int]] = []
-        for value, at_ms in zip(values, log_ms, strict=True):
-            try:
-                said = _decode_said(value or b"")
-            except UNREADABLE:
-                continue
-            if said.final:
-                found.append((said, at_ms))
+        try:
+            found: Sequence[Said | None] = list(map(_decode_said, values))  # type: ignore[arg-type]
+        except (*UNREADABLE, TypeError):
+            found = list(map(_said, values))
+        said = [one for one in found if one is not None and one.final]
+        if len(said) < len(found):
+            log_ms = log_ms[np.array([one is not None and one.final for one in found])]
+        tickets = np.array([one.ticket.offset for one in said], dtype=np.int64)
+        budgets_ms = np.array([one.budget_ms for one in said], dtype=np.int64)
         self._answered.said(
-            [said.ticket.offset for said, _ in found],
-            [said.outcome for said, _ in found],
-            [said.model for said, _ in found],
-            [said.score for said, _ in found],
-            [at_ms for _, at_ms in found],
+            tickets,
+            [one.outcome for one in said],
+            [one.model for one in said],
+            np.array([one.score for one in said], dtype=np.float64),  # None becomes NaN
+            log_ms.astype(np.float64),
         )
-        self._tickets.extend(said.ticket.offset for said, _ in found)
-        self._budgets_ms.extend(said.budget_ms for said, _ in found)
-        self._firsts.extend(NOBODY if said.duplicate_of is None else said.duplicate_of.offset for said, _ in found)
-        self._ids.extend(said.request_id for said, _ in found)
-        self.longest_ms = max(self.longest_ms, max((said.budget_ms for said, _ in found), default=0))
+        firsts = [NOBODY if one.duplicate_of is None else one.duplicate_of.offset for one in said]
+        self._decided.append((tickets, budgets_ms, np.array(firsts, dtype=np.int64)))
+        self._ids += [one.request_id for one in said]
+        self.longest_ms = max(self.longest_ms, int(budgets_ms.max(initial=0)))
 
     def table(self, budget_ms: int) -> "Table":
         """Everything was given; a request without a decision has the pipeline's budget."""
         offsets, at_ms = np.array(self._offsets, dtype=np.int64), np.array(self._at_ms, dtype=np.int64)
-        place, known = places(offsets, np.array(self._tickets, dtype=np.int64))
+        tickets, own_budgets, repeated = (np.concatenate(column) for column in zip(*self._decided, strict=True))
+        place, known = places(offsets, tickets)
         first = np.flatnonzero(known)[::-1]
         place = place[first]
         budgets = np.full(len(offsets), budget_ms, dtype=np.int64)
-        budgets[place] = np.array(self._budgets_ms, dtype=np.int64)[first]
+        budgets[place] = own_budgets[first]
         firsts = np.full(len(offsets), NOBODY, dtype=np.int64)
-        firsts[place] = np.array(self._firsts, dtype=np.int64)[first]
+        firsts[place] = repeated[first]
         ids = [""] * len(offsets)
         for row, said in zip(place.tolist(), first.tolist(), strict=True):
             ids[row] = self._ids[said]

@@ -96,7 +96,7 @@ def recorded(found: Lived, names: Names) -> Recorded:
     for records, take in (
         (found.raw, lambda offsets, at_ms, _: one.requests_seen(offsets, at_ms)),
         (found.scores, lambda offsets, at_ms, values: one.scores_offered(offsets, at_ms, packed(values))),
-        (found.decisions, lambda _, at_ms, values: one.decided(values, at_ms.tolist())),
+        (found.decisions, lambda _, at_ms, values: one.decided(values, at_ms)),
     ):
         for start in range(0, len(records), 200):
             part = records[start : start + 200]

@@ -251,11 +251,13 @@ def test_what_was_answered_live_is_answered_again_and_a_changed_model_is_named_w
     past = Past(cluster, tmp_path, name)
     values = [json.dumps({"request_id": f"r{n}", "x": n / 10, "colour": "red"}).encode() for n in range(300)]
     with up(cluster, past.file, name, past.state) as live:
-        found = outcome(live, send(cluster, live.topics.raw, values, 150))
+        patient = [[("budget-ms", b"5000")]] * 300  # a busy machine's models are in time, too
+        found = outcome(live, send(cluster, live.topics.raw, values, 150, patient))
         assert len(found.decisions) == 300
         until(lambda: min(_rows(past.root, name, of) for of in ("raw", "decisions")) == 300, 20, "it is archived")
     code, said, words = golden(past, past.file)
-    assert (code, said["equal"]) == (0, said["compared"]), words
+    assert code == 0, words
+    assert said["equal"] == said["compared"]
     assert said["compared"] > 150, said
     assert said["compared"] + sum(said["not_compared"].values()) == 300
     changed = tmp_path / "changed.toml"

@@ -92,7 +92,7 @@ def read_requests(root: Path, topic: str, number: int, period: Period, before_ms
     last_ms = 0
     for batch in read_period_batches(root, topic, number, period, before_ms, ("headers",)):
         offsets, at_ms, headers = batch.columns
-        recorded.requests_seen(offsets.to_numpy(), at_ms.to_numpy(), refined=_refined(headers))
+        recorded.requests_seen(offsets.to_numpy(), at_ms.to_numpy(), _refined(offsets, headers))
         last_ms = int(at_ms[-1].as_py())
     return last_ms
 
@@ -114,11 +114,15 @@ def read_scores(
     return end_ms
 
 
-def _refined(headers: pa.ListArray) -> bool:
-    """Whether a request asks for answers that get better."""
+def _refined(offsets: pa.Array, headers: pa.ListArray) -> list[int]:
+    """Requests that ask for answers that get better; of a header that is there twice, the last counts."""
     pairs = headers.flatten()
-    asked = pc.and_(pc.equal(pairs.field("k"), "refine"), pc.equal(pairs.field("v"), b"1"))
-    return bool(len(pairs) and pc.any(asked).as_py())
+    named = pc.equal(pairs.field("k"), "refine")
+    if not pc.any(named).as_py():
+        return []
+    rows = pc.list_parent_indices(headers).filter(named).to_pylist()
+    asks = dict(zip(rows, pairs.field("v").filter(named).to_pylist(), strict=True))
+    return [offsets[row].as_py() for row, value in asks.items() if value == b"1"]
 
 
 def _values(column: pa.BinaryArray) -> Values:

@@ -4,7 +4,7 @@ Reading is most of what a simulation costs, so records come many at a time.
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +46,7 @@ class Recorded:
     """One partition, as it is read."""
 
     def __init__(self, pipeline: Pipeline, names: Names) -> None:
-        self.refined = False
+        self._refined: set[int] = set()
         self.unreadable = 0
         self.longest_ms = 0
         self._rejections = 0
@@ -60,11 +60,11 @@ class Recorded:
         self._decided = [(nothing, nothing, nothing)]
         self._ids: list[str] = []
 
-    def requests_seen(self, offsets: Offsets, at_ms: Offsets, *, refined: bool = False) -> None:
-        """Raw records, in offset order; `refined`: one of them asks for answers that get better."""
+    def requests_seen(self, offsets: Offsets, at_ms: Offsets, refined: Iterable[int] = ()) -> None:
+        """Raw records, in offset order; `refined` are the offsets of those that ask for answers that get better."""
         self._offsets.frombytes(offsets.tobytes())
         self._at_ms.frombytes(at_ms.tobytes())
-        self.refined |= refined
+        self._refined.update(refined)
 
     def scores_offered(self, positions: Offsets, log_ms: Offsets, values: Values) -> None:
         """What lies on `scores`, in the order of the log."""
@@ -150,9 +150,9 @@ class Recorded:
             {model: column.rows(offsets) for model, column in self._scores.items()},
             {model: column.rows(offsets) for model, column in self._failed.items()},
             {model: column.rows(offsets) for model, column in self._not_asked.items()},
-            odd=any(column.odd for column in self._scores.values()),
-            rejections=self._rejections,
-            refined=self.refined,
+            np.isin(offsets, list(self._refined)),
+            any(column.odd for column in self._scores.values()),
+            self._rejections,
         )
 
 
@@ -173,8 +173,10 @@ class Table:
     scores: dict[str, Times]
     failed: dict[str, Times]
     not_asked: dict[str, Times]
+    refined: NDArray[np.bool_]
+    """Which ask for answers that get better."""
+
     odd: bool = False
     """Whether some number in a block cannot be: such a block counts as unreadable."""
 
     rejections: int = 0
-    refined: bool = False

@@ -2,8 +2,8 @@
 
 The same events in the same order: a request's timers before what is appended at the same millisecond, scores in the
 order of their log. All requests take their first event together, then their second; who is decided drops out. That
-it gives the core's answers is tested, not believed (tests/unit/test_simulate.py); what it cannot do it refuses, and
-then the core does it.
+it gives the core's answers is tested, not believed (tests/unit/test_simulate.py). Requests that columns cannot do are
+answered one by one (`streams.core.one_by_one`); a pipeline that they cannot do is refused, and then the core does it.
 """
 
 import numpy as np
@@ -14,6 +14,7 @@ from schemas.blocks import Offsets
 from schemas.decisions import Outcome
 from schemas.pipeline import Model, Pipeline, Policy, RequestShape, Role, Step
 from streams.core.answers import NOBODY, OUTCOMES, Answered, Answers, Names
+from streams.core.one_by_one import one_by_one
 from streams.core.pending import HAIR_MS
 from streams.core.policy import Schedule, schedule_of
 from streams.core.recorded import Table
@@ -49,8 +50,6 @@ def cannot(pipeline: Pipeline, base: Pipeline, table: Table, lead_ms: float) -> 
         return "its policy is no plain schedule"
     if table.rejections:
         return "the router rejected requests"
-    if table.refined:
-        return "requests ask for answers that get better"
     if (table.happened.outcome == NOBODY).any():
         return "some requests have no archived decision"
     if table.odd:
@@ -60,9 +59,7 @@ def cannot(pipeline: Pipeline, base: Pipeline, table: Table, lead_ms: float) -> 
             if (~np.isnan(scores) & (log_ms < table.at_ms)).any():
                 return "a score is older than its request"
     budgets = own_budgets(table, pipeline, base)
-    tight = _last_timer(pipeline, budgets) > budgets - lead_ms
-    if tight.any() and (table.failed or table.not_asked):
-        return "models fail while a step ends within the time that an answer takes to leave"
+    tight = _tight(pipeline, budgets, lead_ms)
     again = np.flatnonzero(tight & (table.repeats != NOBODY))
     if (table.at_ms[again] - table.at_ms[table.repeats[again]] <= budgets[again]).any():
         return "requests repeat others while a step ends within the time that an answer takes to leave"
@@ -70,6 +67,22 @@ def cannot(pipeline: Pipeline, base: Pipeline, table: Table, lead_ms: float) -> 
     if own != new and (table.budgets_ms == new).any():
         return "requests that name this very budget may repeat others"
     return ""
+
+
+def _tight(pipeline: Pipeline, budgets: Offsets, lead_ms: float) -> Bools:
+    """Whose last step ends within the time that an answer takes to leave."""
+    tight: Bools = _last_timer(pipeline, budgets) > budgets - lead_ms
+    return tight
+
+
+def _alone(pipeline: Pipeline, table: Table, budgets: Offsets, lead_ms: float) -> Offsets:
+    """Rows that are answered one by one: tight ones whose models fail, and those that ask for better answers."""
+    out = np.zeros(len(table.offsets), dtype=bool)
+    for times in (table.failed, table.not_asked):
+        for scores, _, _ in times.values():
+            out |= ~np.isnan(scores)
+    wanted = out & _tight(pipeline, budgets, lead_ms) | table.refined
+    return np.flatnonzero(wanted & (table.repeats == NOBODY) & (table.happened.outcome != REJECTED))
 
 
 def _last_timer(pipeline: Pipeline, budgets: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
@@ -98,6 +111,9 @@ def answers(pipeline: Pipeline, base: Pipeline, table: Table, lead_ms: float, na
         rows = slice(start, start + SLICE)
         parts.append(_Slice(pipeline, table, rows, budgets[rows], lead_ms).run(names))
     found = Answers.joined(parts) if parts else Answered(names).rows(table.offsets)
+    if len(alone := _alone(pipeline, table, budgets, lead_ms)):
+        own = one_by_one(pipeline, table, alone, budgets, lead_ms, names)
+        _put(found, alone, own.outcome, own.model, own.score, own.used_ms)
     rejected = table.happened.outcome == REJECTED
     _put(found, rejected & (table.repeats == NOBODY), REJECTED, NOBODY, np.nan, 0.0)
     again = np.flatnonzero(table.repeats != NOBODY)

@@ -9,7 +9,7 @@ import numpy as np
 
 from schemas.blocks import Matrix
 
-POISON, SLOW, CRASH, SEGFAULT, LATE = -1.0, -2.0, -3.0, -4.0, -5.0
+POISON, SLOW, CRASH, SEGFAULT, LATE, NULL = -1.0, -2.0, -3.0, -4.0, -5.0, -6.0
 
 
 def double(matrix: Matrix) -> Matrix:
@@ -43,7 +43,7 @@ def heavy(event: dict[str, object]) -> float:
 
 def touchy(matrix: Matrix) -> Matrix:
     """Follows a null pointer on the row that says so."""
-    if (matrix[:, 0] == SEGFAULT).any():
+    if (matrix[:, 0] == NULL).any():
         ctypes.string_at(0)
     return matrix[:, 0]
 

@@ -104,15 +104,16 @@ class Work:
         if scoring.suspects:
             rows = self._without_condemned(rows, partition)
         self._rows = rows if self._word == "score" else _by_deadline(rows)
+        self._count = len(self._rows.offsets)
         self._late: list[Rows] = []
         if scoring.suspects:
             self._alone = frozenset(scoring.suspects.of(partition, self._rows.offsets.tolist()))
 
     def take(self, now_ms: float) -> Rows | None:
         """The rows to score next, at once; None when nothing is left to do."""
-        if self._word != "score":
+        if self._word != "score" and self._at < self._count:
             self._put_late_ones_aside(now_ms)
-        if self._at < len(self._rows.offsets):
+        if self._at < self._count:
             return self._next(self._fitting(now_ms))
         return self._next_late()
 
@@ -120,9 +121,9 @@ class Work:
         """They stand in front: the rows are in the order of their deadlines."""
         scoring = self._scoring
         ready_ms = now_ms + min(scoring.row_ms, DOUBT * scoring.budget_ms)
-        end = int(np.searchsorted(self._rows.deadlines_ms, ready_ms, side="right"))
-        if end <= self._at:
+        if self._rows.deadlines_ms[self._at] > ready_ms:
             return
+        end = int(np.searchsorted(self._rows.deadlines_ms, ready_ms, side="right"))
         if self._word == "skip":
             scoring.skipped += end - self._at
         else:
@@ -142,7 +143,10 @@ class Work:
     def _next(self, most: int) -> Rows:
         """The rows from here on; a suspect comes alone."""
         start = self._at
-        end = min(start + min(most, MAX_ROWS), len(self._rows.offsets))
+        end = min(start + min(most, MAX_ROWS), self._count)
+        if end - start == self._count and not self._alone:
+            self._at = end
+            return self._rows
         if self._alone:
             others = (place for place in range(start, end) if place in self._alone)
             end = start + 1 if start in self._alone else min(others, default=end)
@@ -151,8 +155,10 @@ class Work:
 
     def _next_late(self) -> Rows | None:
         scoring = self._scoring
+        if not self._late:
+            return None
         late = sum(len(rows.offsets) for rows in self._late)
-        if late and (late + self._waiting) * scoring.row_ms > SPARE * scoring.budget_ms:
+        if (late + self._waiting) * scoring.row_ms > SPARE * scoring.budget_ms:
             scoring.skipped += late
             self._late.clear()
         return self._late.pop(0) if self._late else None
@@ -186,7 +192,7 @@ def _together(blocks: Sequence[Rows], model: str, width: int) -> Rows:
 def _by_deadline(rows: Rows) -> Rows:
     """The most urgent first; equals as they are in the log."""
     deadlines = rows.deadlines_ms
-    if (deadlines[1:] >= deadlines[:-1]).all():
+    if len(deadlines) < 2 or (deadlines[1:] >= deadlines[:-1]).all():
         return rows
     return _part(rows, np.argsort(deadlines, kind="stable"))
 

@@ -70,7 +70,10 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     `sha256` is 64 hex digits, or the name of a file in `sha256sum` format beside the artifact.
     `features` empty means all of the pipeline's, in its order. `prepare` is `module:function` over the
-    matrix, run by the scorer. `expired` says whether rows past their deadline are scored all the same.
+    matrix, run by the scorer. `expired` says what becomes of rows whose deadline has passed (see `late_rows`).
+
+    What the model may take for itself: `memory_mb` for its whole process (0: no limit), `threads` of the libraries
+    it calls, `nice` (0 to 19: how far it stands behind other processes). `instances` processes share its partitions.
     """
 
     name: str
@@ -84,7 +87,22 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     features: tuple[str, ...] = ()
     prepare: str = ""
     wire: Literal["blocks", "json"] = "blocks"
-    expired: Literal["skip", "score"] = "skip"
+    expired: Literal["by-role", "skip", "spare", "score"] = "by-role"
+    memory_mb: int = 0
+    nice: int = 0
+    threads: int = 1
+    instances: int = 1
+
+    @property
+    def late_rows(self) -> Literal["skip", "spare", "score"]:
+        """What becomes of rows whose score would come too late for an answer.
+
+        `skip`: they are left out. `spare`: they are scored after all others, when there is time. `score`: always, in
+        the order of the log. By role, those who may answer skip, and who only watches has them in its spare time.
+        """
+        if self.expired == "by-role":
+            return "skip" if self.role.answers else "spare"
+        return self.expired
 
 
 class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -238,6 +256,13 @@ class Overload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     everybody: float = 0.9
 
 
+class Quarantine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A scorer whose model made its process end `failures` times within `within_s` is not started again."""
+
+    failures: int = 5
+    within_s: float = 300.0
+
+
 class KafkaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """librdkafka settings, passed on as they are."""
 
@@ -269,6 +294,7 @@ class Pipeline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     archive: Archive = Archive()
     output: Output = Output()
     overload: Overload = Overload()
+    quarantine: Quarantine = Quarantine()
     kafka: KafkaSettings = KafkaSettings()
 
     def model(self, name: str) -> Model:

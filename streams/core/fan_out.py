@@ -28,7 +28,7 @@ class FanOut:
 
     When events wait, shadows are passed over first, then challengers, then everybody: work on a request that will
     be late makes the next one late too, until all are (first come, first served, fails at once under overload). A
-    request past its deadline is sent only to models that want it (`expired = "score"`). Pure: the time (ms,
+    request past its deadline is sent only to models that always want it (`expired = "score"`). Pure: the time (ms,
     broker's clock) is an argument, and what a row costs is told by `took`.
     """
 
@@ -39,7 +39,7 @@ class FanOut:
             Role.CHALLENGER: pipeline.overload.challengers,
         }
         self._everybody = pipeline.overload.everybody
-        self._in_time_only = tuple(model.name for model in pipeline.models if model.expired == "skip")
+        self._in_time_only = tuple(model.name for model in pipeline.models if model.late_rows != "score")
         self._row_ms = 0.0
         self._models = [(model, self._table.indices(pipeline.features_of(model))) for model in pipeline.models]
 
@@ -85,7 +85,7 @@ class FanOut:
     def _rows(
         self, requests: Sequence[Request], live: Sequence[Request], asked: Sequence[tuple[Model, list[int]]]
     ) -> list[tuple[Model, Rows]]:
-        wanted = requests if any(model.expired == "score" for model, _ in asked) else live
+        wanted = requests if any(model.late_rows == "score" for model, _ in asked) else live
         if not wanted or not asked:
             return []
         offsets = np.array([request.offset for request in wanted], dtype=np.int64)
@@ -98,7 +98,7 @@ class FanOut:
         rows = []
         for model, columns in asked:
             chosen = matrix if len(columns) == matrix.shape[1] and columns == sorted(columns) else matrix[:, columns]
-            if places is None or model.expired == "score":
+            if places is None or model.late_rows == "score":
                 rows.append((model, Rows(model.name, offsets, deadlines, chosen)))
             elif places.any():
                 rows.append((model, Rows(model.name, offsets[places], deadlines[places], chosen[places])))

@@ -17,6 +17,9 @@ OWN_KEYS = {
     Kind.PYTHON: ("callable",),
     Kind.CONSTANT: ("value",),
 }
+MIN_MEMORY_MB = 128
+"""A scorer with an empty model takes some 90 MB."""
+MAX_NICE, MAX_THREADS = 19, 1024
 MIN_CAP, MAX_CAP = 1 << 10, 8 << 20
 OURS = {
     "bootstrap.servers": "the cluster is named by KAFKA_BOOTSTRAP_SERVERS",
@@ -138,7 +141,9 @@ def _models(pipeline: Pipeline) -> Iterator[Mistake]:
         yield Mistake("models", f"one champion is needed, found {found}", 'write role = "champion" once')
     known = {feature.name for feature in pipeline.features}
     for place, model in enumerate(pipeline.models):
-        yield from _model(f"models[{place}] ({model.name})", model, known)
+        key = f"models[{place}] ({model.name})"
+        yield from _model(key, model, known)
+        yield from _resources(key, model, pipeline.partitions)
 
 
 def _model(key: str, model: Model, known: set[str]) -> Iterator[Mistake]:
@@ -165,6 +170,24 @@ def _model(key: str, model: Model, known: set[str]) -> Iterator[Mistake]:
         yield Mistake(f"{key}.value", "not finite", "write a number")
 
 
+def _resources(key: str, model: Model, partitions: int) -> Iterator[Mistake]:
+    if model.memory_mb and model.memory_mb < MIN_MEMORY_MB:
+        wrong = f"{model.memory_mb} MB is less than an empty scorer takes"
+        yield Mistake(f"{key}.memory_mb", wrong, f"write {MIN_MEMORY_MB} or more, or 0 for no limit")
+    if not 0 <= model.nice <= MAX_NICE:
+        yield Mistake(f"{key}.nice", f"{model.nice} is impossible", f"write 0 to {MAX_NICE}")
+    if not 1 <= model.threads <= MAX_THREADS:
+        yield Mistake(f"{key}.threads", f"{model.threads} is impossible", "write 1, or as many as help")
+    if model.instances < 1:
+        yield Mistake(f"{key}.instances", f"{model.instances} is impossible", "write 1, or more to share partitions")
+    elif model.instances > partitions:
+        yield Mistake(
+            f"{key}.instances",
+            f"{model.instances} processes cannot share {partitions} partition{'s' * (partitions != 1)}",
+            f"write partitions = {model.instances}, or instances = {partitions}",
+        )
+
+
 def _limits(pipeline: Pipeline) -> Iterator[Mistake]:
     for key in ("max_rows", "max_bytes", "max_age_s"):
         if getattr(pipeline.archive, key) <= 0:
@@ -178,6 +201,9 @@ def _limits(pipeline: Pipeline) -> Iterator[Mistake]:
     for key in ("shadows", "challengers"):
         if not 0 < getattr(pipeline.overload, key) <= 1:
             yield Mistake(f"overload.{key}", "is a share of the budget", "write a number above 0, at most 1")
+    for key in ("failures", "within_s"):
+        if getattr(pipeline.quarantine, key) <= 0:
+            yield Mistake(f"quarantine.{key}", "must be positive", "remove the key for its default")
     prefix = pipeline.output.reply_to_prefix
     if prefix and not re.fullmatch(r"[A-Za-z0-9._-]{3,200}", prefix):
         yield Mistake("output.reply_to_prefix", f"{prefix!r} begins no topic", "use letters, digits, . _ -")

@@ -18,7 +18,7 @@ import numpy as np
 from schemas.blocks import Matrix
 from schemas.pipeline import Kind, Model, Pipeline, Role
 from streams.models.artifact import ModelRefused, open_artifact, sum_of
-from streams.models.few_rows import BoosterRows
+from streams.models.few_rows import NO_MEMORY, BoosterRows
 
 TRIAL_S = 60
 UNUSED = ("pandas", "pyarrow", "sklearn", "matplotlib", "graphviz", "dask")
@@ -81,9 +81,12 @@ def _lightgbm(folder: Path, model: Model, features: tuple[str, ...], tried: Coll
     if sum_of(content) not in tried:
         _try_in_child(model, content, len(features))
     lightgbm = import_lightgbm()
-    booster = lightgbm.Booster(model_str=content.decode())
+    try:
+        booster = lightgbm.Booster(model_str=content.decode())
+    except lightgbm.basic.LightGBMError as error:
+        raise MemoryError(str(error)) if NO_MEMORY in str(error) else error from None
     _check_names(model, booster.feature_name(), features)
-    return BoosterRows(lightgbm, booster)
+    return BoosterRows(lightgbm, booster, model.threads)
 
 
 def import_lightgbm() -> Any:

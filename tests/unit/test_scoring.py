@@ -5,12 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from schemas.blocks import Matrix, Rows, offsets_of, scores_of
+from schemas.blocks import Matrix, Rows, ScoreBlock, offsets_of, scores_of
 from streams.core.scoring import Scoring
 from streams.models.checked import score_rows
 from tests.unit.small import pipeline
 
 MODEL = pipeline().model("first")
+MIRROR = pipeline().model("mirror")
+EAGER = replace(MODEL, expired="score")
 
 
 def rows(start: int, count: int, deadline_ms: int = 100, width: int = 2) -> Rows:
@@ -20,6 +22,10 @@ def rows(start: int, count: int, deadline_ms: int = 100, width: int = 2) -> Rows
 
 def scoring(score=lambda matrix: matrix[:, 0]) -> Scoring:
     return Scoring(MODEL, 2, lambda matrix: score_rows(score, matrix))
+
+
+def errors_of(block: ScoreBlock) -> dict[int, str]:
+    return {error.offset: error.reason for error in block.errors}
 
 
 def seen(blocks) -> dict[int, float | str]:
@@ -47,7 +53,7 @@ def test_rows_past_their_deadline_are_skipped_and_counted_unless_wanted():
     lazy = scoring()
     assert seen(lazy.score([rows(0, 3, 100), rows(3, 2, 300)], 200)) == {3: 3.0, 4: 4.0}
     assert (lazy.skipped, lazy.scored) == (3, 2)
-    eager = Scoring(replace(MODEL, expired="score"), 2, lambda matrix: score_rows(lambda m: m[:, 0], matrix))
+    eager = Scoring(EAGER, 2, lambda matrix: score_rows(lambda m: m[:, 0], matrix))
     assert len(seen(eager.score([rows(0, 3, 100)], 200))) == 3
 
 
@@ -75,3 +81,60 @@ def test_a_model_that_returns_too_little_or_rows_too_wide_are_errors_with_a_reas
     found = seen(wide.score([rows(0, 1, width=3), rows(1, 1)], 0))
     assert found == {0: "a row of 3 features; the model takes 2", 1: 1.0}
     assert (wide.failed, wide.scored) == (1, 1)
+
+
+def taken(work, now_ms: float = 0) -> list[list[int]]:
+    return [chosen.offsets.tolist() for chosen in iter(lambda: work.take(now_ms), None)]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 80), st.integers(0, 400)), max_size=5), st.floats(0, 20), st.integers(0, 300)
+)
+def test_no_row_is_taken_twice_or_forgotten_and_the_most_urgent_comes_first(
+    sizes: list[tuple[int, int]], row_ms: float, now_ms: int
+):
+    blocks = [rows(100 * place, size, deadline) for place, (size, deadline) in enumerate(sizes)]
+    deadlines = {100 * place + row: deadline for place, (size, deadline) in enumerate(sizes) for row in range(size)}
+    for model in (MODEL, MIRROR, EAGER):
+        scorer = Scoring(model, 2, lambda matrix: (matrix[:, 0], {}))
+        scorer.row_ms = row_ms
+        found = [offset for rows in taken(scorer.work(blocks), now_ms) for offset in rows]
+        assert len(found) == len(set(found))
+        assert len(found) + scorer.skipped == len(deadlines)
+        if model is EAGER:
+            assert found == list(deadlines)
+            continue
+        in_time = [offset for offset in found if deadlines[offset] > now_ms + min(row_ms, 50)]
+        assert found[: len(in_time)] == in_time, "late rows come last"
+        assert in_time == sorted(in_time, key=deadlines.__getitem__)
+        if model is MODEL:
+            assert found == in_time
+
+
+def test_a_slow_model_is_given_as_many_rows_as_it_can_score_in_time_and_the_rest_is_late():
+    slow = scoring()
+    slow.took(500, 100)
+    slow.row_ms = 5
+    work, now_ms, in_time = slow.work([rows(0, 256, 200)]), 0.0, 0
+    while (chosen := work.take(now_ms)) is not None:
+        now_ms += 5 * len(chosen.offsets)
+        assert now_ms <= 200
+        in_time += len(chosen.offsets)
+    assert in_time >= 30
+    assert slow.skipped == 256 - in_time
+
+
+def test_one_slow_call_does_not_end_all_others_untried():
+    slow = scoring()
+    slow.took(60_000, 1)
+    assert taken(slow.work([rows(0, 1, 200)]), 0) == [[0]]
+
+
+def test_who_only_watches_scores_late_rows_in_its_spare_time():
+    watcher = Scoring(MIRROR, 2, lambda matrix: (matrix[:, 0], {}), budget_ms=100)
+    watcher.row_ms = 0.1
+    blocks = [rows(0, 3, 100), rows(3, 2, 900)]
+    assert taken(watcher.work(blocks), 500) == [[3, 4], [0, 1, 2]]
+    assert taken(watcher.work(blocks, waiting=400), 500) == [[3, 4], [0, 1, 2]]
+    assert taken(watcher.work(blocks, waiting=600), 500) == [[3, 4]]
+    assert watcher.skipped == 3

@@ -120,7 +120,7 @@ def test_processes_of_one_model_share_its_partitions_and_hardly_notice_one_that_
     file = write(tmp_path, name, budget_ms=2_000, text=SHARED)
     with up(cluster, file, name, tmp_path / "state") as pipeline:
         groups = Groups(cluster, name)
-        until(lambda: groups.shared_by("scorer.good", 2), 30, "both have partitions")
+        until(lambda: groups.shared_by("scorer.good", 2), 60, "both have partitions")
         marks: list[tuple[str, float]] = []
         with Load(cluster, pipeline.topics.raw, 300) as load:
 
@@ -131,7 +131,7 @@ def test_processes_of_one_model_share_its_partitions_and_hardly_notice_one_that_
             during("all is well", 5)
             with guest(cluster, file, tmp_path / "state", "scorer.good", number=2):
                 during("a third comes", 0)
-                until(lambda: groups.shared_by("scorer.good", 3), 30, "a third has joined")
+                until(lambda: groups.shared_by("scorer.good", 3), 90, "a third has joined")
                 load.wait(STAY_S)
                 during("it goes", 0)
             until(lambda: groups.shared_by("scorer.good", 2), 30, "the third has left")

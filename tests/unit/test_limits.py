@@ -22,7 +22,7 @@ def leak(matrix):
     time.sleep(0.005)
     return matrix[:, 0]
 def ask(matrix):
-    return np.ones(1 << 30)
+    return np.ones(1 << 27)
 def modest(matrix):
     return matrix[:, 0]
 score = limits.bounded(model, {"leak": leak, "ask": ask, "modest": modest}[sys.argv[1]])

@@ -84,7 +84,11 @@ def test_a_model_that_returns_too_little_or_rows_too_wide_are_errors_with_a_reas
 
 
 def taken(work, now_ms: float = 0) -> list[list[int]]:
-    return [chosen.offsets.tolist() for chosen in iter(lambda: work.take(now_ms), None)]
+    found: list[list[int]] = []
+    while (chosen := work.take(now_ms)) is not None:
+        assert len(found) < 1_000, "it ends"
+        found.append(chosen.offsets.tolist())
+    return found
 
 
 @given(

@@ -12,7 +12,7 @@ from tests.unit.test_scoring import EAGER, MODEL, errors_of, rows
 def lives(deadly: set[int], count: int, committed: int) -> tuple[int, dict[int, str], set[int]]:
     """Ends, reasons and scored rows of a model that dies of some rows; each life reads again from `committed`."""
     suspects, ends = Suspects(), 0
-    while True:
+    while ends <= 2 * len(deadly):
         reasons: dict[int, str] = {}
         scored: set[int] = set()
         scoring = Scoring(EAGER, 2, lambda matrix: (matrix[:, 0], {}), suspects=suspects)
@@ -28,6 +28,7 @@ def lives(deadly: set[int], count: int, committed: int) -> tuple[int, dict[int, 
             scored |= set(offsets_of(scoring.block(chosen).offsets))
         else:
             return ends, reasons, scored
+    raise AssertionError(f"{ends} ends of {len(deadly)} rows")
 
 
 @given(st.sets(st.integers(0, 299), max_size=4), st.integers(0, 100))

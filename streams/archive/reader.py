@@ -47,6 +47,11 @@ def read_batches(
     following, vanished = start, Path()
     while True:
         marks = read_marks(layout)
+        if start < following < marks.retired:
+            raise ArchiveDamaged(
+                f"{layout.data}: offsets {following} to {marks.retired - 1} were deleted by retention while they were "
+                "read; choose a later range"
+            )
         following = max(following, marks.retired)
         try:
             for path in layout.segments():

@@ -131,6 +131,16 @@ def test_a_reader_that_is_overtaken_by_a_compaction_misses_and_doubles_nothing(t
     assert found == raws(50)
 
 
+def test_a_reader_that_is_overtaken_by_retention_says_so(tmp_path: Path):
+    layout = archived(tmp_path, TOPIC, raws(50), 5)
+    reading = read_partition(tmp_path, TOPIC, 0)
+    assert [next(reading).offset for _ in range(5)] == [0, 1, 2, 3, 4]
+    retire(layout, 14_500 + DAY_MS, 1, "w")
+    with pytest.raises(ArchiveDamaged, match="offsets 5 to 14 were deleted by retention while they were read"):
+        list(reading)
+    assert [record.offset for record in read_partition(tmp_path, TOPIC, 0)] == list(range(15, 50))
+
+
 COMPACT = (
     "import time; from pathlib import Path; from streams.archive.compaction import compact; "
     "from streams.archive.layout import Layout\n"

@@ -166,6 +166,14 @@ def test_a_gap_that_the_archiver_marked_is_said_and_passed(tmp_path: Path):
     assert "offsets 10 to 19" in part.explained[0]
 
 
+def test_what_retention_takes_between_choosing_and_sending_is_no_silent_loss(tmp_path: Path):
+    layout = write(tmp_path).layout
+    (part,) = parts_of(tmp_path, TOPIC, Selection())
+    retire(layout, 1_100 + DAY_MS, 1, "w")
+    with pytest.raises(ArchiveDamaged, match="offsets 0 to 9 were deleted by retention since they were chosen"):
+        list(part.batches())
+
+
 def damage(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[60] ^= 4

@@ -66,7 +66,7 @@ class Part(Struct, frozen=True):
             if one.start < (retired := read_marks(self.layout).retired):
                 gone = f"offsets {one.start} to {min(one.end, retired) - 1}"
                 raise ArchiveDamaged(
-                    f"{self.layout.data}: {gone} were deleted by retention since they were chosen; choose a later range"
+                    f"{self.layout.data}: {gone} were deleted by retention since they were chosen; take a later range"
                 )
             yield from read_batches(root, topic, number, start=one.start, end=one.end)
 

@@ -8,7 +8,7 @@ import msgspec
 
 from agents.cli import place
 from agents.cli.golden import golden_check, golden_lines
-from agents.cli.past import UNCHANGED, Moment, read_labels, read_past
+from agents.cli.past import UNCHANGED, Moment, period_of, read_labels, read_past
 from agents.cli.tried import Tried
 from agents.cli.ways_page import give
 from agents.cli.ways_report import report
@@ -67,7 +67,7 @@ def backtest(
     path = place.pipeline_path(file)
     pipeline, folder = place.pipeline(path), path.resolve().parent
     root = archive or place.archive(pipeline, folder)
-    period = Period(since, until)
+    period = period_of(since, until)
     if golden:
         return _golden(root, pipeline, period, as_json=as_json)
     if not (models or pipeline_candidate or policy or budget_ms is not None):

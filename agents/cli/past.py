@@ -40,6 +40,14 @@ class Moment(click.ParamType):
         return value if isinstance(value, int) else instant(str(value), f"--{param.name}" if param else "time")
 
 
+def period_of(since: int | None, until: int | None) -> Period:
+    """The range of a command; raises UsageError when it ends before it starts."""
+    try:
+        return Period(since, until)
+    except ConfigurationRefused as error:
+        raise click.UsageError(str(error)) from error
+
+
 @dataclass
 class Seen:
     """Every request of a range, and what each way of answering made of it; rows are equal in all columns."""

@@ -8,11 +8,10 @@ from msgspec.structs import replace
 
 from agents.cli import place
 from agents.cli.columns import read_columns
-from agents.cli.past import UNCHANGED, Moment, Seen, read_labels
+from agents.cli.past import UNCHANGED, Moment, Seen, period_of, read_labels
 from agents.cli.ways_page import give
 from agents.cli.ways_report import Point, report, summed
 from schemas.pipeline import Pipeline
-from streams.archive.ranges import Period
 from streams.candidate_file import load_candidate, with_budget
 from streams.core.past import Way
 
@@ -82,7 +81,7 @@ def simulate(
     from agents.desk import LEAD_MS
 
     every = [*bases, *(way for _, _, way in sweep)]
-    seen, slow = read_columns(root, pipeline, every, Period(since, until), read_labels(labels), LEAD_MS)
+    seen, slow = read_columns(root, pipeline, every, period_of(since, until), read_labels(labels), LEAD_MS)
     found = report(
         seen, pipeline, ways, [f"{name} was run by the core: {why}" for name, why in slow.items()], threshold, listed
     )

@@ -17,7 +17,7 @@ from schemas.errors import RendezvousError
 from streams.archive.layout import NOW, Layout, partitions
 from streams.archive.marks import Marks, read_marks
 from streams.archive.reader import check_place, read_batches
-from streams.archive.segment import read_footer, times_of
+from streams.archive.segment import ArchiveDamaged, read_footer, times_of
 from streams.core.replay import IdField, Rewrite
 from streams.core.replay_order import Chunk, Selection, Span
 from streams.core.validator import minted
@@ -63,6 +63,11 @@ class Part(Struct, frozen=True):
         """All of it, a few thousand rows at a time; raises ArchiveDamaged with file and range."""
         root, topic, number = self.layout.root, self.layout.topic, self.layout.partition
         for one in self.ranges:
+            if one.start < (retired := read_marks(self.layout).retired):
+                gone = f"offsets {one.start} to {min(one.end, retired) - 1}"
+                raise ArchiveDamaged(
+                    f"{self.layout.data}: {gone} were deleted by retention since they were chosen; take a later range"
+                )
             yield from read_batches(root, topic, number, start=one.start, end=one.end)
 
 

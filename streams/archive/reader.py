@@ -47,6 +47,7 @@ def read_batches(
     following, vanished = start, Path()
     while True:
         marks = read_marks(layout)
+        check_kept(layout, start, following, marks)
         following = max(following, marks.retired)
         try:
             for path in layout.segments():
@@ -95,6 +96,15 @@ def check_follows(path: Path, footer: Footer, following: int, marks: Marks) -> N
     """Refuse a gap that no note explains."""
     if footer.start > following and not marks.explain(following, footer.start):
         raise ArchiveDamaged(f"{path}: offsets {following} to {footer.start - 1} are missing before it")
+
+
+def check_kept(layout: Layout, start: int, following: int, marks: Marks) -> None:
+    """Refuse to pass over what retention took in the middle of a reading."""
+    if start < following < marks.retired:
+        gone = f"offsets {following} to {marks.retired - 1}"
+        raise ArchiveDamaged(
+            f"{layout.data}: {gone} were deleted by retention while they were read; choose a later range"
+        )
 
 
 def check_end(layout: Layout, following: int, end: int, marks: Marks) -> None:

@@ -99,6 +99,23 @@ def test_files_are_not_merged_over_a_gap_nor_beyond_the_target(tmp_path: Path):
     assert len(list(read_partition(tmp_path, TOPIC, 0))) == 30
 
 
+def test_files_that_overlap_are_read_and_merged_without_a_double(tmp_path: Path):
+    layout = archived(tmp_path / "a", TOPIC, raws(10), 10)
+    other = PartitionWriter(Layout(tmp_path / "b", TOPIC, 0), LIMITS, "id", "w")
+    other.note_gap(5, "elsewhere")
+    for end in (15, 20):
+        other.append(raws(end)[5:], 0.0)
+        other.close_segment()
+    for path in other.layout.segments():
+        layout.segment(int(path.stem)).write_bytes(path.read_bytes())
+    assert [trouble.kind for trouble in troubles(layout)] == ["overlap"]
+    assert list(read_partition(layout.root, TOPIC, 0)) == raws(20)
+    (merged,) = later(layout)
+    assert (merged.files, merged.end) == (2, 15)
+    assert list(read_partition(layout.root, TOPIC, 0)) == raws(20)
+    assert list(troubles(layout)) == []
+
+
 def test_one_at_a_time_rewrites_a_partition(tmp_path: Path):
     layout = archived(tmp_path, TOPIC, raws(20), 5)
     with alone(layout), pytest.raises(ArchiveBusy, match="another process compacts or rewrites here"):
@@ -112,6 +129,16 @@ def test_a_reader_that_is_overtaken_by_a_compaction_misses_and_doubles_nothing(t
     later(layout)
     found += reading
     assert found == raws(50)
+
+
+def test_a_reader_that_is_overtaken_by_retention_says_so(tmp_path: Path):
+    layout = archived(tmp_path, TOPIC, raws(50), 5)
+    reading = read_partition(tmp_path, TOPIC, 0)
+    assert [next(reading).offset for _ in range(5)] == [0, 1, 2, 3, 4]
+    retire(layout, 14_500 + DAY_MS, 1, "w")
+    with pytest.raises(ArchiveDamaged, match="offsets 5 to 14 were deleted by retention while they were read"):
+        list(reading)
+    assert [record.offset for record in read_partition(tmp_path, TOPIC, 0)] == list(range(15, 50))
 
 
 COMPACT = (

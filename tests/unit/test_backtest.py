@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import lightgbm
 import numpy as np
 import pytest
@@ -282,7 +283,9 @@ def test_an_empty_archive_and_that_of_another_pipeline_are_refused(tmp_path: Pat
 def test_a_range_that_ends_before_it_starts_or_holds_nothing_is_refused(tmp_path: Path, archive: Path):
     file = pipeline_file(tmp_path)
     ends = ("--since", "2026-01-02", "--until", "2026-01-01")
-    refused(asked(file, archive, "--budget-ms", "20", *ends), 5, "ends before it starts", "2026-01-02T00:00:00.000Z")
+    error = asked(file, archive, "--budget-ms", "20", *ends).exception
+    assert isinstance(error, click.UsageError), error
+    assert "ends before it starts: 2026-01-02T00:00:00.000Z to 2026-01-01" in str(error)
     refused(asked(file, archive, "--budget-ms", "20", "--since", "2026-01-02"), 5, "it holds 2025-11-24T16:00:00.0")
     refused(asked(file, archive, "--golden", "--since", "2026-01-02"), 5, "nothing to compare in 2026-01-02")
 

@@ -5,6 +5,7 @@ import re
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 
 from agents.cli import when
 from agents.cli.replay import progress, replay
+from agents.replay import running
 from agents.replay.checkpoint import Checkpoint, CheckpointFile, NotKept
 from agents.replay.running import Asked, Replay, Report
 from agents.replay.source import NothingThere, Source, parts_of
@@ -25,6 +27,7 @@ from streams.archive.segment import ArchiveDamaged, Record, sealed_parts
 from streams.archive.writer import Limits, PartitionWriter
 from streams.core.replay import IdField
 from streams.core.replay_order import Chunk, Pace, Selection, Span
+from streams.kafka.clients import Cluster
 from tests.unit.small import TEXT, pipeline
 
 TOPIC = "small.raw"
@@ -163,6 +166,14 @@ def test_a_gap_that_the_archiver_marked_is_said_and_passed(tmp_path: Path):
     assert "offsets 10 to 19" in part.explained[0]
 
 
+def test_what_retention_takes_between_choosing_and_sending_is_no_silent_loss(tmp_path: Path):
+    layout = write(tmp_path).layout
+    (part,) = parts_of(tmp_path, TOPIC, Selection())
+    retire(layout, 1_100 + DAY_MS, 1, "w")
+    with pytest.raises(ArchiveDamaged, match="offsets 0 to 9 were deleted by retention since they were chosen"):
+        list(part.batches())
+
+
 def damage(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[60] ^= 4
@@ -273,25 +284,26 @@ def test_a_checkpoint_is_whole_at_every_moment_and_a_full_disk_is_said(tmp_path:
         file.read()
 
 
+def asked_of(
+    root: Path, asked: dict[str, list[str]] | None = None, *, allow_gaps: bool = False, **selection: object
+) -> Asked:
+    return Asked(
+        run="june",
+        pipeline=pipeline(),
+        archive=root,
+        selection=Selection(**selection),  # type: ignore[arg-type]
+        asked=asked or {},
+        order="offset",
+        pace=Pace(),
+        target="replay.june.small.raw",
+        allow_gaps=allow_gaps,
+    )
+
+
 def look(
     root: Path, asked: dict[str, list[str]] | None = None, *, allow_gaps: bool = False, **selection: object
 ) -> Report:
-    chosen = Selection(**selection)  # type: ignore[arg-type]
-    return Replay(
-        Asked(
-            run="june",
-            pipeline=pipeline(),
-            archive=root,
-            selection=chosen,
-            asked=asked or {},
-            order="offset",
-            pace=Pace(),
-            target="replay.june.small.raw",
-            allow_gaps=allow_gaps,
-        ),
-        None,
-        root / "state",
-    ).look()
+    return Replay(asked_of(root, asked, allow_gaps=allow_gaps, **selection), None, root / "state").look()
 
 
 def test_a_dry_run_says_what_would_be_sent(tmp_path: Path):
@@ -328,6 +340,15 @@ def test_a_run_is_held_to_what_it_was_asked_for(tmp_path: Path):
         look(tmp_path, {"--since": ["3h"]})
     report = look(tmp_path, {"--since": ["2h"]}, since_ms=1_290)
     assert report.sent == 10, "2h ago is what it was at the first time"
+
+
+def test_what_is_written_down_as_sent_is_confirmed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    calls: list[str] = []
+    monkeypatch.setattr(running, "ends_of", lambda *_: calls.append("looked") or {})
+    monkeypatch.setattr(CheckpointFile, "write", lambda *_: calls.append("written"))
+    of = Replay(asked_of(tmp_path), Cluster("nowhere:1"), tmp_path)
+    of._keep(SimpleNamespace(flush=lambda: calls.append("confirmed")), checkpoint())  # type: ignore[arg-type]
+    assert calls == ["confirmed", "looked", "written"]
 
 
 @pytest.mark.parametrize(

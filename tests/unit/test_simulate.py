@@ -2,10 +2,12 @@
 
 import random
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import click
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
@@ -27,7 +29,7 @@ from schemas.blocks import (
 from schemas.errors import RendezvousError
 from schemas.pipeline import Pipeline, Policy, RequestShape, Step
 from streams.archive.layout import Layout
-from streams.archive.segment import Record
+from streams.archive.segment import Record, sealed_parts
 from streams.candidate_file import only_models
 from streams.core.alike import Values, alike
 from streams.core.answers import Answers, Names
@@ -346,7 +348,7 @@ def test_a_range_of_a_part_is_simulated_alone(tmp_path: Path, archive: Path):
         ((), 2, "what is to be tried?"),
         (("--budgets", "20,x"), 2, "no list of budgets"),
         (("--budgets", "0"), 5, "out of bounds"),
-        (("--budgets", "20", "--since", "2026-01-02", "--until", "2026-01-01"), 5, "ends before it starts"),
+        (("--budgets", "20", "--since", "2026-01-02", "--until", "2026-01-01"), 2, "ends before it starts"),
         (("--budgets", "20", "--since", "2026-01-02"), 5, "no request of small.raw"),
         (("--budgets", "20", "--since", "yesterday"), 2, "no instant"),
         (("--policy", "no.toml"), 5, "no.toml: No such file"),
@@ -391,6 +393,10 @@ def test_a_damaged_file_a_gap_and_another_archive_are_refused(tmp_path: Path, ar
             refused(f"{path}: offsets {words} are not as they were sealed")
             path.unlink()
             refused(f"offsets {words} are missing before it")
+            table = pq.read_table(BytesIO(whole))
+            newer = {**(table.schema.metadata or {}), b"format": b"9"}
+            path.write_bytes(b"".join(sealed_parts(table.replace_schema_metadata(newer))))
+            refused(f"{path}: format '9'; this program reads format 1: upgrade it")
         finally:
             path.write_bytes(whole)
 

@@ -30,12 +30,12 @@ Bools = NDArray[np.bool_]
 KNOWN: dict[type[Struct], tuple[str, ...]] = {
     Pipeline: (
         "name", "partitions", "replication", "retention_hours", "start", "record_cap_bytes", "request", "features",
-        "models", "policy", "default", "archive", "output", "overload", "kafka", "replay",
+        "models", "policy", "default", "archive", "output", "overload", "kafka", "replay", "quarantine",
     ),
     RequestShape: ("id", "budget", "budget_ms", "max_budget_ms", "repeat_s"),
     Model: (
         "name", "version", "kind", "role", "artifact", "sha256", "callable", "value", "features", "prepare", "wire",
-        "expired",
+        "expired", "memory_mb", "nice", "threads", "instances",
     ),
     Policy: ("steps",),
     Step: ("until", "accept"),

@@ -301,6 +301,12 @@ def test_requests_that_ask_for_better_answers_are_answered_so(tmp_path: Path):
         assert (found[name]["ways"]["unchanged"]["winners"], found[name]["notes"]) == ({"second": 1.0}, [])
 
 
+def test_what_a_model_may_take_for_itself_changes_no_answer(tmp_path: Path, archive: Path):
+    text = TEXT.replace('role = "champion"', 'role = "champion"\nmemory_mb = 500\nthreads = 2\nnice = 5', 1)
+    found = said(asked(tmp_path, archive, "--budgets", "30", "--json", text=text))
+    assert found == said(asked(tmp_path, archive, "--budgets", "30", "--json"))
+
+
 def test_every_kind_of_policy_may_be_tried(tmp_path: Path, archive: Path):
     tried = {
         "first": ('kind = "first"', {"second": 1.0}),

@@ -13,9 +13,10 @@ from schemas.topics import Topics
 from streams.archive.ranges import Period, read_period_batches, require
 from streams.core.alike import Values
 from streams.core.answers import Answers
+from streams.core.column_limits import cannot, own_budgets
 from streams.core.past import SCORES_AFTER_MS, Way
 from streams.core.recorded import Recorded
-from streams.core.simulate import answers, cannot, own_budgets
+from streams.core.simulate import answers
 
 
 def read_columns(

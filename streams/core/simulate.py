@@ -7,13 +7,13 @@ answered one by one (`streams.core.one_by_one`); a pipeline that they cannot do 
 """
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from schemas.blocks import Offsets
 from schemas.decisions import Outcome
-from schemas.pipeline import Model, Pipeline, Policy, RequestShape, Role, Step
+from schemas.pipeline import Pipeline, Role
 from streams.core.answers import NOBODY, OUTCOMES, Answered, Answers, Names
+from streams.core.column_limits import REJECTED, Bools, alone, last_timer, own_budgets
 from streams.core.one_by_one import one_by_one
 from streams.core.pending import HAIR_MS
 from streams.core.policy import Schedule, schedule_of
@@ -21,86 +21,7 @@ from streams.core.recorded import Table
 
 SLICE = 100_000
 NEVER = np.inf
-PREFERRED, FALLBACK, DEFAULT, REJECTED = (
-    OUTCOMES.index(one) for one in (Outcome.PREFERRED, Outcome.FALLBACK, Outcome.DEFAULT, Outcome.REJECTED)
-)
-Bools = NDArray[np.bool_]
-
-
-KNOWN: dict[type[Struct], tuple[str, ...]] = {
-    Pipeline: (
-        "name", "partitions", "replication", "retention_hours", "start", "record_cap_bytes", "request", "features",
-        "models", "policy", "default", "archive", "output", "overload", "kafka", "replay", "quarantine",
-    ),
-    RequestShape: ("id", "budget", "budget_ms", "max_budget_ms", "repeat_s"),
-    Model: (
-        "name", "version", "kind", "role", "artifact", "sha256", "callable", "value", "features", "prepare", "wire",
-        "expired", "memory_mb", "nice", "threads", "instances",
-    ),
-    Policy: ("steps",),
-    Step: ("until", "accept"),
-}  # fmt: skip
-"""A key that is not known here may change how requests are answered: then the core answers."""
-
-
-def cannot(pipeline: Pipeline, base: Pipeline, table: Table, lead_ms: float) -> str:
-    """Why this is the core's to do; empty when columns will do."""
-    parts = (pipeline, pipeline.request, *pipeline.models, pipeline.policy, *pipeline.policy.steps)
-    if not all(_plain(part) for part in parts):
-        return "its policy is no plain schedule"
-    if table.rejections:
-        return "the router rejected requests"
-    if (table.happened.outcome == NOBODY).any():
-        return "some requests have no archived decision"
-    if table.odd:
-        return "a block of scores holds a number that is none"
-    for times in (table.scores, table.failed, table.not_asked):
-        for scores, log_ms, _ in times.values():
-            if (~np.isnan(scores) & (log_ms < table.at_ms)).any():
-                return "a score is older than its request"
-    budgets = own_budgets(table, pipeline, base)
-    tight = _tight(pipeline, budgets, lead_ms)
-    again = np.flatnonzero(tight & (table.repeats != NOBODY))
-    if (table.at_ms[again] - table.at_ms[table.repeats[again]] <= budgets[again]).any():
-        return "requests repeat others while a step ends within the time that an answer takes to leave"
-    own, new = base.request.budget_ms, pipeline.request.budget_ms
-    if own != new and (table.budgets_ms == new).any():
-        return "requests that name this very budget may repeat others"
-    return ""
-
-
-def _tight(pipeline: Pipeline, budgets: Offsets, lead_ms: float) -> Bools:
-    """Whose last step ends within the time that an answer takes to leave."""
-    tight: Bools = _last_timer(pipeline, budgets) > budgets - lead_ms
-    return tight
-
-
-def _alone(pipeline: Pipeline, table: Table, budgets: Offsets, lead_ms: float) -> Offsets:
-    """Rows that are answered one by one: tight ones whose models fail, and those that ask for better answers."""
-    out = np.zeros(len(table.offsets), dtype=bool)
-    for times in (table.failed, table.not_asked):
-        for scores, _, _ in times.values():
-            out |= ~np.isnan(scores)
-    wanted = out & _tight(pipeline, budgets, lead_ms) | table.refined
-    return np.flatnonzero(wanted & (table.repeats == NOBODY) & (table.happened.outcome != REJECTED))
-
-
-def _last_timer(pipeline: Pipeline, budgets: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """When the last step but one ends: the deadline's timer is set only then."""
-    last = max((step.until for step in pipeline.policy.steps if step.until < 1), default=0.0)
-    return last * budgets.astype(np.float64)
-
-
-def _plain(part: Struct) -> bool:
-    """Whether nothing but known keys differs from its default."""
-    kind = type(part)
-    return part == kind(**{name: getattr(part, name) for name in KNOWN[kind]})
-
-
-def own_budgets(table: Table, pipeline: Pipeline, base: Pipeline) -> Offsets:
-    """Another budget is for requests that had the pipeline's; one of their own they keep."""
-    own, new = base.request.budget_ms, pipeline.request.budget_ms
-    return np.where(table.budgets_ms == own, new, table.budgets_ms)
+PREFERRED, FALLBACK, DEFAULT = (OUTCOMES.index(one) for one in (Outcome.PREFERRED, Outcome.FALLBACK, Outcome.DEFAULT))
 
 
 def answers(pipeline: Pipeline, base: Pipeline, table: Table, lead_ms: float, names: Names) -> Answers:
@@ -111,9 +32,9 @@ def answers(pipeline: Pipeline, base: Pipeline, table: Table, lead_ms: float, na
         rows = slice(start, start + SLICE)
         parts.append(_Slice(pipeline, table, rows, budgets[rows], lead_ms).run(names))
     found = Answers.joined(parts) if parts else Answered(names).rows(table.offsets)
-    if len(alone := _alone(pipeline, table, budgets, lead_ms)):
-        own = one_by_one(pipeline, table, alone, budgets, lead_ms, names)
-        _put(found, alone, own.outcome, own.model, own.score, own.used_ms)
+    if len(single := alone(pipeline, table, budgets, lead_ms)):
+        own = one_by_one(pipeline, table, single, budgets, lead_ms, names)
+        _put(found, single, own.outcome, own.model, own.score, own.used_ms)
     rejected = table.happened.outcome == REJECTED
     _put(found, rejected & (table.repeats == NOBODY), REJECTED, NOBODY, np.nan, 0.0)
     again = np.flatnonzero(table.repeats != NOBODY)
@@ -212,7 +133,7 @@ class _Slice:
                 columns.append(self._at_ms + step.until * self._budgets - self._at_ms)
         kinds.append("timer")
         deadline_ms = self._at_ms + self._budgets - self._lead_ms - self._at_ms
-        columns.append(np.where(_last_timer(self._pipeline, self._budgets) > deadline_ms, NEVER, deadline_ms))
+        columns.append(np.where(last_timer(self._pipeline, self._budgets) > deadline_ms, NEVER, deadline_ms))
         models += [NOBODY] * len(kinds)
         positions += [np.full(len(self._at_ms), NOBODY, dtype=np.int64)] * len(kinds)
         not_asked_from = len(kinds)

@@ -33,9 +33,10 @@ from streams.archive.segment import Record, sealed_parts
 from streams.candidate_file import only_models
 from streams.core.alike import Values, alike
 from streams.core.answers import Answers, Names
+from streams.core.column_limits import cannot
 from streams.core.past import Past, Way
 from streams.core.recorded import Recorded
-from streams.core.simulate import answers, cannot
+from streams.core.simulate import answers
 from tests.unit.lived import LEAD_MS, Lived, play
 from tests.unit.small import TEXT, pipeline
 

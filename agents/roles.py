@@ -12,9 +12,9 @@ from agents import rendezvous, router, scorer, standby
 from agents.app import edge_of
 from agents.desk import Desk
 from schemas.errors import ConfigurationRefused
-from schemas.pipeline import Model, Pipeline, Role
+from schemas.pipeline import Model, Pipeline
 from schemas.topics import Topics
-from streams.core.scoring import Scoring
+from streams.core.scoring import Given, Scoring
 from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster
 from streams.kafka.transport import BatchApp, create_app
@@ -73,7 +73,7 @@ def build(role: str, place: Place, model: str = "", number: int = 0, *, leave: b
 
 
 def _model(pipeline: Pipeline, name: str) -> Model:
-    known = [model.name for model in pipeline.models if model.role is not Role.DECOY]
+    known = [model.name for model in pipeline.models if model.has_scorer]
     if name not in known:
         raise ConfigurationRefused(f"no model {name!r} to score with; this pipeline has {', '.join(known)}")
     return pipeline.model(name)
@@ -96,9 +96,9 @@ def _scorer(place: Place, model: Model, number: int) -> Actor:
     pipeline = place.pipeline
     features = pipeline.features_of(model)
     loaded = load(place.folder, model, features, tried=place.tried)
+    scoring = Scoring(model, len(features), lambda given: score_rows(loaded, given))
     for rows in WARM_UP_ROWS:
-        score_rows(loaded, np.zeros((rows, len(features))))
-    scoring = Scoring(model, len(features), lambda matrix: score_rows(loaded, matrix))
+        score_rows(loaded, Given(np.zeros((rows, len(features))), (b"{}",) * rows))
     edge = edge_of("scorer", pipeline, place.cluster, model=model.name, number=number)
     app = create_app(edge, place.cluster.bootstrap)
     scorer.attach(app, pipeline, model, scoring)

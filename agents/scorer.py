@@ -26,9 +26,9 @@ def attach(app: BatchApp, pipeline: Pipeline, model: Model, scoring: Scoring) ->
         async for batch in batches:
             rows = [block for block in [await readable(app, batch, m) for m in batch.messages] if block]
             reached("scorer.before_score")
-            blocks = scoring.score(rows, app.producer.now_ms())
+            found = [scoring.score(call, app.producer.now_ms()) for call in scoring.calls(rows)]
             await app.producer.send_batch(
-                batch, [Outgoing(topics.scores, encode_scores(b), None, batch.partition) for b in blocks]
+                batch, [Outgoing(topics.scores, encode_scores(b), None, batch.partition) for b in found if b]
             )
             reached("scorer.after_send")
 

@@ -32,7 +32,10 @@ class Kind(StrEnum):
     """What a model is made of: a closed set, because loading a file may run what is in it."""
 
     LIGHTGBM = "lightgbm"  # a LightGBM text file, checked by sha256
-    PYTHON = "python"  # `module:callable` over a float64 matrix, one score per row
+    ONNX = "onnx"  # an ONNX file, checked by sha256, run by onnxruntime in one thread
+    PYTHON = "python"  # a function, or a class with `load` and `predict`, named as "module:name"
+    HTTP = "http"  # a model server that speaks the Open Inference Protocol, version 2
+    EXTERNAL = "external"  # a program of yours, in any language, reads `model.<name>` and writes to `scores`
     CONSTANT = "constant"  # the same score for every row
 
 
@@ -71,6 +74,11 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `sha256` is 64 hex digits, or the name of a file in `sha256sum` format beside the artifact.
     `features` empty means all of the pipeline's, in its order. `prepare` is `module:function` over the
     matrix, run by the scorer. `expired` says whether rows past their deadline are scored all the same.
+
+    `takes` is what a Python model is given: the float64 matrix, a pandas frame with the features' names, or the
+    events as dicts; an external one is sent the events beside the features. `url` ends in
+    `/v2/models/<name>/infer`, and no call takes longer than `timeout_ms`, nor than its rows have left. `output`
+    names the output that holds the scores, where a file or a server has several, and `column` which of its numbers.
     """
 
     name: str
@@ -80,11 +88,21 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     artifact: str = ""
     sha256: str = ""
     callable: str = ""
+    takes: Literal["matrix", "frame", "events"] = "matrix"
+    url: str = ""
+    timeout_ms: int = 1_000
+    output: str = ""
+    column: int | None = None
     value: float | None = None
     features: tuple[str, ...] = ()
     prepare: str = ""
     wire: Literal["blocks", "json"] = "blocks"
     expired: Literal["skip", "score"] = "skip"
+
+    @property
+    def has_scorer(self) -> bool:
+        """Whether a scorer process of ours runs it."""
+        return self.role is not Role.DECOY and self.kind is not Kind.EXTERNAL
 
 
 class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -60,8 +60,9 @@ def run(
     from agents import process, roles  # who is refused needs none of it
 
     folder = file.resolve().parent
+    status = process.status_line() if supervised else None
     at = roles.Place(pipeline, folder, cluster, place.archive(pipeline, folder), frozenset(tried))
-    return process.run(roles.build(role, at, model, number, leave=leave), supervised=supervised)
+    return process.run(roles.build(role, at, model, number, leave=leave), status)
 
 
 def _look(cluster: Cluster, pipeline: Pipeline, role: str, model: str) -> None:

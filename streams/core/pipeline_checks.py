@@ -4,19 +4,13 @@ import math
 import re
 from collections.abc import Iterator
 
-from schemas.pipeline import MAX_BUDGET_MS, Feature, FeatureType, Kind, Model, Pipeline, Role
+from schemas.pipeline import MAX_BUDGET_MS, Feature, FeatureType, Pipeline, Role
 from schemas.topics import topics_of
-from streams.core.mistakes import PATH, Mistake, doubles
+from streams.core.mistakes import CALLABLE, NAME, PATH, Mistake, doubles
+from streams.core.model_checks import model_mistakes
 from streams.core.policy_checks import policy_mistakes
 from streams.core.replay import RUN, prefix_of
 
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}").fullmatch
-CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*").fullmatch
-OWN_KEYS = {
-    Kind.LIGHTGBM: ("artifact", "sha256"),
-    Kind.PYTHON: ("callable",),
-    Kind.CONSTANT: ("value",),
-}
 MIN_CAP, MAX_CAP = 1 << 10, 8 << 20
 OURS = {
     "bootstrap.servers": "the cluster is named by KAFKA_BOOTSTRAP_SERVERS",
@@ -138,31 +132,7 @@ def _models(pipeline: Pipeline) -> Iterator[Mistake]:
         yield Mistake("models", f"one champion is needed, found {found}", 'write role = "champion" once')
     known = {feature.name for feature in pipeline.features}
     for place, model in enumerate(pipeline.models):
-        yield from _model(f"models[{place}] ({model.name})", model, known)
-
-
-def _model(key: str, model: Model, known: set[str]) -> Iterator[Mistake]:
-    if not NAME(model.name):
-        yield Mistake(f"{key}.name", f"{model.name!r} cannot end a topic's name", "use a-z 0-9 and -, at most 63")
-    if not model.version.strip() or not model.version.isprintable() or len(model.version) > 128:
-        yield Mistake(f"{key}.version", f"{model.version!r} says nothing", 'write a version, as "2013-06"')
-    for feature in model.features:
-        if feature not in known:
-            yield Mistake(f"{key}.features", f"{feature!r} is not declared", "declare it under [[features]]")
-    yield from doubles(f"{key}.features", model.features)
-    if model.prepare and not CALLABLE(model.prepare):
-        yield Mistake(f"{key}.prepare", f"{model.prepare!r} is no callable", 'write "module:function"')
-    for kind, names in OWN_KEYS.items():
-        for name in names:
-            given = getattr(model, name) not in ("", None)
-            if kind is model.kind and not given:
-                yield Mistake(f"{key}.{name}", f"missing for kind {kind}", f"write {name}")
-            if kind is not model.kind and given:
-                yield Mistake(f"{key}.{name}", f"has no meaning for kind {model.kind}", "remove it")
-    if model.callable and not CALLABLE(model.callable):
-        yield Mistake(f"{key}.callable", f"{model.callable!r} is no callable", 'write "module:function"')
-    if model.value is not None and not math.isfinite(model.value):
-        yield Mistake(f"{key}.value", "not finite", "write a number")
+        yield from model_mistakes(f"models[{place}] ({model.name})", model, known)
 
 
 def _limits(pipeline: Pipeline) -> Iterator[Mistake]:

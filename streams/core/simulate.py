@@ -180,7 +180,8 @@ KNOWN: dict[type[Struct], tuple[str, ...]] = {
     RequestShape: ("id", "budget", "budget_ms", "max_budget_ms", "repeat_s"),
     Model: (
         "name", "version", "kind", "role", "artifact", "sha256", "callable", "value", "features", "prepare", "wire",
-        "expired",
+        "expired", "takes", "url", "timeout_ms", "output",
+        "column",
     ),
     Policy: ("steps",),
     Step: ("until", "accept"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct, json
 
-from schemas.pipeline import Model
+from schemas.pipeline import Kind, Model
 from streams.models.artifact import ModelRefused, sum_of
 
 TRIAL_S = 60
@@ -50,9 +50,8 @@ def try_in_child(attempt: Attempt) -> None:
     except subprocess.TimeoutExpired as error:
         raise ModelRefused(f"{what} does not load in {TRIAL_S} s; load less, or beforehand") from error
     if done.returncode < 0:
-        raise ModelRefused(
-            f"{what} aborts the loader (signal {-done.returncode}): it is damaged; train or copy it again"
-        )
+        remedy = "mend it" if model.kind is Kind.PYTHON else "it is damaged; train or copy it again"
+        raise ModelRefused(f"{what} aborts the loader (signal {-done.returncode}): {remedy}")
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise ModelRefused(said[-1] if said else f"{what} ends the process that loads it, with {done.returncode}")

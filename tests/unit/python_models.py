@@ -64,5 +64,9 @@ def by_event(events: list[dict[str, Any]]) -> list[float]:
     return [event["payment"]["amount"] / 2 for event in events]
 
 
+def by_x(events: list[dict[str, Any]]) -> list[float]:
+    return [event["x"] / 100 for event in events]
+
+
 def plain(matrix: Matrix) -> Matrix:
     return np.zeros(len(matrix))

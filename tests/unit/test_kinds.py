@@ -131,8 +131,10 @@ def test_a_model_that_takes_too_long_to_load_is_refused(monkeypatch: pytest.Monk
         try_in_child(Attempt(".", model("Slow"), FEATURES))
 
 
-def test_a_gigabyte_that_is_printed_while_loading_is_dropped():
-    try_in_child(Attempt(".", model("Talkative"), FEATURES))
+def test_a_gigabyte_that_is_printed_while_loading_is_dropped_and_the_reason_is_heard():
+    with pytest.raises(ModelRefused) as caught:
+        try_in_child(Attempt(".", model("Talkative"), FEATURES))
+    assert str(caught.value) == f"model m: {HERE}:Talkative cannot be loaded: KeyError('weights'); mend it"
 
 
 def test_every_model_is_tried_and_those_of_other_programs_are_not():

@@ -46,6 +46,8 @@ class Scoring:
 
         A block that does not fit the model is alone: it is refused when it is scored.
         """
+        if len(blocks) == 1 and len(blocks[0].offsets) <= MAX_ROWS:
+            return list(blocks)
         fitting = [rows for rows in blocks if not self._misfit(rows)]
         others = [rows for rows in blocks if self._misfit(rows)]
         if not fitting:
@@ -69,7 +71,9 @@ class Scoring:
         if not len(rows.offsets):
             return None
         left_ms = float(rows.deadlines_ms.max()) - now_ms
-        return self._block(rows.offsets, Given(rows.matrix, rows.events, left_ms))
+        # A copy: what was decoded cannot be written to, and some models work in place.
+        matrix = rows.matrix if rows.matrix.flags.writeable else rows.matrix.copy()
+        return self._block(rows.offsets, Given(matrix, rows.events, left_ms))
 
     def _misfit(self, rows: Rows) -> str:
         width = rows.matrix.shape[1]

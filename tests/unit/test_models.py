@@ -17,7 +17,7 @@ from schemas.blocks import MAX_ROWS, Matrix
 from schemas.pipeline import Kind, Model, Role
 from streams.core.scoring import Given
 from streams.models import trying
-from streams.models.artifact import ModelRefused
+from streams.models.artifact import MAX_BYTES, ModelRefused
 from streams.models.checked import score_rows
 from streams.models.few_rows import FEW, BoosterRows
 from streams.models.loading import load as load_given
@@ -146,6 +146,9 @@ def test_a_file_elsewhere_a_link_a_folder_and_a_pipe_are_refused(tmp_path: Path,
     (inside / "folder").mkdir()
     assert refusal(inside, replace(MODEL, artifact="folder"))
     assert "lies outside" in refusal(inside, replace(MODEL, artifact="m\0.txt"))
+    with (inside / "large").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    assert "no regular file of at most 512 MB" in refusal(inside, replace(MODEL, artifact="large"))
     os.mkfifo(inside / "pipe")
     assert "no regular file" in refusal(inside, replace(MODEL, artifact="pipe"))
 

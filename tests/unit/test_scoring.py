@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from schemas.blocks import Matrix, Rows, ScoreBlock, offsets_of, scores_of
+from schemas.blocks import Matrix, Rows, ScoreBlock, decode_rows, encode_rows, offsets_of, scores_of
 from streams.core.scoring import Given, Scoring
 from streams.models.checked import Unanswered, score_rows
 from tests.unit.small import pipeline
@@ -158,3 +158,12 @@ def test_a_call_that_no_row_is_to_blame_for_is_not_made_again():
     alone = Scoring(MODEL, 2, lambda given: score_rows(nobody, given))
     assert seen(scored(alone, [rows(0, 100)], 0)) == dict.fromkeys(range(100), "nobody there")
     assert calls == [100]
+
+
+def test_a_model_may_work_in_place():
+    def in_place(matrix: Matrix) -> Matrix:
+        matrix[:, 0] += 1
+        return matrix[:, 0]
+
+    (block,) = [decode_rows(encode_rows(rows(5, 1)))]
+    assert seen(scored(scoring(in_place), [block], 0)) == {5: 6.0}

@@ -31,6 +31,7 @@ APART_S = 20.0
 coordinator for good when a broker stood still (seen, 2.16.1), and a new process finds it at once."""
 STOP_S = 4.5
 WATCHDOG_EXIT = 76
+APART_EXIT = 74
 GC_OBJECTS = 20_000
 SWITCH_S = 0.001
 """What a thread does beside the loop (a file of the archive) gives the interpreter back soon; the default is 5 ms."""

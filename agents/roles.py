@@ -1,6 +1,8 @@
 """The roles, each as one app with the figures it shows: built here, run by `process`."""
 
+import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +13,23 @@ import numpy as np
 from agents import rendezvous, router, scorer, standby
 from agents.app import edge_of
 from agents.desk import Desk
+from agents.in_hand import InHand
 from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Model, Pipeline
 from schemas.topics import Topics
-from streams.core.scoring import Given, Scoring
+from streams.core.given import Given
+from streams.core.scoring import Scoring
 from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster
 from streams.kafka.transport import BatchApp, create_app
 
+logger = logging.getLogger(__name__)
+
 WARM_UP_ROWS = (1, 64)
 """A model's first call is its slowest: it is made before anybody waits for it."""
+
+SHARING_HEARTBEAT_MS = 300
+"""Scorers that share partitions hear by it of one that comes or goes, and then wait for the last one to hear."""
 
 STANDBY_WAIT = 1 / 8
 """The share of the budget for which records may wait at the broker before a standby is sent them."""
@@ -32,7 +41,9 @@ ROLES = ("router", "scorer", "rendezvous", "standby", "archiver")
 class Place:
     """Where a role works: the pipeline, the folder of its file, the cluster, the archive.
 
-    `tried`: sha256 of the model files that a child process has loaded before.
+    `tried`: sha256 of the model files that a child process has loaded before. `in_hand`: the descriptor of the
+    scorer's memory that its supervisor holds, and `after` what ended its life before; without a supervisor it lies in
+    `notes`.
     """
 
     pipeline: Pipeline
@@ -40,6 +51,9 @@ class Place:
     cluster: Cluster
     archive: Path
     tried: frozenset[str] = frozenset()
+    in_hand: int | None = None
+    after: str = ""
+    notes: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,23 +104,50 @@ def _router(place: Place, number: int) -> Actor:
 
 
 def _scorer(place: Place, model: Model, number: int) -> Actor:
+    from streams.models import limits
     from streams.models.checked import score_rows
     from streams.models.loading import load
 
     pipeline = place.pipeline
     features = pipeline.features_of(model)
-    loaded = load(place.folder, model, features, tried=place.tried)
-    scoring = Scoring(model, len(features), lambda given: score_rows(loaded, given))
-    for rows in WARM_UP_ROWS:
-        score_rows(loaded, Given(np.zeros((rows, len(features))), (b"{}",) * rows))
-    edge = edge_of("scorer", pipeline, place.cluster, model=model.name, number=number)
+    limits.limit(model)
+    in_hand = _in_hand(place, model, number)
+    suspects = in_hand.suspects(time.time(), place.after)
+    with in_hand.loading():
+        try:
+            loaded = limits.bounded(model, load(place.folder, model, features, tried=place.tried))
+        except MemoryError as error:
+            limits.over_limit(model, f"it was refused memory while it was loaded ({error})")
+        for rows in WARM_UP_ROWS:
+            score_rows(loaded, Given(np.zeros((rows, len(features))), (b"{}",) * rows))
+    scoring = Scoring(
+        model,
+        len(features),
+        lambda given: score_rows(loaded, given),
+        budget_ms=pipeline.request.budget_ms,
+        suspects=suspects,
+    )
+    changes = {"heartbeat.interval.ms": SHARING_HEARTBEAT_MS} if pipeline.partitions > 1 else {}
+    edge = edge_of("scorer", pipeline, place.cluster, model=model.name, number=number, consumer=changes)
     app = create_app(edge, place.cluster.bootstrap)
-    scorer.attach(app, pipeline, model, scoring)
+    scorer.attach(app, pipeline, model, scoring, in_hand)
 
     def figures() -> Mapping[str, float]:
-        return {"skipped": scoring.skipped, "failed": scoring.failed}
+        bounded = {"MB": limits.resident_mb()} if model.memory_mb else {}
+        return {"skipped": scoring.skipped, "failed": scoring.failed} | bounded
 
     return Actor(app, figures, _no_progress(app))
+
+
+def _in_hand(place: Place, model: Model, number: int) -> InHand:
+    if place.in_hand is not None:
+        return InHand.given(place.in_hand)
+    path, width = place.notes / f"{model.name}.{number}", len(place.pipeline.features_of(model))
+    try:
+        return InHand.at(path, width)
+    except OSError as error:
+        logger.warning("%s: %s: what ends this process will not be known to the next one", path, error.strerror)
+        return InHand.made(width)
 
 
 def _rendezvous(place: Place, number: int) -> Actor:

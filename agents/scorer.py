@@ -1,12 +1,16 @@
 """model.<name> -> scores
 
-One process per model. Rows whose deadline has passed are skipped and counted, unless the model wants them;
-a row without a finite score is an error of that row. A model that raises or crashes stays its own problem.
+One process per model, or several that share its partitions. Rows whose deadline has passed are skipped and counted,
+unless the model wants them; a row without a finite score is an error of that row. A model that raises or crashes
+stays its own problem: what it has in its hands is noted, so that its next life knows what to be wary of.
 """
+
+from collections.abc import Sequence
 
 from confluent_kafka import Message
 
-from schemas.blocks import Rows, decode_rows, encode_scores
+from agents.in_hand import InHand
+from schemas.blocks import Rows, ScoreBlock, decode_rows, encode_rows, encode_scores
 from schemas.dead_letters import DeadLetter
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Model, Pipeline
@@ -16,21 +20,53 @@ from streams.kafka.batch import Batch, Outgoing
 from streams.kafka.transport import BatchApp
 from streams.kill_points import reached
 
+ROW_ENDS_PROCESS = "EndsProcess"
 
-def attach(app: BatchApp, pipeline: Pipeline, model: Model, scoring: Scoring) -> None:
+
+def attach(app: BatchApp, pipeline: Pipeline, model: Model, scoring: Scoring, in_hand: InHand) -> None:
     """Put the scorer of one model on the app."""
     topics = Topics(pipeline.name)
 
     @app.agent(app.topic(topics.model(model.name)), name="scorer")
     async def scorer(batches):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  Faust's own signature
+        producer = app.producer
         async for batch in batches:
             rows = [block for block in [await readable(app, batch, m) for m in batch.messages] if block]
             reached("scorer.before_score")
-            found = [scoring.score(call, app.producer.now_ms()) for call in scoring.calls(rows)]
-            await app.producer.send_batch(
-                batch, [Outgoing(topics.scores, encode_scores(b), None, batch.partition) for b in found if b]
-            )
+            waiting = rows_behind(app, batch, rows) if model.late_rows == "spare" else 0
+            work = scoring.work(rows, batch.partition, waiting)
+            for row, reason in work.condemned:
+                origin = (batch.topic, batch.partition, first_offset(batch))
+                letter = DeadLetter(*origin, "scorer", ROW_ENDS_PROCESS, reason)
+                await producer.dead_letter(batch, letter, None, encode_rows(row))
+            await send(app, batch, topics, work.refused)
+            while (chosen := work.take(started_ms := producer.now_ms())) is not None:
+                in_hand.took(batch.partition, first_offset(batch), chosen)
+                try:
+                    block = scoring.block(chosen, started_ms)
+                finally:
+                    in_hand.freed()
+                scoring.took(producer.now_ms() - started_ms, len(chosen.offsets))
+                # Each at once: the rows after it may take long.
+                await send(app, batch, topics, [block])
             reached("scorer.after_send")
+
+
+async def send(app: BatchApp, batch: Batch, topics: Topics, blocks: Sequence[ScoreBlock]) -> None:
+    """Put scores where the rows' partition is."""
+    records = [Outgoing(topics.scores, encode_scores(block), None, batch.partition) for block in blocks]
+    if records:
+        await app.producer.send_batch(batch, records)
+
+
+def rows_behind(app: BatchApp, batch: Batch, rows: Sequence[Rows]) -> int:
+    """About how many rows wait behind this batch: as many in a record as in its own."""
+    return max(0, app.consumer.lag() - len(batch)) * sum(len(block.offsets) for block in rows) // len(batch)
+
+
+def first_offset(batch: Batch) -> int:
+    """Where a batch begins in its partition."""
+    return batch.messages[0].offset() or 0
 
 
 async def readable(app: BatchApp, batch: Batch, message: Message) -> Rows | None:

@@ -34,3 +34,8 @@ def archive_dir(environment: Mapping[str, str], pipeline: str) -> Path:
 def log_dir(environment: Mapping[str, str], pipeline: str) -> Path:
     """Where the roles of a pipeline log when they are supervised."""
     return state_dir(environment) / pipeline / "logs"
+
+
+def notes_dir(environment: Mapping[str, str], pipeline: str) -> Path:
+    """Where scorers that nobody supervises note what they have in their hands."""
+    return state_dir(environment) / pipeline / "in-hand"

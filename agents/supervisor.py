@@ -1,7 +1,9 @@
 """All roles of a pipeline as child processes: started, watched, started again, stopped.
 
 A role that ends is started again, at once the first time and then with growing pauses; its crash loop is its
-own. A role that was fenced (another process has its name) or refused (its configuration is wrong) stays down.
+own. A role that was fenced (another process has its name) or refused (its configuration is wrong) stays down. So
+does a scorer whose model has made it end too often (`schemas.pipeline.Quarantine`): it is in quarantine until this
+program starts anew.
 """
 
 import asyncio
@@ -9,14 +11,18 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from msgspec import DecodeError, json
 
-from agents.process import Status
+from agents.in_hand import Doing, InHand, Left
+from agents.process import WATCHDOG_EXIT, Status
 from schemas.errors import ConfigurationRefused, Superseded
+from schemas.pipeline import Quarantine
+from streams.core.quarantine import Ends
+from streams.models.limits import MEMORY_EXIT
 
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 FORGIVEN_S = 30.0
@@ -26,11 +32,21 @@ LOG_BYTES = 64 << 20
 KEPT_BYTES = 1 << 20
 LOOK_S = 1.0
 STAY_DOWN = {Superseded.exit_code: "fenced", ConfigurationRefused.exit_code: "refused"}
+QUARANTINE = "quarantine"
+DOWN = (*STAY_DOWN.values(), QUARANTINE)
+FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that others send, the kernel for one when memory is short: they may be no fault of the model."""
+LOG_TAIL_BYTES = 4096
+REASON_CHARS = 300
 
 
 @dataclass
 class Child:
-    """One role: how to start it, and how it is."""
+    """One role: how to start it, and how it is.
+
+    A scorer notes what it has `in_hand`, and is stopped by the rule of `quarantine`. `environment` gives way to that
+    of all roles. `reason` is why it ended last.
+    """
 
     name: str
     command: Sequence[str]
@@ -38,12 +54,24 @@ class Child:
     state: str = "starting"
     status: Status = field(default_factory=lambda: Status("starting", 0.0, 0))
     restarts: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    in_hand: InHand | None = None
+    quarantine: Quarantine = field(default_factory=Quarantine)
+    reason: str = ""
     process: asyncio.subprocess.Process | None = None
 
     @property
     def pid(self) -> int | None:
         """The process now running, if any."""
         return self.process.pid if self.process and self.process.returncode is None else None
+
+
+GaveUp = Callable[[Child, Left], Awaitable[None]]
+"""Told of a child that is in quarantine, and of what it had in hand at its last end."""
+
+
+async def tell_nobody(child: Child, left: Left) -> None:
+    """What stands in the child's status and log is enough."""
 
 
 def cut(log: Path) -> int:
@@ -69,16 +97,19 @@ def cut(log: Path) -> int:
 class Supervisor:
     """Keeps children alive until told to stop."""
 
-    def __init__(self, children: Sequence[Child], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, children: Sequence[Child], environment: Mapping[str, str], gave_up: GaveUp = tell_nobody
+    ) -> None:
         self.children = list(children)
         self._environment = dict(environment)
+        self._gave_up = gave_up
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def ready(self) -> bool:
-        """Whether every role that is not refused is at work."""
-        return all(child.state in ("running", *STAY_DOWN.values()) for child in self.children)
+        """Whether every role that does not stay down is at work."""
+        return all(child.state in ("running", *DOWN) for child in self.children)
 
     async def start(self) -> None:
         """Start all children; returns at once."""
@@ -114,13 +145,19 @@ class Supervisor:
     async def _keep(self, child: Child) -> None:
         failures = 0
         clock = asyncio.get_running_loop().time
+        ends = Ends(child.quarantine)
         while not self._stopping:
             started_s = clock()
             code = await self._run(child)
             if self._stopping:
                 break
+            left = child.in_hand.left() if child.in_hand else Left(Doing.NOTHING)
+            child.reason = reason_of(code, left, last_line(child.log))
             if code in STAY_DOWN:
                 child.state = STAY_DOWN[code]
+                return
+            if to_blame(code, left) and ends.another(clock()):
+                await self._give_up(child, left)
                 return
             failures = 0 if clock() - started_s > FORGIVEN_S else failures + 1
             child.restarts += 1
@@ -128,15 +165,31 @@ class Supervisor:
             await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S)) - 1] if failures else 0.0)
         child.state = "stopped"
 
+    async def _give_up(self, child: Child, left: Left) -> None:
+        rule = child.quarantine
+        child.reason = f"ended {rule.failures} times within {rule.within_s:g} s, at last {child.reason}"
+        child.state = QUARANTINE
+        with child.log.open("a") as log:
+            log.write(
+                f"{child.name} is in quarantine: {child.reason}. Mend the model, then start the pipeline anew\n"
+            )
+        await self._gave_up(child, left)
+
     async def _run(self, child: Child) -> int:
         child.log.parent.mkdir(parents=True, exist_ok=True)
+        command = list(child.command)
+        descriptors: tuple[int, ...] = ()
+        if child.in_hand:
+            command += [f"--in-hand={child.in_hand.descriptor}", f"--after={child.reason}"]
+            descriptors = (child.in_hand.descriptor,)
         with child.log.open("ab") as log:
             child.process = await asyncio.create_subprocess_exec(
-                *child.command,
+                *command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                env=self._environment,
+                env={**child.environment, **self._environment},
+                pass_fds=descriptors,
                 start_new_session=True,
             )
         child.state = "starting"
@@ -153,3 +206,46 @@ class Supervisor:
                 sys.stderr.write(f"{child.name}: {line.decode(errors='replace')}")
                 continue
             child.state = child.status.state
+
+
+def to_blame(code: int, left: Left) -> bool:
+    """Whether a scorer's model made it end: by its own doing, or while it was loaded or had rows in hand."""
+    own_signal = code < 0 and -code not in FROM_OUTSIDE
+    return code == MEMORY_EXIT or own_signal or left.doing is not Doing.NOTHING
+
+
+def reason_of(code: int, left: Left, said: str) -> str:
+    """Why a process ended, in a person's words; `said` is the last line of its log."""
+    if code < 0:
+        name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
+        how = f"by {name}"
+    elif code == WATCHDOG_EXIT:
+        how = "by its watchdog (no progress)"
+    elif code == MEMORY_EXIT:
+        how = "by its memory limit"
+    else:
+        how = f"with exit code {code}"
+    about = {Doing.LOADING: " while it loaded its model", Doing.SCORING: f" on {rows_in_words(left)}"}
+    tail = f": {said}"[:REASON_CHARS] if said and code >= 0 else ""
+    return f"{how}{about.get(left.doing, '')}{tail}"
+
+
+def rows_in_words(left: Left) -> str:
+    """Which requests a scorer had in hand."""
+    offsets = left.offsets
+    if not offsets:
+        return "some rows"
+    if len(offsets) == 1:
+        return f"the row of raw {left.partition}/{offsets[0]}"
+    return f"{len(offsets)} rows of raw {left.partition}/{min(offsets)} to {max(offsets)}"
+
+
+def last_line(log: Path) -> str:
+    """What a process said last; empty when it said nothing."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1].strip() if lines else ""

@@ -91,11 +91,10 @@ class Rows(Struct, frozen=True):
     events: tuple[bytes, ...] = ()
 
     def part(self, chosen: Any) -> "Rows":
-        """Those of a slice, or of a mask of n booleans."""
+        """Those that any index of numpy's names, in its order."""
         events = self.events
         if events:
-            places = range(len(events))[chosen] if isinstance(chosen, slice) else np.flatnonzero(chosen).tolist()
-            events = tuple(events[place] for place in places)
+            events = tuple(events[place] for place in np.arange(len(events))[chosen].tolist())
         return Rows(self.model, self.offsets[chosen], self.deadlines_ms[chosen], self.matrix[chosen], events)
 
 

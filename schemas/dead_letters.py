@@ -4,6 +4,7 @@ The header names are Kafka Connect's (KIP-298) under our own prefix, so that tri
 one prefix changed.
 """
 
+import hashlib
 from collections.abc import Iterable
 
 from msgspec import Struct
@@ -36,6 +37,15 @@ class DeadLetter(Struct, frozen=True):
             "attempt": self.attempt,
         }
         return [(PREFIX + name, str(value).encode()) for name, value in story.items()]
+
+
+def kept_value(value: bytes | None, cap: int) -> tuple[bytes | None, list[tuple[str, bytes]]]:
+    """What is kept of an original, and the headers that identify one larger than `cap` bytes."""
+    if value is None or len(value) <= cap:
+        return value, []
+    digest = hashlib.sha256(value).hexdigest()
+    sizes = [(PREFIX + "original.bytes", str(len(value)).encode()), (PREFIX + "original.sha256", digest.encode())]
+    return value[:ORIGINAL_CAP], sizes
 
 
 def origin_of(headers: Iterable[tuple[str, bytes | None]]) -> tuple[str, int, int] | None:

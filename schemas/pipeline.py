@@ -32,7 +32,7 @@ class Kind(StrEnum):
     """What a model is made of: a closed set, because loading a file may run what is in it."""
 
     LIGHTGBM = "lightgbm"  # a LightGBM text file, checked by sha256
-    ONNX = "onnx"  # an ONNX file, checked by sha256, run by onnxruntime in one thread
+    ONNX = "onnx"  # an ONNX file, checked by sha256, run by onnxruntime
     PYTHON = "python"  # a function, or a class with `load` and `predict`, named as "module:name"
     HTTP = "http"  # a model server that speaks the Open Inference Protocol, version 2
     EXTERNAL = "external"  # a program of yours, in any language, reads `model.<name>` and writes to `scores`
@@ -73,12 +73,15 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     `sha256` is 64 hex digits, or the name of a file in `sha256sum` format beside the artifact.
     `features` empty means all of the pipeline's, in its order. `prepare` is `module:function` over the
-    matrix, run by the scorer. `expired` says whether rows past their deadline are scored all the same.
+    matrix, run by the scorer. `expired` says what becomes of rows whose deadline has passed (see `late_rows`).
 
     `takes` is what a Python model is given: the float64 matrix, a pandas frame with the features' names, or the
     events as dicts; an external one is sent the events beside the features. `url` ends in
     `/v2/models/<name>/infer`, and no call takes longer than `timeout_ms`, nor than its rows have left. `output`
     names the output that holds the scores, where a file or a server has several, and `column` which of its numbers.
+
+    What the model may take for itself: `memory_mb` for its whole process (0: no limit), `threads` of the libraries
+    it calls, `nice` (0 to 19: how far it stands behind other processes). `instances` processes share its partitions.
     """
 
     name: str
@@ -97,7 +100,22 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     features: tuple[str, ...] = ()
     prepare: str = ""
     wire: Literal["blocks", "json"] = "blocks"
-    expired: Literal["skip", "score"] = "skip"
+    expired: Literal["by-role", "skip", "spare", "score"] = "by-role"
+    memory_mb: int = 0
+    nice: int = 0
+    threads: int = 1
+    instances: int = 1
+
+    @property
+    def late_rows(self) -> Literal["skip", "spare", "score"]:
+        """What becomes of rows whose score would come too late for an answer.
+
+        `skip`: they are left out. `spare`: they are scored after all others, when there is time. `score`: always, in
+        the order of the log. By role, those who may answer skip, and who only watches has them in its spare time.
+        """
+        if self.expired == "by-role":
+            return "skip" if self.role.answers else "spare"
+        return self.expired
 
     @property
     def has_scorer(self) -> bool:
@@ -256,6 +274,13 @@ class Overload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     everybody: float = 0.9
 
 
+class Quarantine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A scorer whose model made its process end `failures` times within `within_s` is not started again."""
+
+    failures: int = 5
+    within_s: float = 300.0
+
+
 class KafkaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """librdkafka settings, passed on as they are."""
 
@@ -287,6 +312,7 @@ class Pipeline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     archive: Archive = Archive()
     output: Output = Output()
     overload: Overload = Overload()
+    quarantine: Quarantine = Quarantine()
     kafka: KafkaSettings = KafkaSettings()
 
     def model(self, name: str) -> Model:

@@ -44,6 +44,8 @@ BY_HAND = (
     "forget.marked",
     "forget.written",
     "forget.after_replace",
+    "mark.written",
+    "mark.after_fsync",
 )
 """Points that are passed on command, not while a pipeline runs."""
 

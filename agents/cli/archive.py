@@ -25,9 +25,7 @@ def archive_options(command: Command) -> Command:
     command = click.option("-P", "--pipeline", "file", type=click.Path(path_type=Path), help="Pipeline file.")(
         command
     )
-    return click.option("--root", type=click.Path(path_type=Path), help="The archive's folder, if it is elsewhere.")(
-        command
-    )
+    return click.option("--root", type=place.Root(), help="The archive's root, if it is elsewhere.")(command)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")

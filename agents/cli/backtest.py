@@ -8,9 +8,10 @@ import msgspec
 
 from agents.cli import place
 from agents.cli.golden import golden_check, golden_lines
-from agents.cli.past import UNCHANGED, Moment, read_labels, read_past, write_whole
+from agents.cli.past import UNCHANGED, Moment, read_labels, read_past
 from agents.cli.tried import Tried
-from agents.cli.ways_report import drawn, report, told
+from agents.cli.ways_page import give
+from agents.cli.ways_report import report
 from schemas.pipeline import Pipeline
 from streams.archive.ranges import Period
 from streams.candidate_file import load_candidate, with_budget
@@ -32,7 +33,7 @@ MISMATCHES_SHOWN = 20
 @click.option("--labels", type=click.Path(path_type=Path), help="JSONL: request_id, and label or late.")
 @click.option("--threshold", default=0.5, show_default=True, help="Scores from here on mean yes.")
 @click.option("--list", "listed", default=10, show_default=True, help="How many different decisions to show.")
-@click.option("--archive", type=click.Path(path_type=Path), help="The archive's root; default: the pipeline's.")
+@click.option("--archive", type=place.Root(), help="The archive's root; default: the pipeline's.")
 @click.option("--golden", is_flag=True, help="Check that the unchanged pipeline answers as it did.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--html", type=click.Path(path_type=Path), help="Also write a page with plots.")
@@ -84,13 +85,7 @@ def backtest(
     unchanged = Way(UNCHANGED, pipeline)
     seen = read_past(root, pipeline, [unchanged, *ways], period, read_labels(labels), LEAD_MS)
     found = report(seen, pipeline, ways, tried.notes, threshold, listed)
-    if html is not None:
-        write_whole(html, drawn(found, seen))
-    if as_json:
-        click.echo(msgspec.json.encode(found))
-    else:
-        for line in told(found):
-            click.echo(line)
+    give(found, seen, html, as_json=as_json)
     return 0
 
 

@@ -3,18 +3,19 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from agents.cli.past import DECISIONS_AFTER_MS, Part, Seen, horizon_ms, join, through_core
-from schemas.errors import UNREADABLE, UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
-from streams.archive.ranges import Period, read_period, require
+from streams.archive.ranges import Period, read_period_batches, require
+from streams.core.alike import Values
 from streams.core.answers import Answers
 from streams.core.past import SCORES_AFTER_MS, Way
-from streams.core.simulate import Recorded, Said, answers, cannot, decode_quickly, own_budgets
-
-_decode = msgspec.json.Decoder(Said).decode
+from streams.core.recorded import Recorded
+from streams.core.simulate import answers, cannot, own_budgets
 
 
 def read_columns(
@@ -46,7 +47,7 @@ def _partition(
     found: dict[str, Answers] = {}
     left: list[Way] = []
     for way in ways:
-        if why := cannot(way.pipeline, pipeline, table, recorded.rejections, lead_ms):
+        if why := cannot(way.pipeline, pipeline, table, lead_ms):
             slow[way.name] = why
             left.append(way)
         else:
@@ -72,30 +73,60 @@ def _partition(
 def _read(root: Path, pipeline: Pipeline, number: int, ways: Sequence[Way], seen: Seen, recorded: Recorded) -> int:
     """Fill the columns; returns the time up to which scores are known."""
     topics, period, before_ms = Topics(pipeline.name), seen.period, horizon_ms(pipeline, ways)
-    last_ms = longest_ms = 0
-    for record in read_period(root, topics.raw, number, period, before_ms):
-        last_ms = record.timestamp_ms
-        recorded.request_seen(record.offset, last_ms)
+    last_ms = read_requests(root, topics.raw, number, period, before_ms, recorded)
     if not last_ms:
         return 0
-    for record in read_period(
-        root, topics.decisions, number, Period(period.since_ms, last_ms + DECISIONS_AFTER_MS), before_ms
-    ):
-        try:
-            said = _decode(record.value or b"")
-        except UNREADABLE:
-            continue
-        longest_ms = max(longest_ms, said.budget_ms)
-        recorded.decided(said, record.timestamp_ms)
-    longest_ms = max(longest_ms, *(way.pipeline.request.budget_ms for way in ways))
-    end_ms = 0
+    decisions = Period(period.since_ms, last_ms + DECISIONS_AFTER_MS)
+    for batch in read_period_batches(root, topics.decisions, number, decisions, before_ms, ("value",)):
+        _, at_ms, values = batch.columns
+        recorded.decided(values.to_numpy(zero_copy_only=False).tolist(), at_ms.to_numpy())
+    longest_ms = max(recorded.longest_ms, *(way.pipeline.request.budget_ms for way in ways))
     until_ms = last_ms + longest_ms + SCORES_AFTER_MS
-    for record in read_period(root, topics.scores, number, Period(period.since_ms), before_ms):
-        end_ms = max(end_ms, min(record.timestamp_ms, until_ms))
-        if record.timestamp_ms > until_ms:
-            break
-        try:
-            recorded.scores_offered(record.offset, record.timestamp_ms, decode_quickly(record.value))
-        except UnreadableRecord:
-            seen.counts["records on scores that are none"] += 1
+    end_ms = read_scores(root, topics.scores, number, Period(period.since_ms), before_ms, until_ms, recorded)
+    seen.counts["records on scores that are none"] += recorded.unreadable
     return end_ms
+
+
+def read_requests(root: Path, topic: str, number: int, period: Period, before_ms: int, recorded: Recorded) -> int:
+    """Raw's columns of one partition; returns the last log time, 0 without any."""
+    last_ms = 0
+    for batch in read_period_batches(root, topic, number, period, before_ms, ("headers",)):
+        offsets, at_ms, headers = batch.columns
+        recorded.requests_seen(offsets.to_numpy(), at_ms.to_numpy(), _refined(offsets, headers))
+        last_ms = int(at_ms[-1].as_py())
+    return last_ms
+
+
+def read_scores(
+    root: Path, topic: str, number: int, period: Period, before_ms: int, until_ms: int, recorded: Recorded
+) -> int:
+    """What lies on scores up to a log time; returns up to when that is known."""
+    end_ms = 0
+    for batch in read_period_batches(root, topic, number, period, before_ms, ("value",)):
+        log_ms = batch.column(1).to_numpy()
+        end_ms = max(end_ms, min(int(log_ms.max()), until_ms))
+        after = np.flatnonzero(log_ms > until_ms)
+        inside = batch.slice(0, int(after[0])) if len(after) else batch
+        offsets, at_ms, values = inside.columns
+        recorded.scores_offered(offsets.to_numpy(), at_ms.to_numpy(), _values(values))
+        if len(after):
+            break
+    return end_ms
+
+
+def _refined(offsets: pa.Array, headers: pa.ListArray) -> list[int]:
+    """Requests that ask for answers that get better; of a header that is there twice, the last counts."""
+    pairs = headers.flatten()
+    named = pc.equal(pairs.field("k"), "refine")
+    if not pc.any(named).as_py():
+        return []
+    rows = pc.list_parent_indices(headers).filter(named).to_pylist()
+    asks = dict(zip(rows, pairs.field("v").filter(named).to_pylist(), strict=True))
+    return [offsets[row].as_py() for row, value in asks.items() if value == b"1"]
+
+
+def _values(column: pa.BinaryArray) -> Values:
+    """A column's bytes, where they lie."""
+    _, ends, data = column.buffers()
+    bounds = np.frombuffer(ends, dtype=np.int32)[column.offset : column.offset + len(column) + 1].astype(np.int64)
+    return Values(np.frombuffer(data or b"", dtype=np.uint8), bounds[:-1], np.diff(bounds))

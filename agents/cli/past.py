@@ -17,7 +17,7 @@ from schemas.decisions import Decision, decode_decision
 from schemas.errors import ConfigurationRefused, UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
-from streams.archive.ranges import Period, iso, read_period, require
+from streams.archive.ranges import Period, iso, read_period, require, times_held
 from streams.archive.segment import Record
 from streams.core.answers import NOBODY, Answered, Answers, Names
 from streams.core.past import Past, Way
@@ -224,11 +224,8 @@ def _joined(columns: Sequence[Mapping[str, Matrix]], parts: Sequence[Part]) -> d
 
 def held(root: Path, topic: str, numbers: Sequence[int]) -> str:
     """The times an archive holds of a topic, as a sentence."""
-    first, last = 2**63, 0
-    for number in numbers:
-        for record in read_period(root, topic, number, Period()):
-            first, last = min(first, record.timestamp_ms), max(last, record.timestamp_ms)
-    return f"it holds {iso(first)} to {iso(last)}" if last else "it holds none at all"
+    found = times_held(root, topic, numbers)
+    return f"it holds {iso(found[0])} to {iso(found[1])}" if found else "it holds none at all"
 
 
 def read_labels(path: Path | None) -> dict[str, bool]:

@@ -18,6 +18,16 @@ from streams.pipeline_file import load
 LAST = "last-pipeline"
 
 
+class Root(click.ParamType):
+    """Where an archive lies, as `archive.root` in a pipeline file says it: a folder, or `s3://bucket/prefix`."""
+
+    name = "root"
+
+    def convert(self, value: "str | Path", param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The folder, or the bucket."""
+        return value if isinstance(value, Path) else open_root(value, Path())
+
+
 def broker() -> LocalBroker:
     """The local broker of this state folder, running or not."""
     environment = environ()

@@ -26,7 +26,7 @@ from streams.kafka.clients import Cluster
 
 @click.command(short_help="the past again, behind a fence")
 @click.option("-P", "--pipeline", "file", type=click.Path(path_type=Path), help="Pipeline file.")
-@click.option("--archive", type=click.Path(path_type=Path), help="Another folder than the pipeline's archive.")
+@click.option("--archive", type=place.Root(), help="The archive's root; default: the pipeline's.")
 @click.option("--run", "name", help="The run's name; without one it is made from the selection.")
 @click.option("--since", help="First instant: 2013-07-01T05:00, ms since 1970, or 2h (ago).")
 @click.option("--until", help="First instant that is not wanted any more.")
@@ -179,7 +179,7 @@ def _go(run: Replay) -> Report:
     """SIGTERM ends it as Ctrl-C does: what was sent is confirmed, the rest is for the next time."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return run.go(_progress)
+        return run.go(progress)
     except KeyboardInterrupt:
         click.echo(f"interrupted; {run.report.sent:,} sent. The same command goes on after them", err=True)
         raise
@@ -207,7 +207,7 @@ def _tell(report: Report, *, as_json: bool) -> None:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Advance]:
+def progress(total: int) -> Iterator[Advance]:
     """Records read of those in the files, rate and estimate on a terminal; nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda _: None

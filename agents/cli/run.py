@@ -1,6 +1,7 @@
 """`rendezvous run`: one role in the foreground, for containers and for the supervisor."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 
 from agents.app import group_of
 from agents.cli import place
-from agents.settings import environ, log_level
+from agents.settings import environ, log_level, notes_dir
 from schemas.pipeline import Pipeline
 from schemas.rights import rights_of
 from streams.kafka.clients import Cluster
@@ -26,6 +27,8 @@ FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"
 @click.option("--standby/--no-standby", default=None, help="Whether it has a standby; else as the file says.")
 @click.option("--supervised", is_flag=True, hidden=True)
 @click.option("--tried", multiple=True, hidden=True, help="sha256 of a model file that `up` has tried.")
+@click.option("--in-hand", type=int, hidden=True, help="Descriptor of the memory that `up` holds for this scorer.")
+@click.option("--after", default="", hidden=True, help="What ended this scorer's life before.")
 def run(
     role: str,
     file: Path,
@@ -35,6 +38,8 @@ def run(
     standby: bool | None,
     supervised: bool,
     tried: tuple[str, ...],
+    in_hand: int | None,
+    after: str,
 ) -> int:
     """Run one ROLE of the pipeline FILE until SIGTERM.
 
@@ -54,6 +59,8 @@ def run(
         pipeline = replace(pipeline, standby=bool(standby) or role == "standby")
     if role == "scorer" and not model:
         raise click.UsageError("which model? Name it with --model")
+    if role == "scorer":
+        _bind_threads(pipeline, model)
     cluster = place.cluster(looked_at=supervised)
     if not supervised:  # else `up` has just looked
         _look(cluster, pipeline, role, model)
@@ -61,8 +68,21 @@ def run(
 
     folder = file.resolve().parent
     status = process.status_line() if supervised else None
-    at = roles.Place(pipeline, folder, cluster, place.archive(pipeline, folder), frozenset(tried))
+    notes = notes_dir(environ(), pipeline.name)
+    at = roles.Place(
+        pipeline, folder, cluster, place.archive(pipeline, folder), frozenset(tried), in_hand, after, notes
+    )
     return process.run(roles.build(role, at, model, number, leave=leave), status)
+
+
+def _bind_threads(pipeline: Pipeline, model: str) -> None:
+    """Start this very process anew where the libraries have not been told how many threads are theirs."""
+    from streams.models.limits import thread_settings
+
+    found = [known for known in pipeline.models if known.name == model]
+    wanted = {name: value for each in found for name, value in thread_settings(each).items() if name not in environ()}
+    if wanted:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**environ(), **wanted})  # noqa: S606  ourselves
 
 
 def _look(cluster: Cluster, pipeline: Pipeline, role: str, model: str) -> None:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import msgspec
 from msgspec.structs import replace
 
 from agents.cli import place
 from agents.cli.columns import read_columns
-from agents.cli.past import UNCHANGED, Moment, Seen, read_labels, write_whole
-from agents.cli.ways_report import Point, drawn, report, summed, told
+from agents.cli.past import UNCHANGED, Moment, Seen, read_labels
+from agents.cli.ways_page import give
+from agents.cli.ways_report import Point, report, summed
 from schemas.pipeline import Pipeline
 from streams.archive.ranges import Period
 from streams.candidate_file import load_candidate, with_budget
@@ -45,7 +45,7 @@ class Budgets(click.ParamType):
 @click.option("--labels", type=click.Path(path_type=Path), help="JSONL: request_id, and label or late.")
 @click.option("--threshold", default=0.5, show_default=True, help="Scores from here on mean yes.")
 @click.option("--list", "listed", default=5, show_default=True, help="How many different decisions to show.")
-@click.option("--archive", type=click.Path(path_type=Path), help="The archive's root; default: the pipeline's.")
+@click.option("--archive", type=place.Root(), help="The archive's root; default: the pipeline's.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--html", type=click.Path(path_type=Path), help="Also write a page with plots.")
 def simulate(
@@ -87,13 +87,7 @@ def simulate(
         seen, pipeline, ways, [f"{name} was run by the core: {why}" for name, why in slow.items()], threshold, listed
     )
     found = replace(found, sweep=_swept(seen, pipeline, bases if budgets else [], sweep, threshold))
-    if html is not None:
-        write_whole(html, drawn(found, seen))
-    if as_json:
-        click.echo(msgspec.json.encode(found))
-    else:
-        for line in told(found):
-            click.echo(line)
+    give(found, seen, html, as_json=as_json)
 
 
 def _named(files: Sequence[Path]) -> list[tuple[str, Path]]:

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
+from agents.cli.columns import read_requests, read_scores
 from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Model, Pipeline
 from schemas.topics import Topics
-from streams.archive.ranges import Period, read_period, require
+from streams.archive.ranges import Period, require
 from streams.core.answers import Names
-from streams.core.past import Past, Scored, Way
+from streams.core.past import SCORES_AFTER_MS, Scored, Way
 from streams.core.quality import quantiles
+from streams.core.recorded import Recorded
 
 
 class Tried:
@@ -87,12 +89,11 @@ def ages_ms(root: Path, pipeline: Pipeline, period: Period) -> dict[str, float |
     topics = Topics(pipeline.name)
     found: dict[str, list[np.ndarray]] = {}
     for number in require(root, topics.raw, pipeline.partitions):
-        past = Past(pipeline, number, [], 0.0, Names())
-        past.run(
-            read_period(root, topics.raw, number, period),
-            read_period(root, topics.scores, number, Period(period.since_ms)),
-        )
-        for model, column in past.scores.items():
-            scores, log_ms, _ = column.rows(past.asked.offsets)
-            found.setdefault(model, []).append((log_ms - past.asked.at_ms)[~np.isnan(scores)])
+        recorded = Recorded(pipeline, Names())
+        last_ms = read_requests(root, topics.raw, number, period, 0, recorded)
+        until_ms = last_ms + pipeline.request.max_budget_ms + SCORES_AFTER_MS
+        read_scores(root, topics.scores, number, Period(period.since_ms), 0, until_ms, recorded)
+        table = recorded.table(pipeline.request.budget_ms)
+        for model, (scores, log_ms, _) in table.scores.items():
+            found.setdefault(model, []).append((log_ms - table.at_ms)[~np.isnan(scores)])
     return {model: quantiles(np.concatenate(ages), [0.5])["p50"] for model, ages in found.items()}

@@ -13,14 +13,17 @@ import msgspec
 
 from agents.app import group_of
 from agents.cli import place
+from agents.in_hand import InHand, Left
+from agents.last_input import keep_last_input
 from agents.settings import environ, log_dir
 from agents.supervisor import Child, Supervisor
-from schemas.pipeline import Pipeline
+from schemas.pipeline import Model, Pipeline
 from schemas.rights import rights_of, together
 from schemas.topics import topics_of
 from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster, cluster_of
 from streams.models.artifact import ModelRefused, open_artifact, sum_of
+from streams.models.limits import thread_settings
 from streams.models.loading import refused_models
 
 SHOW_S = 1.0
@@ -66,7 +69,8 @@ def up(file: Path, as_json: bool, standby: bool | None, run: str | None) -> None
             _look(cluster, pipeline, standby=standby)
         place.remember(file)
         children = _children(file, pipeline, refused, standby=standby)
-        asyncio.run(_supervise(children, _about(file, pipeline, cluster, refused), cluster, as_json=as_json))
+        about = _about(file, pipeline, cluster, refused)
+        asyncio.run(_supervise(children, about, pipeline, cluster, as_json=as_json))
     finally:
         broker.stop_if_started()
 
@@ -90,10 +94,20 @@ def _look(cluster: Cluster, pipeline: Pipeline, *, standby: bool) -> None:
     )
 
 
-async def _supervise(children: list[Child], about: Mapping[str, Any], cluster: Cluster, *, as_json: bool) -> None:
+async def _supervise(
+    children: list[Child], about: Mapping[str, Any], pipeline: Pipeline, cluster: Cluster, *, as_json: bool
+) -> None:
     environment = dict(environ())
     environment.setdefault("KAFKA_BOOTSTRAP_SERVERS", cluster.bootstrap)
-    supervisor = Supervisor(children, environment)
+
+    async def gave_up(child: Child, left: Left) -> None:
+        if not left.rows:
+            return
+        model = child.name.split(".")[1]
+        failed = await asyncio.to_thread(keep_last_input, cluster, pipeline, model, left, child.reason)
+        child.reason += f"; its last input is not in the dead letters: {failed}" if failed else ""
+
+    supervisor = Supervisor(children, environment, gave_up)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -115,30 +129,28 @@ def _children(file: Path, pipeline: Pipeline, refused: Mapping[str, ModelRefused
         if model.artifact and model.has_scorer and model.name not in refused
     }
 
-    def child(role: str, *flags: str, model: str = "") -> Child:
-        name = f"{role}.{model}" if model else role
-        fence = ["--replay", pipeline.replay] if pipeline.replay else []
-        command = [
-            *_nice(role),
-            sys.executable,
-            "-m",
-            "agents",
-            *fence,
-            "run",
-            role,
-            str(file),
-            "--supervised",
-            *flags,
-        ]
-        if model:
-            # `refused_models` has just tried this very file: a scorer that starts again is back sooner.
-            command += ["--model", model, *(f"--tried={found}" for found in sums.get(model, ()))]
-        return Child(name, command, logs / f"{name}.log")
+    fence = ["--replay", pipeline.replay] if pipeline.replay else []
+
+    def child(role: str, *flags: str) -> Child:
+        start = [*_nice(role), sys.executable, "-m", "agents", *fence, "run"]
+        return Child(role, [*start, role, str(file), "--supervised", *flags], logs / f"{role}.log")
+
+    def scorer(model: Model, number: int) -> Child:
+        # `refused_models` has just tried this very file: a scorer that starts again is back sooner.
+        tried = [f"--tried={found}" for found in sums.get(model.name, ())]
+        found = child("scorer", "--model", model.name, f"--number={number}", *tried)
+        found.name = f"scorer.{model.name}" + (f".{number}" if number else "")
+        found.log = logs / f"{found.name}.log"
+        found.environment = thread_settings(model)
+        found.in_hand = InHand.made(len(pipeline.features_of(model)))
+        found.quarantine = pipeline.quarantine
+        return found
 
     scorers = [
-        child("scorer", model=model.name)
+        scorer(model, number)
         for model in pipeline.models
         if model.has_scorer and model.name not in refused
+        for number in range(model.instances)
     ]
     desks = [child("rendezvous", "--standby"), child("standby")] if standby else [child("rendezvous", "--no-standby")]
     return [*desks, *scorers, child("router"), child("archiver")]
@@ -166,6 +178,7 @@ async def _json(supervisor: Supervisor, about: Mapping[str, Any]) -> None:
                 "state": child.state,
                 "pid": child.pid,
                 "restarts": child.restarts,
+                "reason": child.reason,
                 **msgspec.to_builtins(child.status),
             }
             | {"state": child.state}
@@ -180,18 +193,20 @@ async def _json(supervisor: Supervisor, about: Mapping[str, Any]) -> None:
 async def _lines(supervisor: Supervisor, about: Mapping[str, Any]) -> None:
     """No terminal: say what changes, and nothing else."""
     click.echo(f"{about['pipeline']} on {about['bootstrap']}, logs in {about['logs']}", err=True)
-    states: dict[str, str] = {}
+    said: dict[str, tuple[str, str]] = {}
     while True:
         for child in supervisor.children:
-            if states.get(child.name) != child.state:
-                states[child.name] = child.state
-                click.echo(f"{child.name}: {child.state} (restarts {child.restarts})", err=True)
+            if said.get(child.name) != (child.state, child.reason):
+                said[child.name] = (child.state, child.reason)
+                why = f"; it ended {child.reason}" if child.reason else ""
+                click.echo(f"{child.name}: {child.state} (restarts {child.restarts}{why})", err=True)
         await asyncio.sleep(SHOW_S / 5)
 
 
 async def _table(supervisor: Supervisor, about: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.live import Live
+    from rich.markup import escape
     from rich.table import Table
 
     def drawn() -> Table:
@@ -202,6 +217,8 @@ async def _table(supervisor: Supervisor, about: Mapping[str, Any]) -> None:
         for child in supervisor.children:
             status = child.status
             figures = ", ".join(f"{name} {value:,.0f}" for name, value in status.figures.items())
+            if child.reason and child.state != "running":
+                figures = escape(child.reason)
             colour = {"running": "green", "starting": "yellow"}.get(child.state, "red")
             table.add_row(
                 child.name,

@@ -180,7 +180,7 @@ class Replay:
 
     def _source(self, selection: Selection) -> tuple[Source, list[Part]]:
         parts = self._checked(parts_of(self._asked.archive, self._source_topic, selection))
-        found = matches(parts, self._asked.archive, selection.where) if selection.where else None
+        found = matches(parts, selection.where) if selection.where else None
         return Source(selection, self._id, found, replay_prefix(self._asked.run)), parts
 
     def _checked(self, parts: list[Part]) -> list[Part]:

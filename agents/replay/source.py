@@ -1,29 +1,28 @@
-"""Parquet -> chunks of the records that are wanted, each file held against what it says of itself.
+"""The archive -> chunks of the records that are wanted.
 
 Before anything is sent every file of the range is looked at: a gap, a newer format or another pipeline's file is an
-error while nothing is done yet. A damaged page is found when it is read.
+error while nothing is done yet. A damaged page is found when it is read, by the archive's own reader, which also
+knows buckets and what a compaction moves meanwhile.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from msgspec import Struct, json
+from msgspec import Struct
 
 from schemas.errors import RendezvousError
-from streams.archive.layout import Layout, encoded
-from streams.archive.segment import SCHEMA, UNREADABLE, ArchiveDamaged, Footer, read_footer
-from streams.archive.writer import Gap
+from streams.archive.layout import NOW, Layout, partitions
+from streams.archive.marks import Marks, read_marks
+from streams.archive.reader import check_place, read_batches
+from streams.archive.segment import read_footer, times_of
 from streams.core.replay import IdField, Rewrite
 from streams.core.replay_order import Chunk, Selection, Span
 from streams.core.validator import minted
 
-CHUNK_ROWS = 4096
-TIME = SCHEMA.get_field_index("kafka_timestamp_ms")
+EVER_MS = 1 << 62
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 Advance = Callable[[int], None]
@@ -34,99 +33,121 @@ class NothingThere(RendezvousError):
     """The archive has nothing of what is asked for."""
 
 
-class File(Struct, frozen=True):
-    """One file that is to be read; `first` is the first offset wanted of it."""
+class Range(Struct, frozen=True):
+    """Offsets from `start` to before `end` without a hole; `rows` records at most."""
 
-    path: Path
-    footer: Footer
-    first: int
+    start: int
+    end: int
+    rows: int
 
 
 class Part(Struct, frozen=True):
-    """What is to be read of one partition: its files, and ranges that are missing between or around them."""
+    """What is to be read of one partition, and ranges that are missing between or around it."""
 
-    number: int
-    span: Span
-    files: tuple[File, ...]
+    layout: Layout
+    ranges: tuple[Range, ...]
     missing: tuple[str, ...]
     explained: tuple[str, ...]
 
     @property
+    def number(self) -> int:
+        """The partition."""
+        return self.layout.partition
+
+    @property
     def rows(self) -> int:
-        """Records in the files."""
-        return sum(file.footer.count for file in self.files)
+        """So many records at most."""
+        return sum(one.rows for one in self.ranges)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All of it, a few thousand rows at a time; raises ArchiveDamaged with file and range."""
+        root, topic, number = self.layout.root, self.layout.topic, self.layout.partition
+        for one in self.ranges:
+            yield from read_batches(root, topic, number, start=one.start, end=one.end)
 
 
 def parts_of(root: Path, topic: str, selection: Selection) -> list[Part]:
     """What is to be read, partition by partition; raises NothingThere and ArchiveDamaged, naming file and range."""
-    folder = root / "data" / f"topic={encoded(topic)}"
-    numbers = sorted(int(path.name.partition("=")[2]) for path in folder.glob("partition=*"))
-    numbers = [number for number in numbers if Layout(root, topic, number).segments()]
-    if not numbers:
-        raise NothingThere(_nothing(root, topic))
+    found = [layout for layout in partitions(root) if layout.tree == NOW]
+    own = {layout.partition: layout for layout in found if layout.topic == topic and layout.segments()}
+    if not own:
+        raise NothingThere(_nothing(root, topic, {layout.topic for layout in found}))
     for span in selection.spans:
-        if span.partition not in numbers:
-            known = ", ".join(map(str, numbers))
-            raise NothingThere(f"{folder}: no partition {span.partition} (offsets {span}); there are {known}")
-    wanted = [(number, selection.span(number)) for number in numbers]
-    return [_part(Layout(root, topic, number), span, selection) for number, span in wanted if span is not None]
+        if span.partition not in own:
+            known = ", ".join(map(str, own))
+            raise NothingThere(f"{root}: no partition {span.partition} (offsets {span}); there are {known}")
+    wanted = [(layout, selection.span(number)) for number, layout in own.items()]
+    return [_part(layout, span, selection) for layout, span in wanted if span is not None]
 
 
-def _nothing(root: Path, topic: str) -> str:
-    others = sorted(unquote(path.name.partition("=")[2]) for path in (root / "data").glob("topic=*"))
+def _nothing(root: Path, topic: str, others: set[str]) -> str:
     if others:
         return (
-            f"{root}: no record of {topic}; it is an archive of {', '.join(others)}. Name their pipeline with "
-            "--pipeline, or another folder with --archive"
+            f"{root}: no record of {topic}; it is an archive of {', '.join(sorted(others))}. Name their pipeline "
+            "with --pipeline, or another root with --archive"
         )
     return f"{root}: the archive is empty. Has its archiver run (`rendezvous up`, files close after max_age_s)?"
 
 
+class _Holes:
+    """What is missing of a partition, as far as it may be wanted."""
+
+    def __init__(self, marks: Marks, selection: Selection) -> None:
+        self.missing: list[str] = []
+        self.explained: list[str] = []
+        self._marks = marks
+        self._selection = selection
+
+    def note(self, start: int, end: int, times: Times | None, what: str) -> None:
+        """Offsets that are not there, between records of these times."""
+        if start < end and not _outside(times, self._selection):
+            (self.explained if self._marks.explain(start, end) else self.missing).append(what)
+
+
 def _part(layout: Layout, span: Span, selection: Selection) -> Part:
-    gaps = [json.decode(path.read_bytes(), type=Gap) for path in sorted(layout.staging.glob("gap-*.json"))]
-    files: list[File] = []
-    missing: list[str] = []
-    explained: list[str] = []
+    marks = read_marks(layout)
+    holes = _Holes(marks, selection)
+    ranges: list[Range] = []
     following: int | None = span.first if selection.spans else None
+    beyond = EVER_MS if span.last is None else span.last + 1
     timed = selection.since_ms is not None or selection.until_ms is not None
     latest_ms = 0
     for path in layout.segments():
         footer = read_footer(path)
-        _check_owner(path, footer, layout)
+        check_place(path, footer, layout)
         if following is not None and footer.end <= following:
             continue
-        if span.last is not None and footer.start > span.last:
+        if footer.start >= beyond:
             break
-        times = _times(path) if timed else None
-        # What is missing lies between the times of its neighbours: it may not be in the range at all.
-        hole_times = (latest_ms, times[0]) if times else None
-        if following is not None and footer.start > following and not _outside(hole_times, selection):
-            marked = any(gap.start <= following and gap.end >= footer.start for gap in gaps)
-            hole = f"{path}: offsets {following} to {footer.start - 1} are missing before it"
-            (explained if marked else missing).append(hole)
+        times = times_of(path) if timed else None
+        if following is not None:
+            # What is missing lies between the times of its neighbours: it may not be in the range at all.
+            what = f"{path}: offsets {following} to {footer.start - 1} are missing before it"
+            holes.note(following, footer.start, (latest_ms, times[0]) if times else None, what)
         if not _outside(times, selection):
-            files.append(File(path, footer, max(footer.start, following or 0)))
+            start, end = max(footer.start, following or 0), min(footer.end, beyond)
+            _add(ranges, Range(start, end, min(footer.count, end - start)))
         following, latest_ms = footer.end, times[1] if times else 0
-    if span.last is not None and (following or 0) <= span.last:
-        missing.append(f"{layout.data}: offsets {following} to {span.last} are not in the archive")
-    return Part(layout.partition, span, tuple(files), tuple(missing), tuple(explained))
+    _after(layout, span, marks, holes, following or 0, (latest_ms, EVER_MS) if latest_ms else None)
+    return Part(layout, tuple(ranges), tuple(holes.missing), tuple(holes.explained))
 
 
-def _check_owner(path: Path, footer: Footer, layout: Layout) -> None:
-    if (footer.topic, footer.partition) != (layout.topic, layout.partition):
-        raise ArchiveDamaged(
-            f"{path}: holds offsets {footer.start} to {footer.end - 1} of {footer.topic}/{footer.partition} and lies "
-            f"among those of {layout.topic}/{layout.partition}; move it where it belongs"
-        )
+def _add(ranges: list[Range], more: Range) -> None:
+    """Files without a hole between them are one range."""
+    if ranges and ranges[-1].end == more.start:
+        last = ranges.pop()
+        more = Range(last.start, more.end, last.rows + more.rows)
+    ranges.append(more)
 
 
-def _times(path: Path) -> Times | None:
-    """The earliest and latest timestamp of a file by its own statistics; None when it has none."""
-    metadata = pq.read_metadata(path)
-    found = [metadata.row_group(number).column(TIME).statistics for number in range(metadata.num_row_groups)]
-    if not found or any(one is None or not one.has_min_max for one in found):
-        return None
-    return min(one.min for one in found), max(one.max for one in found)
+def _after(layout: Layout, span: Span, marks: Marks, holes: _Holes, following: int, times: Times | None) -> None:
+    """What is missing at the end: files that are gone, or offsets that never were there."""
+    if span.last is not None:
+        what = f"{layout.data}: offsets {following} to {span.last} are not in the archive"
+        holes.note(following, span.last + 1, None, what)
+    else:
+        what = f"{layout.data}: offsets {following} to {marks.end - 1} are missing at its end"
+        holes.note(following, marks.end, times, what)
 
 
 def _outside(times: Times | None, selection: Selection) -> bool:
@@ -135,14 +156,6 @@ def _outside(times: Times | None, selection: Selection) -> bool:
         return False
     before = selection.since_ms is not None and times[1] < selection.since_ms
     return before or (selection.until_ms is not None and times[0] >= selection.until_ms)
-
-
-def check_pages(parts: Iterable[Part]) -> None:
-    """Read every page that would be read; raises ArchiveDamaged."""
-    for part in parts:
-        for file in part.files:
-            for _ in _batches(file):
-                pass
 
 
 class Source:
@@ -161,31 +174,28 @@ class Source:
 
     def chunks(self, part: Part, after: int, advance: Advance) -> Iterator[Chunk]:
         """The wanted records of a partition from offset `after` on (what lies before is counted, and left out)."""
-        for file in part.files:
-            for batch in _batches(file):
-                advance(batch.num_rows)
-                wanted = self._wanted(batch, part, file.first)
-                if self._ids:
-                    wanted = self._by_id(part.number, wanted)
-                self.selected += wanted.num_rows
-                left = _from(wanted, after)
-                if left.num_rows:
-                    yield _chunk(part.number, left, self._rewrite)
+        for batch in part.batches():
+            advance(batch.num_rows)
+            wanted = self._wanted(batch, part.number)
+            if self._ids:
+                wanted = self._by_id(part.number, wanted)
+            self.selected += wanted.num_rows
+            left = _from(wanted, after)
+            if left.num_rows:
+                yield _chunk(part.number, left, self._rewrite)
 
-    def _wanted(self, batch: pa.RecordBatch, part: Part, first: int) -> pa.RecordBatch:
-        """What offsets, times and the condition leave; nothing is copied when that is all of it."""
+    def _wanted(self, batch: pa.RecordBatch, partition: int) -> pa.RecordBatch:
+        """What times and the condition leave; nothing is copied when that is all of it."""
         offsets: Numbers = batch.column(0).to_numpy()
         at_ms: Numbers = batch.column(1).to_numpy()
         selection = self._selection
-        keep = offsets >= first
-        if part.span.last is not None:
-            keep &= offsets <= part.span.last
+        keep = np.ones(len(offsets), dtype=bool)
         if selection.since_ms is not None:
             keep &= at_ms >= selection.since_ms
         if selection.until_ms is not None:
             keep &= at_ms < selection.until_ms
         if self._matches is not None:
-            keep &= np.isin(offsets, self._matches.get(part.number, np.empty(0, dtype=np.int64)))
+            keep &= np.isin(offsets, self._matches.get(partition, np.empty(0, dtype=np.int64)))
         return batch if keep.all() else batch.filter(pa.array(keep))
 
     def _by_id(self, partition: int, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -196,31 +206,6 @@ class Source:
         keep = [found in wanted for found in ids]
         self.found_ids.update(wanted.intersection(ids))
         return batch.filter(pa.array(keep, pa.bool_()))
-
-
-def _batches(file: File) -> Iterator[pa.RecordBatch]:
-    """All of a file, a few thousand rows at a time, in our columns; raises ArchiveDamaged with file and range."""
-    footer, count, last = file.footer, 0, file.footer.start - 1
-    try:
-        with pq.ParquetFile(file.path, page_checksum_verification=True) as opened:
-            if opened.schema_arrow.names[: len(SCHEMA)] != SCHEMA.names:
-                raise ArchiveDamaged(f"{file.path}: its columns are not an archive's; restore it from a copy")
-            for batch in opened.iter_batches(CHUNK_ROWS, columns=SCHEMA.names):
-                offsets: Numbers = batch.column(0).to_numpy()
-                if len(offsets) and (offsets[0] <= last or (np.diff(offsets) <= 0).any()):
-                    raise ArchiveDamaged(f"{file.path}: offsets do not rise after {last}; restore it from a copy")
-                count, last = count + len(offsets), int(offsets[-1]) if len(offsets) else last
-                yield batch
-    except UNREADABLE as error:
-        raise ArchiveDamaged(
-            f"{file.path}: offsets {last + 1} to {footer.end - 1} cannot be read, a page is damaged ({error!r}); "
-            "restore the file from a copy"
-        ) from error
-    if (count, last) != (footer.count, footer.last):
-        raise ArchiveDamaged(
-            f"{file.path}: {count} records up to {last}, where {footer.count} up to {footer.last} were written; "
-            "restore it from a copy"
-        )
 
 
 def _chunk(partition: int, batch: pa.RecordBatch, rewrite: Rewrite | None) -> Chunk:

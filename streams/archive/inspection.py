@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from msgspec import Struct
 
 from streams.archive.layout import Layout
 from streams.archive.marks import Marks, read_marks
 from streams.archive.reader import check_place
-from streams.archive.segment import ArchiveDamaged, Vanished, opened, read_batches, read_footer
+from streams.archive.segment import ArchiveDamaged, Vanished, read_batches, read_footer, times_of
 
 
 class Holding(Struct, frozen=True):
@@ -41,13 +40,14 @@ class Trouble(Struct, frozen=True):
 
 def holding(layout: Layout) -> Holding:
     """What the footers of one partition say; raises ArchiveDamaged."""
-    marks, rows, size, ends, times = read_marks(layout), 0, 0, [0], []
+    marks, rows, size, ends = read_marks(layout), 0, 0, [0]
+    times: list[int] = []
     paths = layout.segments()
     for path in paths:
         footer = read_footer(path)
         rows, size = rows + footer.count, size + path.stat().st_size
         ends.append(footer.end)
-        times += _times(path)
+        times += times_of(path) or ()
     return Holding(
         layout.topic,
         layout.partition,
@@ -62,13 +62,6 @@ def holding(layout: Layout) -> Holding:
         len(marks.gaps),
         len(marks.forgotten),
     )
-
-
-def _times(path: Path) -> list[int]:
-    with opened(path) as file:
-        metadata = pq.read_metadata(file)
-    found = [metadata.row_group(number).column(1).statistics for number in range(metadata.num_row_groups)]
-    return [time for one in found if one is not None for time in (one.min, one.max)]
 
 
 def troubles(layout: Layout) -> Iterator[Trouble]:

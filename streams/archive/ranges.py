@@ -1,18 +1,19 @@
 """The records of a time range of one partition, or an error that names file and range: never half of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote
 
-from msgspec import json
+import numpy as np
+import pyarrow as pa
 
 from schemas.errors import ConfigurationRefused
 from streams.archive.layout import Layout
-from streams.archive.reader import read_partition
-from streams.archive.segment import ArchiveDamaged, Record
-from streams.archive.writer import Gap
+from streams.archive.marks import Gap, read_marks
+from streams.archive.reader import read_batches
+from streams.archive.segment import SCHEMA, ArchiveDamaged, Record, Vanished, read_footer, records_of, times_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,30 +46,70 @@ def iso(at_ms: int) -> str:
 def read_period(root: Path, topic: str, partition: int, period: Period, before_ms: int = 0) -> Iterator[Record]:
     """The records of a period, and what lies up to `before_ms` before it; raises ArchiveDamaged.
 
-    A gap within the period is refused though it is marked. Files are read from the first: times are inside them, and
-    a file that is damaged is refused wherever it lies.
+    A gap within the period is refused though it is marked. Files that are wholly older are known by their footers,
+    and not read.
     """
+    for batch in read_period_batches(root, topic, partition, period, before_ms):
+        yield from records_of(batch)
+
+
+def read_period_batches(
+    root: Path,
+    topic: str,
+    partition: int,
+    period: Period,
+    before_ms: int = 0,
+    columns: Sequence[str] = tuple(SCHEMA.names),
+) -> Iterator[pa.RecordBatch]:
+    """The same as Arrow batches of the columns asked for; offset and log time always are the first two."""
     folder = Layout(root, topic, partition)
-    gaps = _gaps(folder)
+    gaps = read_marks(folder).gaps
     since_ms = -1 if period.since_ms is None else period.since_ms - before_ms
-    last: Record | None = None
-    for record in read_partition(root, topic, partition):
-        if last is not None and gaps:
-            _refuse_gap(folder, gaps, period, last, record)
-        if period.until_ms is not None and record.timestamp_ms >= period.until_ms:
+    wanted = ("kafka_timestamp_ms", *columns)
+    last: Place | None = None
+    for batch in read_batches(root, topic, partition, start=_start(folder, since_ms), columns=wanted):
+        at_ms = batch.column(1).to_numpy()
+        if last is not None and gaps:  # they lie between files, never inside one
+            _refuse_gap(folder, gaps, period, last, _place(batch, 0))
+        last = _place(batch, len(batch) - 1)
+        after = np.flatnonzero(at_ms >= period.until_ms) if period.until_ms is not None else ()
+        inside = batch.slice(0, int(after[0])) if len(after) else batch
+        keep = at_ms[: len(inside)] >= since_ms
+        if keep.any():
+            yield inside if keep.all() else inside.filter(pa.array(keep))
+        if len(after):
             return
-        if record.timestamp_ms >= since_ms:
-            yield record
-        last = record
 
 
-def _refuse_gap(folder: Layout, gaps: list[Gap], period: Period, last: Record, record: Record) -> None:
+Place = tuple[int, int]
+"""Offset and log time of a record."""
+
+
+def _place(batch: pa.RecordBatch, row: int) -> Place:
+    return batch.column(0)[row].as_py(), batch.column(1)[row].as_py()
+
+
+def _start(layout: Layout, since_ms: int) -> int:
+    """Where to begin: with the last file that is wholly older, so that a gap after it is seen."""
+    start = 0
+    for path in layout.segments() if since_ms > 0 else ():
+        try:
+            footer, times = read_footer(path), times_of(path)
+        except Vanished:  # a compaction took it into an earlier file
+            break
+        if times is None or times[1] >= since_ms:
+            break
+        start = footer.start
+    return start
+
+
+def _refuse_gap(folder: Layout, gaps: list[Gap], period: Period, last: Place, following: Place) -> None:
     for gap in gaps:
-        within = last.offset < gap.start and gap.end <= record.offset
-        if within and period.lacks(last.timestamp_ms, record.timestamp_ms):
+        within = last[0] < gap.start and gap.end <= following[0]
+        if within and period.lacks(last[1], following[1]):
             raise ArchiveDamaged(
                 f"{folder.data}: offsets {gap.start} to {gap.end - 1} are gone ({gap.why}): choose a range with "
-                f"--until {iso(last.timestamp_ms + 1)} or --since {iso(record.timestamp_ms)}"
+                f"--until {iso(last[1] + 1)} or --since {iso(following[1])}"
             )
 
 
@@ -90,5 +131,8 @@ def _files(root: Path) -> list[Path]:
     return list((root / "data").glob("topic=*/partition=*/*.parquet"))
 
 
-def _gaps(layout: Layout) -> list[Gap]:
-    return [json.decode(path.read_bytes(), type=Gap) for path in sorted(layout.staging.glob("gap-*.json"))]
+def times_held(root: Path, topic: str, numbers: Sequence[int]) -> tuple[int, int] | None:
+    """The earliest and latest log time an archive holds of a topic; None when it holds no record."""
+    paths = [path for number in numbers for path in Layout(root, topic, number).segments()]
+    found = [times for path in paths if (times := times_of(path)) is not None]
+    return (min(first for first, _ in found), max(last for _, last in found)) if found else None

@@ -125,6 +125,22 @@ def read_footer(path: Path) -> Footer:
         raise ArchiveDamaged(f"{path}: no readable Parquet file ({error!r}); restore it from a copy") from error
 
 
+def times_of(path: Path) -> tuple[int, int] | None:
+    """Earliest and latest log time of a file, by its sealed footer; None when it says none. Raises ArchiveDamaged."""
+    try:
+        with opened(path) as file:
+            _footer(path, file)
+            about = pq.read_metadata(file)
+    except FileNotFoundError as error:
+        raise Vanished(f"{path}: it is not there any more; restore it from a copy") from error
+    except UNREADABLE as error:
+        raise ArchiveDamaged(f"{path}: no readable Parquet file ({error!r}); restore it from a copy") from error
+    found = [about.row_group(number).column(1).statistics for number in range(about.num_row_groups)]
+    if not found or any(one is None or not one.has_min_max for one in found):
+        return None
+    return min(one.min for one in found), max(one.max for one in found)
+
+
 def read_batches(path: Path, columns: Sequence[str] = tuple(SCHEMA.names)) -> Iterator[pa.RecordBatch]:
     """The records of one file, `kafka_offset` always among the columns; raises ArchiveDamaged.
 

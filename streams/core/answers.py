@@ -125,15 +125,27 @@ class Answered:
     def take(self, decision: Decision, used_ms: float) -> None:
         """A decision; of a ticket, the first final one counts."""
         if decision.final:
-            self.said(decision.ticket.offset, decision.outcome, decision.model, decision.score, used_ms)
+            self._offsets.append(decision.ticket.offset)
+            self._outcomes.append(_CODES[decision.outcome])
+            self._models.append(self._names.code(decision.model))
+            self._scores.append(np.nan if decision.score is None else decision.score)
+            self._used_ms.append(used_ms)
 
-    def said(self, offset: int, outcome: Outcome, model: str | None, score: float | None, used_ms: float) -> None:
-        """What a final decision says."""
-        self._offsets.append(offset)
-        self._outcomes.append(_CODES[outcome])
-        self._models.append(self._names.code(model))
-        self._scores.append(np.nan if score is None else score)
-        self._used_ms.append(used_ms)
+    def said(
+        self,
+        offsets: Offsets,
+        outcomes: Sequence[Outcome],
+        models: Sequence[str | None],
+        scores: Matrix,
+        used_ms: Matrix,
+    ) -> None:
+        """What final decisions say, many at once."""
+        codes = {model: self._names.code(model) for model in dict.fromkeys(models)}
+        self._offsets.frombytes(offsets.tobytes())
+        self._outcomes.extend([_CODES[outcome] for outcome in outcomes])
+        self._models.extend([codes[model] for model in models])
+        self._scores.frombytes(scores.tobytes())
+        self._used_ms.frombytes(used_ms.tobytes())
 
     def rows(self, offsets: Offsets) -> Answers:
         """One row for each of these offsets, which rise."""
@@ -170,22 +182,37 @@ class ScoreColumn:
         self._positions.append(position)
         self._counts.append(len(block.offsets) // 8)
 
+    def take_alike(
+        self, offsets: NDArray[np.uint8], scores: NDArray[np.uint8], positions: Offsets, log_ms: Offsets
+    ) -> None:
+        """Add blocks of as many rows each, one a line, their numbers as bytes."""
+        self._offsets += offsets.tobytes()
+        self._scores += scores.tobytes()
+        self._log_ms.frombytes(log_ms.tobytes())
+        self._positions.frombytes(positions.tobytes())
+        self._counts.frombytes(np.full(len(positions), offsets.shape[1] // 8, dtype=np.int64).tobytes())
+
     @property
     def odd(self) -> bool:
-        """Whether some score is not finite."""
-        return not np.isfinite(np.frombuffer(bytes(self._scores), dtype="<f8")).all()
+        """Whether some score is not finite, or some offset negative."""
+        scores, offsets = (np.frombuffer(bytes(self._scores), "<f8"), np.frombuffer(bytes(self._offsets), "<i8"))
+        return not (np.isfinite(scores).all() and (offsets >= 0).all())
 
     def rows(self, offsets: Offsets) -> tuple[Matrix, Offsets, Offsets]:
         """Score, log time and position of each row's first score; NaN, 0 and 0 where there is none."""
         place, known = places(offsets, np.frombuffer(bytes(self._offsets), dtype="<i8"))
-        first = np.flatnonzero(known)[::-1]
+        counts = np.array(self._counts, dtype=np.int64)
+        every = np.repeat(np.array(self._positions, dtype=np.int64), counts)
+        first = np.flatnonzero(known)
+        # Blocks that are alike came together: the log's order again, and its first one last, so that it stays.
+        first = first[np.argsort(every[first], kind="stable")][::-1]
         scores = np.full(len(offsets), np.nan)
         log_ms = np.zeros(len(offsets), dtype=np.int64)
         positions = np.zeros(len(offsets), dtype=np.int64)
         place = place[first]
         scores[place] = np.frombuffer(bytes(self._scores), dtype="<f8")[first]
-        log_ms[place] = np.repeat(np.array(self._log_ms, dtype=np.int64), self._counts)[first]
-        positions[place] = np.repeat(np.array(self._positions, dtype=np.int64), self._counts)[first]
+        log_ms[place] = np.repeat(np.array(self._log_ms, dtype=np.int64), counts)[first]
+        positions[place] = every[first]
         return scores, log_ms, positions
 
 

@@ -31,7 +31,7 @@ class FanOut:
 
     When events wait, shadows are passed over first, then challengers, then everybody: work on a request that will
     be late makes the next one late too, until all are (first come, first served, fails at once under overload). A
-    request past its deadline is sent only to models that want it (`expired = "score"`). Pure: the time (ms,
+    request past its deadline is sent only to models that always want it (`expired = "score"`). Pure: the time (ms,
     broker's clock) is an argument, and what a row costs is told by `took`.
     """
 
@@ -42,7 +42,7 @@ class FanOut:
             Role.CHALLENGER: pipeline.overload.challengers,
         }
         self._everybody = pipeline.overload.everybody
-        self._in_time_only = tuple(model.name for model in pipeline.models if model.expired == "skip")
+        self._in_time_only = tuple(model.name for model in pipeline.models if model.late_rows != "score")
         self._row_ms = 0.0
         self._models = [(model, self._table.indices(pipeline.features_of(model))) for model in pipeline.models]
 
@@ -88,7 +88,7 @@ class FanOut:
     def _rows(
         self, requests: Sequence[Request], live: Sequence[Request], asked: Sequence[tuple[Model, list[int]]]
     ) -> list[tuple[Model, Rows]]:
-        wanted = requests if any(model.expired == "score" for model, _ in asked) else live
+        wanted = requests if any(model.late_rows == "score" for model, _ in asked) else live
         if not wanted or not asked:
             return []
         offsets = np.array([request.offset for request in wanted], dtype=np.int64)
@@ -103,7 +103,7 @@ class FanOut:
             chosen = matrix if len(columns) == matrix.shape[1] and columns == sorted(columns) else matrix[:, columns]
             events = tuple(request.value for request in wanted) if model.takes == "events" else ()
             own = Rows(model.name, offsets, deadlines, chosen, events)
-            if places is not None and model.expired == "skip":
+            if places is not None and model.late_rows != "score":
                 own = own.part(places)
             rows += [(model, part) for part in cut(own) if len(part.offsets)]
         return rows

@@ -29,6 +29,10 @@ URL = re.compile(r"https?://[^\s/@?#]+(/[^\s/@?#]+)*/v2/models/[^\s/@?#]+(/versi
 MAX_TIMEOUT_MS = 10_000
 """Far under the time after which a process without progress is started again."""
 
+MIN_MEMORY_MB = 128
+"""A scorer with an empty model takes some 90 MB."""
+MAX_NICE, MAX_THREADS = 19, 1024
+
 
 def model_mistakes(key: str, model: Model, known: set[str]) -> Iterator[Mistake]:
     """Every contradiction in one model; `known` are the pipeline's features."""
@@ -54,6 +58,25 @@ def model_mistakes(key: str, model: Model, known: set[str]) -> Iterator[Mistake]
         yield Mistake(f"{key}.timeout_ms", f"{model.timeout_ms} is out of bounds", f"write 1 to {MAX_TIMEOUT_MS}")
     if model.column is not None and model.column < 0:
         yield Mistake(f"{key}.column", f"{model.column} is no column", "write 0 for the first")
+
+
+def resource_mistakes(key: str, model: Model, partitions: int) -> Iterator[Mistake]:
+    """What it may not take of its machine."""
+    if model.memory_mb and model.memory_mb < MIN_MEMORY_MB:
+        wrong = f"{model.memory_mb} MB is less than an empty scorer takes"
+        yield Mistake(f"{key}.memory_mb", wrong, f"write {MIN_MEMORY_MB} or more, or 0 for no limit")
+    if not 0 <= model.nice <= MAX_NICE:
+        yield Mistake(f"{key}.nice", f"{model.nice} is impossible", f"write 0 to {MAX_NICE}")
+    if not 1 <= model.threads <= MAX_THREADS:
+        yield Mistake(f"{key}.threads", f"{model.threads} is impossible", "write 1, or as many as help")
+    if model.instances < 1:
+        yield Mistake(f"{key}.instances", f"{model.instances} is impossible", "write 1, or more to share partitions")
+    elif model.instances > partitions:
+        yield Mistake(
+            f"{key}.instances",
+            f"{model.instances} processes cannot share {partitions} partition{'s' * (partitions != 1)}",
+            f"write partitions = {model.instances}, or instances = {partitions}",
+        )
 
 
 def _keys(key: str, model: Model) -> Iterator[Mistake]:

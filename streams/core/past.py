@@ -22,9 +22,9 @@ from schemas.pipeline import Pipeline
 from schemas.requests import Headers, Rejection, Request
 from streams.core.answers import Answered, Asked, Names, ScoreColumn
 from streams.core.features import Derivation, FeatureTable
+from streams.core.given import Given, ScoreRows
 from streams.core.log_order import LogOrder
 from streams.core.rendezvous import Checkpoint, Rendezvous
-from streams.core.scoring import Given, ScoreRows
 from streams.core.validator import Validator
 
 CHUNK = 4096

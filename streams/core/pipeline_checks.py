@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from schemas.pipeline import MAX_BUDGET_MS, Feature, FeatureType, Pipeline, Role
 from schemas.topics import topics_of
 from streams.core.mistakes import CALLABLE, NAME, PATH, Mistake, doubles
-from streams.core.model_checks import model_mistakes
+from streams.core.model_checks import model_mistakes, resource_mistakes
 from streams.core.policy_checks import policy_mistakes
 from streams.core.replay import RUN, prefix_of
 
@@ -132,7 +132,9 @@ def _models(pipeline: Pipeline) -> Iterator[Mistake]:
         yield Mistake("models", f"one champion is needed, found {found}", 'write role = "champion" once')
     known = {feature.name for feature in pipeline.features}
     for place, model in enumerate(pipeline.models):
-        yield from model_mistakes(f"models[{place}] ({model.name})", model, known)
+        key = f"models[{place}] ({model.name})"
+        yield from model_mistakes(key, model, known)
+        yield from resource_mistakes(key, model, pipeline.partitions)
 
 
 def _limits(pipeline: Pipeline) -> Iterator[Mistake]:
@@ -148,6 +150,9 @@ def _limits(pipeline: Pipeline) -> Iterator[Mistake]:
     for key in ("shadows", "challengers"):
         if not 0 < getattr(pipeline.overload, key) <= 1:
             yield Mistake(f"overload.{key}", "is a share of the budget", "write a number above 0, at most 1")
+    for key in ("failures", "within_s"):
+        if getattr(pipeline.quarantine, key) <= 0:
+            yield Mistake(f"quarantine.{key}", "must be positive", "remove the key for its default")
     prefix = pipeline.output.reply_to_prefix
     if prefix and not re.fullmatch(r"[A-Za-z0-9._-]{3,200}", prefix):
         yield Mistake("output.reply_to_prefix", f"{prefix!r} begins no topic", "use letters, digits, . _ -")

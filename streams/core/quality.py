@@ -119,6 +119,8 @@ def auc(scores: np.ndarray, truth: np.ndarray) -> float:
 
 def truth_of(ids: Sequence[str], labels: Mapping[str, bool]) -> Truth:
     """The labels of these requests."""
+    if not labels:
+        return np.full(len(ids), -1, dtype=np.int8)
     return np.array([labels.get(request_id, -1) for request_id in ids], dtype=np.int8)
 
 

@@ -2,33 +2,22 @@
 
 The same events in the same order: a request's timers before what is appended at the same millisecond, scores in the
 order of their log. All requests take their first event together, then their second; who is decided drops out. That
-it gives the core's answers is tested, not believed (tests/unit/test_simulate.py); what it cannot do it refuses, and
-then the core does it.
+it gives the core's answers is tested, not believed (tests/unit/test_simulate.py). Requests that columns cannot do are
+answered one by one (`streams.core.one_by_one`); a pipeline that they cannot do is refused, and then the core does it.
 """
 
-from array import array
-from dataclasses import dataclass
-
 import numpy as np
-from msgspec import Struct, msgpack
+from msgspec import Struct
 from numpy.typing import NDArray
 
-from schemas.blocks import (
-    MAX_ROWS,
-    NotAskedBlock,
-    Offsets,
-    RejectionBlock,
-    ScoreBlock,
-    ScoresBlock,
-    decode_scores,
-    pack_offsets,
-)
-from schemas.decisions import Outcome, Ticket
-from schemas.errors import UNREADABLE
+from schemas.blocks import Offsets
+from schemas.decisions import Outcome
 from schemas.pipeline import Model, Pipeline, Policy, RequestShape, Role, Step
-from streams.core.answers import NOBODY, OUTCOMES, Answered, Answers, Names, ScoreColumn, places
+from streams.core.answers import NOBODY, OUTCOMES, Answered, Answers, Names
+from streams.core.one_by_one import one_by_one
 from streams.core.pending import HAIR_MS
 from streams.core.policy import Schedule, schedule_of
+from streams.core.recorded import Table
 
 SLICE = 100_000
 NEVER = np.inf
@@ -36,140 +25,6 @@ PREFERRED, FALLBACK, DEFAULT, REJECTED = (
     OUTCOMES.index(one) for one in (Outcome.PREFERRED, Outcome.FALLBACK, Outcome.DEFAULT, Outcome.REJECTED)
 )
 Bools = NDArray[np.bool_]
-
-
-class Said(Struct, frozen=True):
-    """What a simulation needs of a decision; decoding the rest would take longer than simulating it."""
-
-    request_id: str
-    ticket: Ticket
-    outcome: Outcome
-    final: bool
-    budget_ms: int
-    model: str | None = None
-    score: float | None = None
-    duplicate_of: Ticket | None = None
-
-
-def decode_quickly(value: bytes | None) -> ScoresBlock:
-    """What lies on `scores`; whether its numbers are finite is asked of the whole column, by `cannot`.
-
-    Raises UnreadableRecord.
-    """
-    if value and value[:1] != b"{":
-        try:
-            block = _decode_block(value)
-        except UNREADABLE:
-            return decode_scores(value)  # it says what is wrong
-        if not isinstance(block, ScoreBlock) or len(block.offsets) == len(block.scores) <= 8 * MAX_ROWS:
-            return block
-    return decode_scores(value)
-
-
-_decode_block = msgpack.Decoder(ScoresBlock).decode
-
-
-class Recorded:
-    """Raw's times, what lies on scores, and decisions of one partition, in columns."""
-
-    def __init__(self, pipeline: Pipeline, names: Names) -> None:
-        self.rejections = 0
-        self.scores: dict[str, ScoreColumn] = {}
-        self._failed: dict[str, ScoreColumn] = {}
-        self._not_asked: dict[str, ScoreColumn] = {}
-        self._versions = {model.name: model.version for model in pipeline.models}
-        self._offsets, self._at_ms = array("q"), array("q")
-        self._answered = Answered(names)
-        self._tickets, self._budgets_ms, self._firsts = array("q"), array("q"), array("q")
-        self._ids: list[str] = []
-
-    def request_seen(self, offset: int, at_ms: int) -> None:
-        """A raw record, in offset order."""
-        self._offsets.append(offset)
-        self._at_ms.append(at_ms)
-
-    def scores_offered(self, position: int, log_ms: int, block: ScoresBlock) -> None:
-        """What lies on `scores`."""
-        match block:
-            case ScoreBlock():
-                if self._versions.get(block.model) != block.version:
-                    return
-                if block.offsets:
-                    column = self.scores.get(block.model)
-                    if column is None:
-                        column = self.scores[block.model] = ScoreColumn()
-                    column.take(block, position, log_ms)
-                if block.errors:
-                    offsets = pack_offsets([error.offset for error in block.errors])
-                    self._note(self._failed, block.model, offsets, position, log_ms)
-            case NotAskedBlock():
-                for model in block.models:
-                    self._note(self._not_asked, model, block.offsets, position, log_ms)
-            case RejectionBlock():
-                self.rejections += 1
-
-    def _note(self, where: dict[str, ScoreColumn], model: str, offsets: bytes, position: int, log_ms: int) -> None:
-        block = ScoreBlock(model, "", offsets, bytes(len(offsets)))
-        where.setdefault(model, ScoreColumn()).take(block, position, log_ms)
-
-    def decided(self, said: Said, log_ms: int) -> None:
-        """A decision, in the order of their log."""
-        if not said.final:
-            return
-        self._answered.said(said.ticket.offset, said.outcome, said.model, said.score, log_ms)
-        self._tickets.append(said.ticket.offset)
-        self._budgets_ms.append(said.budget_ms)
-        self._firsts.append(NOBODY if said.duplicate_of is None else said.duplicate_of.offset)
-        self._ids.append(said.request_id)
-
-    def table(self, budget_ms: int) -> "Table":
-        """Everything was given; a request without a decision has the pipeline's budget."""
-        offsets, at_ms = np.array(self._offsets, dtype=np.int64), np.array(self._at_ms, dtype=np.int64)
-        place, known = places(offsets, np.array(self._tickets, dtype=np.int64))
-        first = np.flatnonzero(known)[::-1]
-        place = place[first]
-        budgets = np.full(len(offsets), budget_ms, dtype=np.int64)
-        budgets[place] = np.array(self._budgets_ms, dtype=np.int64)[first]
-        firsts = np.full(len(offsets), NOBODY, dtype=np.int64)
-        firsts[place] = np.array(self._firsts, dtype=np.int64)[first]
-        ids = [""] * len(offsets)
-        for row, said in zip(place.tolist(), first.tolist(), strict=True):
-            ids[row] = self._ids[said]
-        happened = self._answered.rows(offsets)
-        first_row, found = places(offsets, firsts)
-        return Table(
-            offsets,
-            at_ms,
-            budgets,
-            np.where(found & (firsts != NOBODY), first_row, NOBODY),
-            ids,
-            Answers(happened.outcome, happened.model, happened.score, happened.used_ms - at_ms),
-            {model: column.rows(offsets) for model, column in self.scores.items()},
-            {model: column.rows(offsets) for model, column in self._failed.items()},
-            {model: column.rows(offsets) for model, column in self._not_asked.items()},
-            any(column.odd for column in self.scores.values()),
-        )
-
-
-Times = tuple[NDArray[np.float64], Offsets, Offsets]
-"""Score (NaN: none), log time and position of each row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One partition's requests, by offset; `repeats` is the row each repeats, NOBODY for most."""
-
-    offsets: Offsets
-    at_ms: Offsets
-    budgets_ms: Offsets
-    repeats: Offsets
-    ids: list[str]
-    happened: Answers
-    scores: dict[str, Times]
-    failed: dict[str, Times]
-    not_asked: dict[str, Times]
-    odd: bool = False
-    """Whether some score is not finite: a block with one counts as unreadable."""
 
 
 KNOWN: dict[type[Struct], tuple[str, ...]] = {
@@ -189,25 +44,23 @@ KNOWN: dict[type[Struct], tuple[str, ...]] = {
 """A key that is not known here may change how requests are answered: then the core answers."""
 
 
-def cannot(pipeline: Pipeline, base: Pipeline, table: Table, rejections: int, lead_ms: float) -> str:
+def cannot(pipeline: Pipeline, base: Pipeline, table: Table, lead_ms: float) -> str:
     """Why this is the core's to do; empty when columns will do."""
     parts = (pipeline, pipeline.request, *pipeline.models, pipeline.policy, *pipeline.policy.steps)
     if not all(_plain(part) for part in parts):
         return "its policy is no plain schedule"
-    if rejections:
+    if table.rejections:
         return "the router rejected requests"
     if (table.happened.outcome == NOBODY).any():
         return "some requests have no archived decision"
     if table.odd:
-        return "a block of scores holds a number that is not finite"
+        return "a block of scores holds a number that is none"
     for times in (table.scores, table.failed, table.not_asked):
         for scores, log_ms, _ in times.values():
             if (~np.isnan(scores) & (log_ms < table.at_ms)).any():
                 return "a score is older than its request"
     budgets = own_budgets(table, pipeline, base)
-    tight = _last_timer(pipeline, budgets) > budgets - lead_ms
-    if tight.any() and (table.failed or table.not_asked):
-        return "models fail while a step ends within the time that an answer takes to leave"
+    tight = _tight(pipeline, budgets, lead_ms)
     again = np.flatnonzero(tight & (table.repeats != NOBODY))
     if (table.at_ms[again] - table.at_ms[table.repeats[again]] <= budgets[again]).any():
         return "requests repeat others while a step ends within the time that an answer takes to leave"
@@ -215,6 +68,22 @@ def cannot(pipeline: Pipeline, base: Pipeline, table: Table, rejections: int, le
     if own != new and (table.budgets_ms == new).any():
         return "requests that name this very budget may repeat others"
     return ""
+
+
+def _tight(pipeline: Pipeline, budgets: Offsets, lead_ms: float) -> Bools:
+    """Whose last step ends within the time that an answer takes to leave."""
+    tight: Bools = _last_timer(pipeline, budgets) > budgets - lead_ms
+    return tight
+
+
+def _alone(pipeline: Pipeline, table: Table, budgets: Offsets, lead_ms: float) -> Offsets:
+    """Rows that are answered one by one: tight ones whose models fail, and those that ask for better answers."""
+    out = np.zeros(len(table.offsets), dtype=bool)
+    for times in (table.failed, table.not_asked):
+        for scores, _, _ in times.values():
+            out |= ~np.isnan(scores)
+    wanted = out & _tight(pipeline, budgets, lead_ms) | table.refined
+    return np.flatnonzero(wanted & (table.repeats == NOBODY) & (table.happened.outcome != REJECTED))
 
 
 def _last_timer(pipeline: Pipeline, budgets: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
@@ -243,6 +112,9 @@ def answers(pipeline: Pipeline, base: Pipeline, table: Table, lead_ms: float, na
         rows = slice(start, start + SLICE)
         parts.append(_Slice(pipeline, table, rows, budgets[rows], lead_ms).run(names))
     found = Answers.joined(parts) if parts else Answered(names).rows(table.offsets)
+    if len(alone := _alone(pipeline, table, budgets, lead_ms)):
+        own = one_by_one(pipeline, table, alone, budgets, lead_ms, names)
+        _put(found, alone, own.outcome, own.model, own.score, own.used_ms)
     rejected = table.happened.outcome == REJECTED
     _put(found, rejected & (table.repeats == NOBODY), REJECTED, NOBODY, np.nan, 0.0)
     again = np.flatnonzero(table.repeats != NOBODY)

@@ -5,7 +5,6 @@ letter; any other lasting error ends the process, and its supervisor's restart r
 """
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,7 +15,7 @@ from confluent_kafka import Producer as Client
 from faust.transport import base
 from mode import Service
 
-from schemas.dead_letters import ORIGINAL_CAP, DeadLetter
+from schemas.dead_letters import DeadLetter, kept_value
 from streams.core.log_clock import LogClock
 from streams.kafka.batch import Batch, Outgoing, Sending
 
@@ -129,12 +128,8 @@ class Producer(base.Producer):
 
     async def dead_letter(self, batch: Sending, letter: DeadLetter, key: bytes | None, value: bytes | None) -> None:
         """Keep a record nobody could read: the original, or what identifies it when it is too large."""
-        headers: list[tuple[str, Any]] = list(letter.headers())
-        if value is not None and len(value) > self.app.edge.dead_letter_cap:
-            digest = hashlib.sha256(value).hexdigest()
-            headers += [("rendezvous.error.original.bytes", str(len(value)).encode())]
-            headers += [("rendezvous.error.original.sha256", digest.encode())]
-            value = value[:ORIGINAL_CAP]
+        value, sizes = kept_value(value, self.app.edge.dead_letter_cap)
+        headers: list[tuple[str, Any]] = [*letter.headers(), *sizes]
         topic = self.app.edge.dead_letters
         await self.send_batch(batch, [Outgoing(topic, value, key, letter.partition, headers)])
 

@@ -24,6 +24,8 @@ def resolve(name: str, where: str = "callable") -> Callable[..., Any]:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ModelRefused(f"{where} {name!r}: {error}; name a function that can be imported") from error
+    except MemoryError:
+        raise  # a limit is no mistake of the file
     except Exception as error:  # anybody's code runs when its module is imported
         raise ModelRefused(f"{where} {name!r}: its module raised {error!r}; mend it") from error
     if not callable(found):
@@ -68,7 +70,7 @@ def _loaded(folder: Path, model: Model, kind: type) -> Callable[[Any], Any]:
                 instance.load(copy)
         else:
             instance.load(None)
-    except ModelRefused:
+    except (ModelRefused, MemoryError):
         raise
     except Exception as error:  # anybody's code
         raise ModelRefused(f"model {model.name}: {model.callable} cannot be loaded: {error!r}; mend it") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from schemas.pipeline import Kind, Model, Pipeline, Role
-from streams.core.scoring import ScoreRows
+from streams.core.given import ScoreRows
 from streams.models.artifact import ModelRefused, open_artifact, sum_of
 from streams.models.checked import score_rows
 from streams.models.loading import load

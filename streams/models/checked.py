@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from schemas.blocks import Matrix
-from streams.core.scoring import Given
+from streams.core.given import Given
 
 REASON_CHARS = 300
 NUMBERS = "fiub"

@@ -21,7 +21,7 @@ import numpy as np
 
 from schemas.blocks import Matrix
 from schemas.pipeline import Model
-from streams.core.scoring import Given
+from streams.core.given import Given
 from streams.models.artifact import ModelRefused
 from streams.models.checked import RowsRefused, Score, Unanswered
 from streams.models.tensors import chosen, scores_in
@@ -95,9 +95,7 @@ class Endpoint:
 
     def __call__(self, given: Given) -> Any:
         """The scores of n rows; raises Unanswered, or RowsRefused, which halves may mend."""
-        limit_ms = float(self._model.timeout_ms)
-        if self._model.expired == "skip":
-            limit_ms = min(limit_ms, given.left_ms)
+        limit_ms = min(float(self._model.timeout_ms), given.left_ms)
         if limit_ms <= 0:
             raise Unanswered("no time was left to ask for it")
         return asyncio.run_coroutine_threadsafe(self._within(given.matrix, limit_ms), self._loop).result()

@@ -16,8 +16,7 @@ FEW = 4
 """Rows that are cheaper one by one, prepared once, than together."""
 
 FLOAT64, ROW_MAJOR, NORMAL = 1, 1, 0
-PARAMETERS = b"num_threads=1"
-"""One process per model is the unit of parallelism: more threads cost more CPU at every size."""
+NO_MEMORY = "bad_alloc"
 
 
 _pointer = ctypes.c_void_p
@@ -28,9 +27,14 @@ class ModelFailed(Exception):
 
 
 class BoosterRows:
-    """One booster with a place for the rows and one for the scores. For one thread."""
+    """One booster with a place for the rows and one for the scores. For one thread.
 
-    def __init__(self, lightgbm: Any, booster: Any) -> None:
+    One process per model is the unit of parallelism: more `threads` inside it cost more CPU at every size.
+    """
+
+    def __init__(self, lightgbm: Any, booster: Any, threads: int = 1) -> None:
+        self._threads = threads
+        self._parameters = b"num_threads=%d" % threads
         self._library = lightgbm.basic._LIB
         self._booster = booster  # it owns what the handles point to
         self._width = booster.num_feature()
@@ -44,10 +48,10 @@ class BoosterRows:
         self._one = self._prepared()
 
     def __call__(self, matrix: Matrix) -> Matrix:
-        """Scores of n rows; raises ModelFailed."""
+        """Scores of n rows; raises ModelFailed, or MemoryError when the library has none."""
         rows = len(matrix)
         if rows > self._room or matrix.shape[1] != self._width:
-            return np.asarray(self._booster.predict(matrix, num_threads=1), dtype=np.float64)
+            return np.asarray(self._booster.predict(matrix, num_threads=self._threads), dtype=np.float64)
         self._rows[:rows] = matrix
         if rows <= FEW:
             for row in range(rows):
@@ -66,7 +70,7 @@ class BoosterRows:
                     NORMAL,
                     0,
                     self._booster.best_iteration,
-                    PARAMETERS,
+                    self._parameters,
                     self._count,
                     _pointer(self._out_at),
                 )
@@ -84,7 +88,7 @@ class BoosterRows:
                 self._booster.best_iteration,
                 FLOAT64,
                 self._width,
-                PARAMETERS,
+                self._parameters,
                 ctypes.byref(one),
             )
         )
@@ -93,4 +97,5 @@ class BoosterRows:
     def _check(self, code: int) -> None:
         if code:
             self._library.LGBM_GetLastError.restype = ctypes.c_char_p
-            raise ModelFailed(self._library.LGBM_GetLastError().decode(errors="replace"))
+            said = self._library.LGBM_GetLastError().decode(errors="replace")
+            raise MemoryError(said) if NO_MEMORY in said else ModelFailed(said)

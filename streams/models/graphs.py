@@ -1,4 +1,4 @@
-"""ONNX files, run by onnxruntime on one thread: one process per model is the unit of parallelism."""
+"""ONNX files, run by onnxruntime on as many threads as the model may have: one, unless the file says otherwise."""
 
 import importlib
 from collections.abc import Sequence
@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from schemas.pipeline import Model
-from streams.core.scoring import Given
+from streams.core.given import Given
 from streams.models.artifact import ModelRefused, open_artifact
 from streams.models.checked import Score
+from streams.models.few_rows import NO_MEMORY
 from streams.models.tensors import chosen, misfit, scores_in
 from streams.models.trying import Tried
 
@@ -30,12 +31,14 @@ def onnx_score(folder: Path, model: Model, features: tuple[str, ...], tried: Tri
     runtime = _runtime(model)
     tried(folder, model, features, content)
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = model.threads, 1
     options.log_severity_level = ERRORS_ONLY
     options.add_session_config_entry(*NO_OTHER_FILE)
     try:
         session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a dozen classes of its own, and protobuf more
+        if NO_MEMORY in str(error):
+            raise MemoryError(str(error)) from error
         said = str(error).strip().splitlines() or [repr(error)]
         raise ModelRefused(
             f"model {model.name}: {model.artifact} does not load: {said[0]}; export it again, as a single file"

@@ -9,7 +9,7 @@ from typing import Any, cast
 from schemas.pipeline import Model
 from streams.models.artifact import ModelRefused, open_artifact
 from streams.models.checked import Score
-from streams.models.few_rows import BoosterRows
+from streams.models.few_rows import NO_MEMORY, BoosterRows
 from streams.models.trying import Tried
 
 UNUSED = ("pandas", "pyarrow", "sklearn", "matplotlib", "graphviz", "dask")
@@ -27,11 +27,13 @@ def lightgbm_score(folder: Path, model: Model, features: tuple[str, ...], tried:
     try:
         booster = lightgbm.Booster(model_str=content.decode())
     except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
+        if NO_MEMORY in str(error):
+            raise MemoryError(str(error)) from error
         raise ModelRefused(f"model {model.name}: {model.artifact}: {error}; train or copy it again") from error
     _check_names(model, booster.feature_name(), features)
     if booster.num_trees() < 1:
         raise ModelRefused(f"model {model.name}: {model.artifact} has no trees; train or copy it again")
-    rows = BoosterRows(lightgbm, booster)
+    rows = BoosterRows(lightgbm, booster, model.threads)
     return lambda given: rows(given.matrix)
 
 

@@ -35,11 +35,14 @@ def main() -> int:
     except ModelRefused as error:
         print(" ".join(str(error).split()), file=say)
         return 1
+    except MemoryError as error:
+        print(f"model {model.name}: {model.artifact or model.callable}: out of memory: {error}", file=say)
+        return 1
     if model.kind is Kind.PYTHON:
         return 0  # it may know what it is given, and raise on what is made up
     import numpy as np
 
-    from streams.core.scoring import Given
+    from streams.core.given import Given
     from streams.models.checked import score_rows
 
     width = len(attempt.features)

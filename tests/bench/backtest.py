@@ -29,8 +29,8 @@ from schemas.requests import Request
 from streams.archive.ranges import Period
 from streams.candidate_file import with_budget
 from streams.core.features import FeatureTable
+from streams.core.given import Given
 from streams.core.past import CHUNK, Scored, Way, by_log_time, scored_block
-from streams.core.scoring import Given
 from streams.core.validator import Validator
 from streams.models.candidate import scoring_of
 from streams.pipeline_file import load

@@ -1,5 +1,6 @@
 """Models of the pipelines under test."""
 
+import ctypes
 import os
 import signal
 import time
@@ -9,7 +10,7 @@ import numpy as np
 
 from schemas.blocks import Matrix
 
-POISON, SLOW, CRASH, SEGFAULT, LATE, TALK = -1.0, -2.0, -3.0, -4.0, -5.0, -6.0
+POISON, SLOW, CRASH, SEGFAULT, LATE, NULL, TALK = -1.0, -2.0, -3.0, -4.0, -5.0, -6.0, -7.0
 
 
 def double(matrix: Matrix) -> Matrix:
@@ -72,3 +73,32 @@ def heavy(event: dict[str, object]) -> float:
     """A derived feature that costs a millisecond: the router is the pipeline's narrowest place."""
     time.sleep(0.001)
     return 1.0
+
+
+def touchy(matrix: Matrix) -> Matrix:
+    """Follows a null pointer on the row that says so."""
+    if (matrix[:, 0] == NULL).any():
+        ctypes.string_at(0)
+    return matrix[:, 0]
+
+
+def cursed(matrix: Matrix) -> Matrix:
+    """Follows a null pointer on every row but those of the warm-up."""
+    if matrix[:, 0].any():
+        ctypes.string_at(0)
+    return matrix[:, 0]
+
+
+def doomed(matrix: Matrix) -> Matrix:
+    """Dies of its very first call."""
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return matrix[:, 0]
+
+
+_kept: list[Matrix] = []
+
+
+def leaky(matrix: Matrix) -> Matrix:
+    """Keeps a megabyte of each block for ever."""
+    _kept.append(np.ones(1 << 17))
+    return matrix[:, 0]

@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from schemas.decisions import Decision, Outcome, decode_decision
 from schemas.topics import Topics
 from streams.archive.layout import Layout
+from streams.archive.reader import read_partition
 from streams.archive.segment import Record
 from streams.archive.writer import Limits, PartitionWriter
 from streams.kafka.admin import Admin
@@ -205,7 +206,6 @@ def test_a_replay_is_answered_by_its_own_pipeline_and_rejected_by_the_live_one(
         raw_at_ms = send(cluster, live.topics.raw, values, headers=[[("reply-to", reply.encode())]] * 20)
         first = outcome(live, raw_at_ms)
         until(lambda: len(messages(cluster, reply)) == 20, 20, "copies to reply-to")
-        until(lambda: len(Layout(past.root, f"{name}.raw", 0).segments()) > 0, 20, "the archive has them")
         until(lambda: _rows(past.root, name) == 20, 20, "the archive has them all")
 
         refused = past.replay("--run", "june2", "--to", live.topics.raw)
@@ -235,10 +235,44 @@ def test_a_replay_is_answered_by_its_own_pipeline_and_rejected_by_the_live_one(
     assert len(messages(cluster, reply)) == copies, "a replay answers nobody but its own topics"
 
 
-def _rows(root: Path, name: str) -> int:
-    from streams.archive.reader import read_partition
+def golden(past: Past, file: Path) -> tuple[int, dict[str, Any], str]:
+    """The golden check of a pipeline file over this archive: exit code, findings, what was said of requests."""
+    command = ["backtest", "--golden", "--json", "-P", str(file), "--archive", str(past.root)]
+    env = environment(past.cluster, past.state)
+    found = subprocess.run(
+        [sys.executable, "-m", "agents", *command], env=env, capture_output=True, text=True, check=False, timeout=60
+    )
+    return found.returncode, json.loads(found.stdout or "{}"), found.stderr
 
-    return sum(1 for _ in read_partition(root, f"{name}.raw", 0))
+
+def test_what_was_answered_live_is_answered_again_and_a_changed_model_is_named_with_the_request(
+    cluster: Cluster, tmp_path: Path, name: str
+):
+    past = Past(cluster, tmp_path, name)
+    values = [json.dumps({"request_id": f"r{n}", "x": n / 10, "colour": "red"}).encode() for n in range(300)]
+    with up(cluster, past.file, name, past.state) as live:
+        patient = [[("budget-ms", b"5000")]] * 300  # a busy machine's models are in time, too
+        found = outcome(live, send(cluster, live.topics.raw, values, 150, patient))
+        assert len(found.decisions) == 300
+        until(lambda: min(_rows(past.root, name, of) for of in ("raw", "decisions")) == 300, 20, "it is archived")
+    code, said, words = golden(past, past.file)
+    assert code == 0, words
+    assert said["equal"] == said["compared"]
+    assert said["compared"] > 150, said
+    assert said["compared"] + sum(said["not_compared"].values()) == 300
+    changed = tmp_path / "changed.toml"
+    changed.write_text(past.file.read_text().replace('name = "good"\nversion = "1"', 'name = "good"\nversion = "2"'))
+    code, said, words = golden(past, changed)
+    assert (code, said["equal"]) == (3, 0)
+    first = said["mismatches"][0]
+    decision = found.decisions[int(first["request_id"][1:])]
+    assert f"{first['request_id']} ({first['ticket']}): live preferred by good, score {decision.score!r}" in words
+
+
+def _rows(root: Path, name: str, of: str = "raw") -> int:
+    if not Layout(root, f"{name}.{of}", 0).segments():
+        return 0
+    return sum(1 for _ in read_partition(root, f"{name}.{of}", 0))
 
 
 @contextmanager
@@ -311,7 +345,7 @@ def test_a_full_disk_and_a_damaged_file_say_what_was_sent_and_the_run_goes_on_af
     path.write_bytes(good[:inside] + bytes([good[inside] ^ 4]) + good[inside + 1 :])
     found = past.replay("--run", "june")
     assert found.returncode == 3
-    assert "0600.parquet: offsets 600 to 799 cannot be read" in found.stderr
+    assert "0600.parquet: offsets 600 to 799 are not as they were sealed" in found.stderr
     assert f"at least 600 records of {name}.raw are in {past.target('june')}, up to 0/599" in found.stderr
     assert [source(message)[1] for message in past.messages("june")] == list(range(600))
     path.write_bytes(good)

@@ -65,10 +65,10 @@ class Groups:
 
 
 @contextmanager
-def guest(cluster: Cluster, file: Path, state: Path, role: str) -> Iterator[None]:
+def guest(cluster: Cluster, file: Path, state: Path, role: str, number: int = 1) -> Iterator[None]:
     """One more instance of a role, which leaves when the block ends."""
     name, *options = GUESTS[role]
-    command = [sys.executable, "-m", "agents", "run", name, str(file), "--number", "1", "--leave", *options]
+    command = [sys.executable, "-m", "agents", "run", name, str(file), "--number", str(number), "--leave", *options]
     with (state / f"guest-{role}.log").open("ab") as log:
         process = subprocess.Popen(command, stderr=log, env=environment(cluster, state))
     try:

@@ -10,6 +10,7 @@ import numpy as np
 from schemas.blocks import RowError, ScoreBlock, TickBlock, encode_scores, score_block
 from schemas.decisions import encode_decision
 from schemas.pipeline import Pipeline, Role
+from schemas.requests import Headers
 from schemas.topics import Topics
 from streams.archive.layout import Layout
 from streams.archive.segment import Record
@@ -52,6 +53,7 @@ def play(
     score: Callable[[str, int], float] | None = None,
     rate: float = 0.5,
     partition: int = 0,
+    headers: Callable[[int], Headers | None] = lambda _: None,
 ) -> Lived:
     """Requests at `rate` per ms; a latency of None is a model that never answers, a negative one an error."""
     dice = random.Random(seed)
@@ -60,7 +62,7 @@ def play(
     at_ms = float(START_MS)
     for offset, value in enumerate(values):
         at_ms += dice.expovariate(rate)
-        lived.raw.append(Record(offset, int(at_ms), 1, b"k", value, None))
+        lived.raw.append(Record(offset, int(at_ms), 1, b"k", value, headers(offset)))
     blocks: list[tuple[float, ScoreBlock | TickBlock]] = []
     for record in lived.raw:
         for model in pipeline.models:

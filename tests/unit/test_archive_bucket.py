@@ -1,9 +1,16 @@
 """The same archive in a bucket: a server that speaks S3, on loopback, with the conditional put."""
 
+import json
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from agents.cli.backtest import backtest
+from agents.cli.replay import replay
+from agents.cli.simulate import simulate
 from schemas.errors import ConfigurationRefused
 from streams.archive import bucket, store
 from streams.archive.compaction import compact
@@ -18,6 +25,8 @@ from streams.archive.segment import ArchiveDamaged
 from streams.archive.store import open_root, store_of
 from streams.archive.writer import LostRace, PartitionWriter
 from tests.conftest import credentials
+from tests.unit.lived import play
+from tests.unit.small import TEXT, pipeline
 from tests.unit.test_archive_upkeep import (
     LIMITS,
     OLD_S,
@@ -78,6 +87,27 @@ def test_compaction_retention_and_forget_work_there_too(root: Path):
     assert retire(layout, 12_000 + DAY_MS, 1, "w").end == 10
     assert list(read_partition(root, "other.raw", 0)) == raws(20)[10:]
     assert list(troubles(layout)) == []
+
+
+def test_an_archive_there_is_replayed_backtested_and_simulated(root: Path, tmp_path: Path):
+    lived = play(pipeline(), [b'{"request_id":"r%d","x":%d}' % (n, n) for n in range(200)], 1, lambda *_: 10.0)
+    lived.write(root, "small", rows=60)
+    file = tmp_path / "small.toml"
+    file.write_text(TEXT)
+
+    def said(command: click.Command, *options: str) -> dict[str, Any]:
+        given = ["-P", str(file), "--archive", str(root), "--json", *options]
+        return dict(json.loads(CliRunner().invoke(command, given, catch_exceptions=False).stdout))
+
+    assert said(backtest, "--golden")["equal"] > 150
+    assert said(backtest, "--budget-ms", "5")["ways"]["candidate"]["outcomes"]["default"] == 1.0
+    assert said(simulate, "--budgets", "5")["requests"] == 200
+    since = str(lived.raw[100].timestamp_ms)
+    assert said(replay, "--dry-run", "--where", "event->>'x' in ('7', '190')")["sent"] == 2
+    assert said(replay, "--dry-run", "--since", since)["sent"] >= 100
+    Layout(root, TOPIC, 0).segments()[1].unlink()
+    done = CliRunner().invoke(replay, ["-P", str(file), "--archive", str(root), "--dry-run"])
+    assert "offsets 60 to 119 are missing before it" in str(done.exception)
 
 
 def test_a_lock_is_kept_by_one_and_taken_from_the_dead(root: Path, monkeypatch: pytest.MonkeyPatch):

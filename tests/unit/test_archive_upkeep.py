@@ -308,7 +308,7 @@ FORGET = (
 
 
 @pytest.mark.parametrize("nth", [1, 5])
-@pytest.mark.parametrize("point", [point for point in BY_HAND if point.startswith("forget")])
+@pytest.mark.parametrize("point", [point for point in BY_HAND if point.startswith(("forget", "mark"))])
 def test_a_forget_killed_at_any_step_is_finished_by_the_next(tmp_path: Path, point: str, nth: int):
     found = whole(tmp_path)
     code = FORGET.format(root=str(tmp_path))

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from onnx import TensorProto, helper
 
 from schemas.pipeline import Kind, Model, Role
-from streams.core.scoring import Given
+from streams.core.given import Given
 from streams.models.artifact import ModelRefused
 from streams.models.checked import score_rows
 from streams.models.loading import load

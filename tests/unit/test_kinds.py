@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from schemas.pipeline import Kind, Model, Role
-from streams.core.scoring import Given
+from streams.core.given import Given
 from streams.models import callables, trying
 from streams.models.artifact import ModelRefused
 from streams.models.checked import score_rows

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from schemas.blocks import MAX_ROWS, Matrix
 from schemas.pipeline import Kind, Model, Role
-from streams.core.scoring import Given
+from streams.core.given import Given
 from streams.models import trying
 from streams.models.artifact import MAX_BYTES, ModelRefused
 from streams.models.checked import score_rows

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from schemas.pipeline import Kind, PolicyKind
+from schemas.pipeline import Kind, PolicyKind, Quarantine
 from schemas.topics import CATALOGUE
 from streams.pipeline_file import load
 from tests.unit.small import TEXT
@@ -47,6 +47,14 @@ def test_the_policy_of_the_readme_is_one(tmp_path: Path):
     text = README.split("### Policies")[1].split("```toml")[1].split("```")[0]
     (tmp_path / "p.toml").write_text(TEXT + text)
     assert load(tmp_path / "p.toml").policy.kind is PolicyKind.WEIGHTED
+
+
+def test_the_limits_of_the_readme_are_a_models_own(tmp_path: Path):
+    text = README.split("### Models that misbehave")[1].split("```toml")[1].split("```")[0]
+    (tmp_path / "p.toml").write_text(TEXT.replace('name = "second"', 'name = "other"') + text)
+    pipeline = load(tmp_path / "p.toml")
+    assert pipeline.model("second").memory_mb == 512
+    assert pipeline.quarantine == Quarantine()
 
 
 def test_the_first_lines_of_the_roles_are_the_road():

@@ -175,7 +175,7 @@ def test_a_standby_offers_nothing_and_says_the_final_answer_with_the_next_number
     (offer,) = owner.scores_offered(scores("second", 0), 0, 1_005, 1_005)
     assert found.scores_offered(errors("first", 0), 1, 1_006, 1_006) == []
     assert found.decided(offer.decision, 1_007) == []
-    (final,) = found.due(1_031)
+    (final,) = found.due(1_056)
     assert (final.decision.final, final.decision.standby, final.decision.revision) == (True, True, 1)
 
 

@@ -1,7 +1,9 @@
 """What of an archive is replayed, and every archive and condition that is refused, with file and range."""
 
 import json
+import re
 import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -9,14 +11,16 @@ import pytest
 from click.testing import CliRunner
 
 from agents.cli import when
-from agents.cli.replay import replay
+from agents.cli.replay import progress, replay
 from agents.replay.checkpoint import Checkpoint, CheckpointFile, NotKept
 from agents.replay.running import Asked, Replay, Report
 from agents.replay.source import NothingThere, Source, parts_of
 from agents.replay.where import matches
 from schemas.errors import ConfigurationRefused
 from schemas.requests import Headers
+from streams.archive.compaction import compact
 from streams.archive.layout import Layout
+from streams.archive.retention import DAY_MS, retire
 from streams.archive.segment import ArchiveDamaged, Record, sealed_parts
 from streams.archive.writer import Limits, PartitionWriter
 from streams.core.replay import IdField
@@ -48,7 +52,7 @@ def write(root: Path, files: int = 3, partition: int = 0, topic: str = TOPIC) ->
 
 def read(root: Path, selection: Selection, after: int = 0, *, matched: bool = False) -> tuple[list[Chunk], Source]:
     parts = parts_of(root, TOPIC, selection)
-    source = Source(selection, IdField("request_id"), matches(parts, root, selection.where) if matched else None)
+    source = Source(selection, IdField("request_id"), matches(parts, selection.where) if matched else None)
     return [chunk for part in parts for chunk in source.chunks(part, after, lambda _: None)], source
 
 
@@ -103,7 +107,7 @@ def test_a_file_that_lies_among_another_partitions_is_refused(tmp_path: Path):
     write(tmp_path)
     write(tmp_path, files=4, partition=1)
     Layout(tmp_path, TOPIC, 1).segment(30).rename(Layout(tmp_path, TOPIC, 0).segment(30))
-    with pytest.raises(ArchiveDamaged, match=r"0030\.parquet: holds offsets 30 to 39 of small.raw/1 and lies among"):
+    with pytest.raises(ArchiveDamaged, match=r"0030\.parquet: a file of small.raw/1, in the folder of small.raw/0"):
         parts_of(tmp_path, TOPIC, Selection())
 
 
@@ -124,6 +128,29 @@ def test_a_gap_is_refused_with_file_and_range_where_it_is_in_the_range(tmp_path:
     assert not missing(since_ms=1_201)
     assert not missing(until_ms=1_090), "what is missing is later"
     assert missing(until_ms=1_091)
+
+
+def test_the_last_file_is_missed_when_it_is_gone_and_what_retention_took_is_not(tmp_path: Path):
+    layout = write(tmp_path).layout
+    layout.segment(20).unlink()
+    assert parts_of(tmp_path, TOPIC, Selection())[0].missing[0].endswith("offsets 20 to 29 are missing at its end")
+    assert parts_of(tmp_path, TOPIC, Selection(since_ms=1_000))[0].missing
+    assert not parts_of(tmp_path, TOPIC, Selection(until_ms=1_190))[0].missing, "what is missing is later"
+    assert retire(layout, 1_100 + DAY_MS, 1, "w").end == 10
+    (part,) = parts_of(tmp_path, TOPIC, Selection(spans=(Span(0, 5, 15),)))
+    assert (part.missing, part.explained[0].endswith("offsets 5 to 9 are missing before it")) == ((), True)
+    assert [(one.start, one.end) for one in part.ranges] == [(10, 16)]
+
+
+def test_a_compaction_meanwhile_costs_a_replay_nothing(tmp_path: Path):
+    layout = write(tmp_path, files=5).layout
+    (part,) = parts_of(tmp_path, TOPIC, Selection())
+    chunks = Source(Selection(), IdField("request_id"), None).chunks(part, 0, lambda _: None)
+    found = next(chunks).offsets
+    assert list(compact(layout, time.time() + 10_000))
+    for chunk in chunks:
+        found += chunk.offsets
+    assert found == list(range(50))
 
 
 def test_a_gap_that_the_archiver_marked_is_said_and_passed(tmp_path: Path):
@@ -150,7 +177,7 @@ def test_a_damaged_file_in_the_middle_is_named_with_its_range_after_what_came_be
     source = Source(Selection(), IdField("request_id"), None)
     chunks = source.chunks(part, 0, lambda _: None)
     assert next(chunks).offsets == list(range(10))
-    with pytest.raises(ArchiveDamaged, match=r"0010\.parquet: offsets 10 to 19 cannot be read"):
+    with pytest.raises(ArchiveDamaged, match=r"0010\.parquet: offsets 10 to 19 are not as they were sealed"):
         next(chunks)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ArchiveDamaged, match=r"0010\.parquet: no readable Parquet file"):
@@ -330,3 +357,20 @@ def test_instants_are_written_in_three_ways(monkeypatch: pytest.MonkeyPatch):
     assert when.instant("2013-07-01T05:00", "") == when.instant("2013-07-01T07:00+02:00", "") == 1_372_654_800_000
     assert when.instant("1372654800000", "") == 1_372_654_800_000
     assert (when.instant("2h", ""), when.instant("1.5d", "")) == (992_800_000, 870_400_000)
+
+
+def test_on_a_terminal_a_replay_shows_how_far_it_is_how_fast_and_how_long_still(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    with progress(1_000) as advance:
+        advance(250)
+    assert capsys.readouterr().err == "", "nothing where nobody looks"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    for name, value in {"FORCE_COLOR": "1", "COLUMNS": "100", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+    with progress(1_000) as advance:
+        for _ in range(3):
+            advance(250)
+            time.sleep(0.15)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
+    assert re.search(r"replayed .* 750/1000 [\d,]+/s 0:00:0\d", shown), shown

@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from schemas.blocks import Matrix, Rows, ScoreBlock, decode_rows, encode_rows, offsets_of, scores_of
-from streams.core.scoring import Given, Scoring
+from streams.core.given import Given
+from streams.core.scoring import Scoring
 from streams.models.checked import Unanswered, score_rows
 from tests.unit.small import pipeline
 
 MODEL = pipeline().model("first")
+MIRROR = pipeline().model("mirror")
+EAGER = replace(MODEL, expired="score")
 
 
 def rows(start: int, count: int, deadline_ms: int = 100, width: int = 2) -> Rows:
@@ -26,8 +29,11 @@ def scoring(score=lambda matrix: matrix[:, 0]) -> Scoring:
 
 
 def scored(scoring: Scoring, blocks, now_ms: float) -> list[ScoreBlock]:
-    found = [scoring.score(call, now_ms) for call in scoring.calls(blocks)]
-    return [block for block in found if block]
+    return scoring.score(blocks, now_ms)
+
+
+def errors_of(block: ScoreBlock) -> dict[int, str]:
+    return {error.offset: error.reason for error in block.errors}
 
 
 def seen(blocks) -> dict[int, float | str]:
@@ -55,7 +61,7 @@ def test_rows_past_their_deadline_are_skipped_and_counted_unless_wanted():
     lazy = scoring()
     assert seen(scored(lazy, [rows(0, 3, 100), rows(3, 2, 300)], 200)) == {3: 3.0, 4: 4.0}
     assert (lazy.skipped, lazy.scored) == (3, 2)
-    eager = Scoring(replace(MODEL, expired="score"), 2, lambda given: score_rows(lambda g: g.matrix[:, 0], given))
+    eager = Scoring(EAGER, 2, lambda given: score_rows(lambda g: g.matrix[:, 0], given))
     assert len(seen(scored(eager, [rows(0, 3, 100)], 200))) == 3
 
 
@@ -102,6 +108,18 @@ def test_a_model_is_told_what_its_last_row_has_left_and_the_halves_have_less():
     assert first_ms == 100
     assert left_ms <= 98
     assert last_ms <= left_ms
+
+
+def test_a_late_row_that_is_scored_all_the_same_has_a_budgets_time():
+    asked: list[float] = []
+
+    def watching(given: Given) -> Matrix:
+        asked.append(given.left_ms)
+        return given.matrix[:, 0]
+
+    eager = Scoring(EAGER, 2, lambda given: score_rows(watching, given), budget_ms=70)
+    assert seen(scored(eager, [rows(0, 1, 100)], 200)) == {0: 0.0}
+    assert asked == [70.0]
 
 
 def test_events_stay_with_their_rows_whatever_is_joined_cut_or_skipped():
@@ -167,3 +185,60 @@ def test_a_model_may_work_in_place():
 
     (block,) = [decode_rows(encode_rows(rows(5, 1)))]
     assert seen(scored(scoring(in_place), [block], 0)) == {5: 6.0}
+
+
+def taken(work, now_ms: float = 0) -> list[list[int]]:
+    return [chosen.offsets.tolist() for chosen in iter(lambda: work.take(now_ms), None)]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 80), st.integers(0, 400)), max_size=5), st.floats(0, 20), st.integers(0, 300)
+)
+def test_no_row_is_taken_twice_or_forgotten_and_the_most_urgent_comes_first(
+    sizes: list[tuple[int, int]], row_ms: float, now_ms: int
+):
+    blocks = [rows(100 * place, size, deadline) for place, (size, deadline) in enumerate(sizes)]
+    deadlines = {100 * place + row: deadline for place, (size, deadline) in enumerate(sizes) for row in range(size)}
+    for model in (MODEL, MIRROR, EAGER):
+        scorer = Scoring(model, 2, lambda given: (given.matrix[:, 0], {}))
+        scorer.row_ms = row_ms
+        found = [offset for rows in taken(scorer.work(blocks), now_ms) for offset in rows]
+        assert len(found) == len(set(found))
+        assert len(found) + scorer.skipped == len(deadlines)
+        if model is EAGER:
+            assert found == list(deadlines)
+            continue
+        in_time = [offset for offset in found if deadlines[offset] > now_ms + min(row_ms, 50)]
+        assert found[: len(in_time)] == in_time, "late rows come last"
+        assert in_time == sorted(in_time, key=deadlines.__getitem__)
+        if model is MODEL:
+            assert found == in_time
+
+
+def test_a_slow_model_is_given_as_many_rows_as_it_can_score_in_time_and_the_rest_is_late():
+    slow = scoring()
+    slow.took(500, 100)
+    slow.row_ms = 5
+    work, now_ms, in_time = slow.work([rows(0, 256, 200)]), 0.0, 0
+    while (chosen := work.take(now_ms)) is not None:
+        now_ms += 5 * len(chosen.offsets)
+        assert now_ms <= 200
+        in_time += len(chosen.offsets)
+    assert in_time >= 30
+    assert slow.skipped == 256 - in_time
+
+
+def test_one_slow_call_does_not_end_all_others_untried():
+    slow = scoring()
+    slow.took(60_000, 1)
+    assert taken(slow.work([rows(0, 1, 200)]), 0) == [[0]]
+
+
+def test_who_only_watches_scores_late_rows_in_its_spare_time():
+    watcher = Scoring(MIRROR, 2, lambda given: (given.matrix[:, 0], {}), budget_ms=100)
+    watcher.row_ms = 0.1
+    blocks = [rows(0, 3, 100), rows(3, 2, 900)]
+    assert taken(watcher.work(blocks), 500) == [[3, 4], [0, 1, 2]]
+    assert taken(watcher.work(blocks, waiting=400), 500) == [[3, 4], [0, 1, 2]]
+    assert taken(watcher.work(blocks, waiting=600), 500) == [[3, 4]]
+    assert watcher.skipped == 3

@@ -14,18 +14,31 @@ from msgspec import json
 from msgspec.structs import replace
 
 from agents.cli.simulate import simulate
-from schemas.blocks import NotAskedBlock, ScoreBlock, decode_scores, encode_scores, pack_offsets
+from schemas.blocks import (
+    NotAskedBlock,
+    RowError,
+    ScoreBlock,
+    TickBlock,
+    decode_scores,
+    encode_scores,
+    pack_offsets,
+    score_block,
+)
 from schemas.errors import RendezvousError
 from schemas.pipeline import Pipeline, Policy, RequestShape, Step
+from streams.archive.layout import Layout
 from streams.archive.segment import Record
 from streams.candidate_file import only_models
+from streams.core.alike import Values, alike
 from streams.core.answers import Answers, Names
 from streams.core.past import Past, Way
-from streams.core.simulate import Recorded, Said, answers, cannot, decode_quickly
+from streams.core.recorded import Recorded
+from streams.core.simulate import answers, cannot
 from tests.unit.lived import LEAD_MS, Lived, play
 from tests.unit.small import TEXT, pipeline
 
 BASE = pipeline(request=RequestShape(budget_ms=200, repeat_s=1.0))
+EITHER = Policy(steps=(Step(until=1.0, accept=("champion", "challenger")),))
 WORDS = ("champion", "challenger", "first", "second")
 _steps = st.lists(
     st.tuples(st.sampled_from([0.05, 0.2, 1 / 3, 0.5, 0.6, 0.85]), st.sets(st.sampled_from(WORDS), min_size=1)),
@@ -48,8 +61,8 @@ def changed(draw: st.DrawFn) -> Pipeline:
     return of
 
 
-def lived(seed: int, count: int = 120, *, plain: bool = False) -> Lived:
-    """Whole milliseconds collide; unless plain, models fail and are passed over, requests repeat and name budgets."""
+def lived(seed: int, count: int = 120, *, plain: bool = False, repeats: bool = True) -> Lived:
+    """Whole milliseconds collide; unless plain, models fail and are passed over, requests repeat, name budgets, refine."""
     dice = random.Random(seed)
 
     def latency(own: random.Random, _: str) -> float | None:
@@ -59,10 +72,11 @@ def lived(seed: int, count: int = 120, *, plain: bool = False) -> Lived:
 
     values = []
     for n in range(count):
-        number = n // 2 if n % 7 == 0 and not plain else n
+        number = n // 2 if n % 7 == 0 and repeats and not plain else n
         named = f',"limits":{{"ms":{50 + number % 3}}}' if number % 5 == 0 else ""
         values.append(b"{" if n % 31 == 30 else f'{{"request_id":"r{number}","x":{number}{named}}}'.encode())
-    found = play(BASE, values, seed, latency, rate=dice.choice((0.1, 1.0)))
+    asks = (lambda n: [("refine", b"%d" % (n % 2))] if n % 8 < 4 else None) if not plain else lambda _: None
+    found = play(BASE, values, seed, latency, rate=dice.choice((0.1, 1.0)), headers=asks)
     for record in found.raw[::9] if not plain else ():
         block = NotAskedBlock(("second", "mirror", "unknown"), pack_offsets([record.offset]), "overloaded")
         log_ms = record.timestamp_ms + dice.choice((0, 5, 40))
@@ -80,16 +94,32 @@ def by_core(ways: Sequence[Pipeline], found: Lived, names: Names) -> list[Answer
 
 def recorded(found: Lived, names: Names) -> Recorded:
     one = Recorded(BASE, names)
-    for record in found.raw:
-        one.request_seen(record.offset, record.timestamp_ms)
-    for record in found.scores:
-        one.scores_offered(record.offset, record.timestamp_ms, decode_scores(record.value))
-    for record in found.decisions:
-        one.decided(json.decode(record.value or b"", type=Said), record.timestamp_ms)
+    asking = {record.offset for record in found.raw if record.headers == [("refine", b"1")]}
+    for records, take in (
+        (
+            found.raw,
+            lambda offsets, at_ms, _: one.requests_seen(offsets, at_ms, asking.intersection(offsets.tolist())),
+        ),
+        (found.scores, lambda offsets, at_ms, values: one.scores_offered(offsets, at_ms, packed(values))),
+        (found.decisions, lambda _, at_ms, values: one.decided(values, at_ms)),
+    ):
+        for start in range(0, len(records), 200):
+            part = records[start : start + 200]
+            offsets, at_ms = (
+                np.array(column) for column in zip(*((r.offset, r.timestamp_ms) for r in part), strict=True)
+            )
+            take(offsets, at_ms, [record.value for record in part])
     return one
 
 
-LIVES = {seed: lived(seed, plain=seed % 2 == 1) for seed in range(8)}
+def packed(values: Sequence[bytes | None]) -> Values:
+    """As they lie in a file."""
+    lengths = np.array([len(value or b"") for value in values])
+    data = np.frombuffer(b"".join(value or b"" for value in values), dtype=np.uint8)
+    return Values(data, np.cumsum(lengths) - lengths, lengths)
+
+
+LIVES = {seed: lived(seed, plain=seed % 4 == 1, repeats=seed % 4 != 2) for seed in range(8)}
 
 
 @settings(max_examples=150, deadline=None)
@@ -99,8 +129,8 @@ def test_the_columns_give_the_answers_of_the_core(seed: int, way: Pipeline):
     one = recorded(found, names)
     table = one.table(BASE.request.budget_ms)
     (core,) = by_core([way], found, names)
-    if why := cannot(way, BASE, table, one.rejections, LEAD_MS):
-        assert why.endswith("while a step ends within the time that an answer takes to leave")
+    if why := cannot(way, BASE, table, LEAD_MS):
+        assert why == "requests repeat others while a step ends within the time that an answer takes to leave"
         return
     columns = answers(way, BASE, table, LEAD_MS, names)
     for name in ("outcome", "model", "score", "used_ms"):
@@ -109,10 +139,59 @@ def test_the_columns_give_the_answers_of_the_core(seed: int, way: Pipeline):
         assert not len(wrong), (name, wrong[:5], ours[wrong][:5], theirs[wrong][:5])
 
 
-def asked(folder: Path, archive: Path, *options: str) -> Result:
+@settings(max_examples=100, deadline=None)
+@given(
+    blocks=st.lists(
+        st.tuples(
+            st.sampled_from(["a", "b", "long-name"]),
+            st.sampled_from(["1", "2"]),
+            st.lists(st.tuples(st.integers(0, 1 << 62), st.floats(allow_nan=False)), max_size=3),
+            st.sampled_from(["", "", "", "raised", "tick", "torn", "none"]),
+        ),
+        max_size=60,
+    )
+)
+def test_blocks_read_at_once_are_those_read_one_by_one(blocks):
+    values: list[bytes | None] = []
+    for model, version, rows, odd in blocks:
+        offsets, scores = np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.float64)
+        errors = (RowError(5, odd),) if odd == "raised" else ()
+        value = encode_scores(score_block(model, version, offsets, scores, errors))
+        values.append({"tick": encode_scores(TickBlock(1.0)), "torn": value[:-3], "none": None}.get(odd, value))
+    groups, others = alike(packed(values))
+    found = {int(row) for group in groups for row in group.rows}
+    assert found.isdisjoint(others.tolist())
+    assert found | set(others.tolist()) == set(range(len(values)))
+    for group in groups:
+        for row, offsets, scores in zip(group.rows, group.offsets, group.scores, strict=True):
+            block = ScoreBlock(group.model, group.version, offsets.tobytes(), scores.tobytes())
+            assert encode_scores(block) == values[row]
+
+
+def test_a_thousand_blocks_that_are_alike_are_one_group_and_those_with_errors_are_none():
+    blocks = [score_block("a", "1", np.array([n]), np.array([n / 7])) for n in range(1000)]
+    groups, others = alike(packed([encode_scores(block) for block in blocks]))
+    assert [(len(group.rows), len(others)) for group in groups] == [(1000, 0)]
+    failing = [encode_scores(replace(block, errors=(RowError(7, "raised"),))) for block in blocks]
+    assert [len(found) for found in alike(packed(failing))] == [0, 1000]
+
+
+def test_of_two_scores_of_one_request_the_first_in_the_log_counts():
+    one = Recorded(BASE, Names())
+    twos = [score_block("first", "1", np.array([n, n + 100]), np.array([0.25, 0.5])) for n in range(20)]
+    ones = [score_block("first", "1", np.array([n]), np.array([0.75])) for n in range(20)]
+    values = packed([encode_scores(block) for block in (*twos, *ones)])
+    one.requests_seen(np.arange(20), np.full(20, 1_000))
+    one.scores_offered(np.arange(40), np.arange(2_000, 2_040), values)
+    scores, log_ms, positions = one.table(100).scores["first"]
+    assert (scores == 0.25).all()
+    assert (log_ms.tolist(), positions.tolist()) == (list(range(2_000, 2_020)), list(range(20)))
+
+
+def asked(folder: Path, archive: Path, *options: str, text: str = TEXT) -> Result:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "pipeline.toml"
-    file.write_text(TEXT)
+    file.write_text(text)
     command = ["-P", str(file), "--archive", str(archive), *options]
     return CliRunner().invoke(simulate, command, standalone_mode=False)
 
@@ -190,6 +269,36 @@ def test_what_columns_cannot_do_the_core_does_and_says_so(tmp_path: Path, archiv
     assert found["ways"]["all"]["winners"] == {"first": 1.0}
 
 
+def test_requests_that_ask_for_better_answers_are_answered_so(tmp_path: Path):
+    """Such a request waits for the best; without the header the fast challenger is taken."""
+    of = pipeline(policy=EITHER)
+    file = tmp_path / "pipeline.toml"
+    file.write_text(TEXT + '[policy]\nsteps = [{until = 1.0, accept = ["champion", "challenger"]}]\n')
+    took, found = {"first": 40.0, "second": 10.0}, {}
+    for name, headers in (
+        ("plain", None),
+        ("asks", [("refine", b"1")]),
+        ("other", [("refine", b"0"), ("tenant", b"1")]),
+    ):
+        values = [b'{"request_id":"r%d","x":1}' % n for n in range(50)]
+        lived = play(of, values, 1, lambda _, m: took.get(m, 1.0), headers=lambda _, own=headers: own)
+        command = [
+            "-P",
+            str(file),
+            "--archive",
+            str(lived.write(tmp_path / name, "small")),
+            "--budgets",
+            "90",
+            "--json",
+        ]
+        found[name] = said(CliRunner().invoke(simulate, command, standalone_mode=False))
+    assert found["asks"]["ways"]["unchanged"]["winners"] == {"first": 1.0}
+    assert found["asks"]["sweep"]["unchanged"][0]["figures"]["latency_ms"]["p50"] == 40.0
+    assert found["asks"]["notes"] == []
+    for name in ("plain", "other"):
+        assert (found[name]["ways"]["unchanged"]["winners"], found[name]["notes"]) == ({"second": 1.0}, [])
+
+
 def test_every_kind_of_policy_may_be_tried(tmp_path: Path, archive: Path):
     tried = {
         "first": ('kind = "first"', {"second": 1.0}),
@@ -252,17 +361,51 @@ def test_wrong_words_are_refused_with_their_code(
     assert words in str(error)
 
 
-def test_a_score_that_is_not_finite_is_read_as_the_live_run_reads_it():
-    found, names = play(BASE, [b'{"x":1}'] * 20, 1, lambda _, __: 5.0), Names()
-    block = decode_scores(found.scores[4].value)
-    assert isinstance(block, ScoreBlock)
-    odd = ScoreBlock(block.model, block.version, block.offsets, np.array([np.inf]).tobytes())
-    found.scores[4] = replace(found.scores[4], value=encode_scores(odd))
-    one = Recorded(BASE, names)
-    for record in found.scores:
-        one.scores_offered(record.offset, record.timestamp_ms, decode_quickly(record.value))
-    for record in found.raw:
-        one.request_seen(record.offset, record.timestamp_ms)
-    for record in found.decisions:
-        one.decided(json.decode(record.value or b"", type=Said), record.timestamp_ms)
-    assert "not finite" in cannot(BASE, BASE, one.table(200), 0, LEAD_MS)
+def test_a_number_that_is_none_is_left_to_the_core():
+    for scores, offsets in ((np.array([np.inf]), None), (None, np.array([-1]))):
+        found, names = play(BASE, [b'{"x":1}'] * 20, 1, lambda _, __: 5.0), Names()
+        block = decode_scores(found.scores[4].value)
+        assert isinstance(block, ScoreBlock)
+        odd = replace(
+            block,
+            scores=block.scores if scores is None else scores.tobytes(),
+            offsets=block.offsets if offsets is None else offsets.tobytes(),
+        )
+        found.scores[4] = replace(found.scores[4], value=encode_scores(odd))
+        assert "a number that is none" in cannot(BASE, BASE, recorded(found, names).table(200), LEAD_MS)
+
+
+def test_a_damaged_file_a_gap_and_another_archive_are_refused(tmp_path: Path, archive: Path):
+    def refused(*words: str, at: Path = archive) -> None:
+        error = asked(tmp_path, at, "--budgets", "20").exception
+        assert isinstance(error, RendezvousError), error
+        assert all(word in str(error) for word in words), error
+
+    refused("the archive holds nothing of small.raw; it is empty", at=tmp_path / "none")
+    refused("it holds fraud.decisions, fraud.raw", at=play(BASE, [b"{}"], 1).write(tmp_path / "other", "fraud"))
+    for topic, words in (("raw", "150 to 299"), ("decisions", "150 to 299"), ("scores", "300 to 449")):
+        path = Layout(archive, f"small.{topic}", 0).segments()[1 if topic != "scores" else 2]
+        whole = path.read_bytes()
+        try:
+            path.write_bytes(whole[:900] + bytes([whole[900] ^ 1]) + whole[901:])
+            refused(f"{path}: offsets {words} are not as they were sealed")
+            path.unlink()
+            refused(f"offsets {words} are missing before it")
+        finally:
+            path.write_bytes(whole)
+
+
+def test_what_lies_wholly_before_the_range_and_its_horizon_is_not_read(tmp_path: Path, archive: Path):
+    since, text = str(1_764_000_000_000 + 620), TEXT.replace("budget_ms = 100", "budget_ms = 100\nrepeat_s = 0", 1)
+    whole = asked(tmp_path, archive, "--budgets", "30", "--json", "--since", since, text=text)
+    assert said(whole)["requests"] > 50
+    path = Layout(archive, "small.raw", 0).segments()[0]
+    kept = path.read_bytes()
+    try:
+        path.write_bytes(kept[:900] + bytes([kept[900] ^ 1]) + kept[901:])
+        again = asked(tmp_path, archive, "--budgets", "30", "--json", "--since", since, text=text)
+        assert again.stdout == whole.stdout
+        horizon = asked(tmp_path, archive, "--budgets", "30", "--since", since)
+        assert str(path) in str(horizon.exception), "a repeat's first may lie there"
+    finally:
+        path.write_bytes(kept)

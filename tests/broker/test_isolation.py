@@ -1,0 +1,168 @@
+"""What one model does to itself costs the others nothing: real processes on a real Kafka."""
+
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.blocks import ScoreBlock, decode_rows, decode_scores, offsets_of
+from schemas.topics import Topics
+from streams.kafka.clients import Cluster
+from streams.kafka.reading import TopicReader
+from tests.broker.models import NULL
+from tests.broker.pipelines import FILE, Up, until, up, write
+from tests.broker.test_pipeline import NOT_A_TIMEOUT_MS
+from tests.faults.load import Load, assert_kept, decisions, findings, plain
+from tests.faults.test_members import DOUBLE, PARTITIONS, STAY_S, WIDE, Groups, guest
+
+MODEL = """
+[[models]]
+name = "{0}"
+version = "1"
+kind = "python"
+role = "canary"
+callable = "tests.broker.models:{0}"
+"""
+BAD = "".join(map(MODEL.format, ("touchy", "cursed", "doomed"))) + MODEL.format("leaky") + "memory_mb = 150\n"
+DEADLY = 300
+SESSION_MS = 6_000
+RULE = "[quarantine]\nfailures = 4\n\n[archive]"
+
+
+def reasons(pipeline: Up, model: str) -> dict[int, str]:
+    """Raw offset -> why the model has no score for it."""
+    found: dict[int, str] = {}
+    for block in blocks(pipeline, model):
+        found |= {error.offset: error.reason for error in block.errors}
+    return found
+
+
+def blocks(pipeline: Up, model: str) -> list[ScoreBlock]:
+    with TopicReader(pipeline.cluster, pipeline.topics.scores) as reader:
+        found = [decode_scores(message.value()) for message in reader.to_end()]
+    return [block for block in found if isinstance(block, ScoreBlock) and block.model == model]
+
+
+def scored(pipeline: Up, model: str) -> set[int]:
+    return {offset for block in blocks(pipeline, model) for offset in offsets_of(block.offsets)}
+
+
+def letters(pipeline: Up, model: str) -> list[tuple[str, str, list[int]]]:
+    """Error, reason and raw offsets of the dead letters of a model's rows."""
+    with TopicReader(pipeline.cluster, pipeline.topics.dead_letters) as reader:
+        messages = list(reader.to_end())
+    found = []
+    for message in messages:
+        story: dict[str, Any] = {name.rsplit("error.")[-1]: value.decode() for name, value in message.headers() or ()}
+        if story["topic"] == pipeline.topics.model(model):
+            rows = decode_rows(message.value()).offsets.tolist()
+            found.append((story["exception.class.name"], story["exception.message"], rows))
+    return found
+
+
+def value(number: int) -> dict[str, Any]:
+    return plain(number + 1) | ({"x": NULL} if number == DEADLY else {})
+
+
+@pytest.mark.timeout(300)
+def test_models_that_leak_crash_on_a_row_or_never_start_cost_the_others_nothing(
+    cluster: Cluster, tmp_path: Path, name: str
+):
+    # A budget that a busy machine keeps: a router that is late asks nobody.
+    file = write(tmp_path, name, budget_ms=5_000, text=FILE.replace("[archive]", RULE), more=BAD)
+    with up(cluster, file, name, tmp_path / "state") as pipeline:
+
+        def state(model: str) -> dict[str, Any]:
+            return dict(pipeline.status["roles"][f"scorer.{model}"])
+
+        with Load(cluster, pipeline.topics.raw, 100, value) as load:
+            until(lambda: load.sent > DEADLY, 30, "the deadly row")
+            until(lambda: state("doomed")["state"] == "quarantine", 30, "the one that never starts is in quarantine")
+            until(lambda: state("cursed")["state"] == "quarantine", 60, "the one that always dies is in quarantine")
+            until(lambda: "memory limit" in state("leaky")["reason"], 60, "the one that leaks ends by its limit")
+        kept = findings(pipeline, file, load)
+        assert_kept(kept)
+        assert kept.worst_late_ms <= NOT_A_TIMEOUT_MS
+        answers = decisions(pipeline, load)
+        assert sum(answer.outcome == "preferred" for answer in answers) >= 0.9 * len(answers)
+        assert all(pipeline.restarts(role) == 0 for role in ("router", "rendezvous", "scorer.good", "scorer.plain"))
+        assert pipeline.status["ready"]
+
+        (deadly,) = [offset for (_, offset), id_ in load.acknowledged.items() if id_.endswith(f"-{DEADLY}")]
+        every = {offset for _, offset in load.acknowledged}
+        until(lambda: every - {deadly} <= scored(pipeline, "touchy"), 30, "one row costs that row only")
+        assert set(reasons(pipeline, "touchy")) == {deadly}
+        assert "ended 2 times with it" in reasons(pipeline, "touchy")[deadly]
+        assert (state("touchy")["state"], state("touchy")["restarts"]) == ("running", 2)
+        assert [(error, rows) for error, _, rows in letters(pipeline, "touchy")] == [("EndsProcess", [deadly])]
+
+        assert "by SIGSEGV while it loaded its model" in state("doomed")["reason"]
+        assert letters(pipeline, "doomed") == []
+
+        assert "ended 4 times within 300 s, at last by SIGSEGV on the row of raw 0/" in state("cursed")["reason"]
+        last = letters(pipeline, "cursed")[-1]
+        assert last[0] == "Quarantine"
+        assert last[1] == state("cursed")["reason"]
+        assert last[1].endswith(f"raw 0/{last[2][0]}")
+
+        assert "over its memory limit of 150 MB" in state("leaky")["reason"]
+
+
+SHARED = WIDE.replace(DOUBLE, DOUBLE + "instances = 2\n")
+
+
+@pytest.mark.timeout(240)
+def test_processes_of_one_model_share_its_partitions_and_hardly_notice_one_that_comes_or_goes(
+    cluster: Cluster, tmp_path: Path, name: str
+):
+    file = write(tmp_path, name, budget_ms=2_000, text=SHARED)
+    with up(cluster, file, name, tmp_path / "state") as pipeline:
+        groups = Groups(cluster, name)
+        until(lambda: groups.shared_by("scorer.good", 2), 30, "both have partitions")
+        marks: list[tuple[str, float]] = []
+        with Load(cluster, pipeline.topics.raw, 300) as load:
+
+            def during(what: str, seconds: float = STAY_S) -> None:
+                marks.append((what, time.time() * 1e3))
+                load.wait(seconds)
+
+            during("all is well", 5)
+            with guest(cluster, file, tmp_path / "state", "scorer.good", number=2):
+                during("a third comes", 0)
+                until(lambda: groups.shared_by("scorer.good", 3), 30, "a third has joined")
+                load.wait(STAY_S)
+                during("it goes", 0)
+            until(lambda: groups.shared_by("scorer.good", 2), 30, "the third has left")
+            load.wait(STAY_S)
+            during("one is killed", 0)
+            pipeline.kill("scorer.good.1")
+            until(lambda: pipeline.running("scorer.good.1", 1), 30, "it is back")
+            during("the end")
+        found = findings(pipeline, file, load)
+        assert pipeline.restarts("scorer.good") == 0
+    assert_kept(found)
+    times = score_times(cluster, name, "good")
+    assert len(times) == PARTITIONS
+    for (what, from_ms), (_, to_ms) in pairwise(marks):
+        gaps = sorted(longest_gap_ms(at_ms, from_ms, to_ms) for at_ms in times.values())
+        print(f"{what}: longest pause of each partition {', '.join(f'{gap:,.0f}' for gap in gaps)} ms")
+        if what != "one is killed":
+            assert gaps[-1] < SESSION_MS, "nobody waits for a session that runs out"
+
+
+def score_times(cluster: Cluster, name: str, model: str) -> dict[int, list[int]]:
+    """By partition, the log times of a model's scores."""
+    found: dict[int, list[int]] = {}
+    with TopicReader(cluster, Topics(name).scores) as reader:
+        for message in reader.to_end():
+            block = decode_scores(message.value())
+            if isinstance(block, ScoreBlock) and block.model == model:
+                found.setdefault(message.partition() or 0, []).append(message.timestamp()[1])
+    return found
+
+
+def longest_gap_ms(at_ms: list[int], from_ms: float, to_ms: float) -> float:
+    within = [from_ms, *(at for at in sorted(at_ms) if from_ms <= at <= to_ms)]
+    return max((late - early for early, late in pairwise(within)), default=0.0)

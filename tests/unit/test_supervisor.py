@@ -1,0 +1,154 @@
+"""Who is started again, who is not, and what is said of it."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from agents import supervisor
+from agents.in_hand import Doing, InHand, Left
+from agents.process import APART_EXIT, WATCHDOG_EXIT
+from agents.supervisor import Child, Supervisor, reason_of, to_blame
+from schemas.blocks import Rows, decode_rows, encode_rows
+from schemas.pipeline import Quarantine
+from streams.core.quarantine import Ends
+from streams.models.limits import MEMORY_EXIT
+
+NOTHING, LOADING = Left(Doing.NOTHING), Left(Doing.LOADING)
+RULE = Quarantine(failures=3, within_s=60)
+
+DIES = """
+import os, signal, sys, numpy as np
+from agents.in_hand import InHand
+from schemas.blocks import Rows
+given = dict(word.lstrip("-").split("=", 1) for word in sys.argv[1:])
+memory = InHand.given(int(given["in-hand"]))
+print(given["after"], len(memory.suspects(0.0)), file=sys.stderr, flush=True)
+memory.took(1, 40, Rows("m", np.array([7]), np.array([9]), np.array([[0.5, 1.5]])))
+os.kill(os.getpid(), signal.SIGSEGV)
+"""
+
+
+def rows(*offsets: int) -> Rows:
+    return Rows("m", np.array(offsets), np.full(len(offsets), 9), np.ones((len(offsets), 2)))
+
+
+def scoring(*offsets: int) -> Left:
+    return Left(Doing.SCORING, 1, 40, encode_rows(rows(*offsets)))
+
+
+def test_it_is_enough_when_the_window_is_full():
+    ends = Ends(RULE)
+    assert [ends.another(at_s) for at_s in (0, 40, 70, 90, 99)] == [False, False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("code", "left", "blamed"),
+    [
+        (-signal.SIGSEGV, NOTHING, True),
+        (-signal.SIGKILL, NOTHING, False),
+        (-signal.SIGKILL, scoring(1), True),
+        (-signal.SIGKILL, LOADING, True),
+        (MEMORY_EXIT, NOTHING, True),
+        (WATCHDOG_EXIT, NOTHING, False),
+        (WATCHDOG_EXIT, scoring(1), True),
+        (APART_EXIT, NOTHING, False),
+        (1, NOTHING, False),
+        (1, LOADING, True),
+        (0, scoring(1), True),
+    ],
+)
+def test_a_model_is_to_blame_for_what_it_does_and_not_for_kafka_or_a_kill(code: int, left: Left, blamed: bool):
+    assert to_blame(code, left) == blamed
+
+
+def test_a_reason_says_how_and_on_what():
+    assert reason_of(-signal.SIGSEGV, scoring(7), "old words") == "by SIGSEGV on the row of raw 1/7"
+    assert reason_of(WATCHDOG_EXIT, scoring(7, 9, 8), "") == "by its watchdog (no progress) on 3 rows of raw 1/7 to 9"
+    assert reason_of(MEMORY_EXIT, NOTHING, "530 MB resident") == "by its memory limit: 530 MB resident"
+    assert reason_of(1, LOADING, "boom") == "with exit code 1 while it loaded its model: boom"
+    assert reason_of(-99, Left(Doing.SCORING, rows=b"half"), "") == "by signal 99 on some rows"
+
+
+def kept(child: Child) -> list[Left]:
+    """Run one child until it stays down; what was told of it."""
+    told: list[Left] = []
+
+    async def gave_up(_: Child, left: Left) -> None:
+        told.append(left)
+
+    async def run() -> None:
+        keeper = Supervisor([child], {}, gave_up)
+        await keeper.start()
+        async with asyncio.timeout(60):
+            while child.state not in supervisor.DOWN:
+                await asyncio.sleep(0.01)
+        assert keeper.ready
+        await keeper.stop()
+
+    asyncio.run(run())
+    return told
+
+
+def test_a_scorer_that_dies_again_and_again_is_given_up_with_its_last_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(supervisor, "BACKOFF_S", (0.0,))
+    command = [sys.executable, "-c", DIES]
+    child = Child("scorer.m", command, tmp_path / "m.log", in_hand=InHand.made(2), quarantine=RULE)
+    (left,) = kept(child)
+    assert (child.state, child.restarts) == ("quarantine", 2)
+    assert child.reason == "ended 3 times within 60 s, at last by SIGSEGV on the row of raw 1/7"
+    assert (left.partition, left.offset) == (1, 40)
+    assert decode_rows(left.rows).matrix.tolist() == [[0.5, 1.5]]
+    said = (tmp_path / "m.log").read_text().splitlines()
+    assert said[:3] == [" 0", *["by SIGSEGV on the row of raw 1/7 1"] * 2], "a life knows what ended the one before"
+    assert "is in quarantine: ended 3 times" in said[3]
+    kept(Child("scorer.m", command, tmp_path / "m.log", in_hand=InHand.made(2), quarantine=RULE))
+    assert (tmp_path / "m.log").read_text().splitlines()[4:] == said, "started anew, it has another chance"
+
+
+def test_any_other_role_is_started_again_for_ever_and_one_that_is_refused_never(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(supervisor, "BACKOFF_S", (0.0,))
+    count = f"echo x >> {tmp_path}/count; [ $(wc -l < {tmp_path}/count) -lt 9 ] && exit 1; echo no topic >&2; exit 5"
+    child = Child("router", ["/bin/sh", "-c", count], tmp_path / "r.log", quarantine=RULE)
+    assert kept(child) == []
+    assert (child.state, child.restarts) == ("refused", 8)
+    assert child.reason == "with exit code 5: no topic"
+
+
+def test_what_is_in_hand_outlives_its_writer_and_a_file_keeps_it_too(tmp_path: Path):
+    first = InHand.at(tmp_path / "notes" / "m.0", 2)
+    with first.loading():
+        assert first.left() == LOADING
+    assert first.left() == NOTHING
+    first.took(1, 40, rows(7, 8))
+    again = InHand.at(tmp_path / "notes" / "m.0", 2)
+    assert (again.left().doing, again.left().offsets) == (Doing.SCORING, [7, 8])
+    assert {suspect.offset for suspect in again.suspects(1.0, "SIGSEGV")} == {7, 8}
+    assert again.left() == NOTHING
+    assert {suspect.ends for suspect in InHand.at(tmp_path / "notes" / "m.0", 2).suspects(2.0)} == {1}
+    assert len(InHand.at(tmp_path / "notes" / "m.0", 3).suspects(3.0)) == 0, "a model of other features"
+
+
+def test_a_full_block_and_all_suspects_fit():
+    memory, start = InHand.made(2), 1 << 60
+    for block in range(8):
+        memory.took(1000 + block, start, rows(*range(start, start + 256)))
+        found = memory.suspects(1.8e9, "\U0001f4a5" * 1000)
+    assert len(found) == len(memory.suspects(1.8e9)) == 1024
+    memory.took(7, start, rows(*range(start, start + 256)))
+    assert len(memory.left().offsets) == 256
+
+
+def test_events_of_any_size_are_no_part_of_what_is_in_hand():
+    memory = InHand.made(2)
+    memory.took(1, 40, replace(rows(7, 8), events=(b"a" * (8 << 20),) * 2))
+    assert memory.left().offsets == [7, 8]
+    assert decode_rows(memory.left().rows).events == ()

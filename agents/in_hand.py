@@ -15,6 +15,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from msgspec import msgpack
+from msgspec.structs import replace
 
 from schemas.blocks import MAX_ROWS, Rows, decode_rows, encode_rows
 from schemas.errors import UNREADABLE, UnreadableRecord
@@ -96,8 +97,11 @@ class InHand:
         self.freed()
 
     def took(self, partition: int, offset: int, rows: Rows) -> None:
-        """These rows are scored now. The words that say so come last: an end in between leaves nothing half said."""
-        value = encode_rows(rows)
+        """These rows are scored now. The words that say so come last: an end in between leaves nothing half said.
+
+        Without their events, which have no bound here; raw has them, at these offsets.
+        """
+        value = encode_rows(replace(rows, events=()))
         self._memory[VALUE_AT : VALUE_AT + len(value)] = value
         HEAD.pack_into(self._memory, 0, Doing.SCORING, partition, offset, len(value))
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import IO
 
 from msgspec import Struct, json
 
@@ -45,13 +46,27 @@ class Status(Struct, frozen=True, omit_defaults=True):
     figures: dict[str, float] = {}
 
 
-def run(actor: Actor, *, supervised: bool) -> int:
-    """Run until a signal, an error, or the end of the parent; returns the exit code."""
+def status_line() -> IO[str]:
+    """The pipe to the supervisor, for nobody but the status: what else is printed from now on goes to the log.
+
+    To be asked for before a model is loaded: it may print, in Python or in C, and as much as it likes.
+    """
+    own = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    sys.stdout.flush()
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return own
+
+
+def run(actor: Actor, status: IO[str] | None = None) -> int:
+    """Run until a signal, an error, or the end of the parent; returns the exit code.
+
+    With a place for its status it is supervised: it ends when its parent does.
+    """
     sys.setswitchinterval(SWITCH_S)
     spare_the_collector()
     loop = RecordLoop()
     asyncio.set_event_loop(loop)
-    return loop.run_until_complete(_run(actor, supervised=supervised))
+    return loop.run_until_complete(_run(actor, status))
 
 
 def spare_the_collector() -> None:
@@ -64,18 +79,18 @@ def spare_the_collector() -> None:
     gc.set_threshold(GC_OBJECTS, 20, 50)
 
 
-async def _run(actor: Actor, *, supervised: bool) -> int:
+async def _run(actor: Actor, line: IO[str] | None) -> int:
     loop, app = asyncio.get_running_loop(), actor.app
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    if supervised:
+    if line:
         _thread(_watch_parent, lambda: loop.call_soon_threadsafe(stop.set))
     _thread(_watch_progress, actor)
     _thread(_watch_clock, actor)
     await app.start()
     tasks = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(app.wait_until_stopped())]
-    status = asyncio.ensure_future(_report(actor)) if supervised else None
+    status = asyncio.ensure_future(_report(actor, line)) if line else None
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     reason = app.crash_reason
     if status:
@@ -98,13 +113,13 @@ def _exit_code(reason: BaseException) -> int:
     return 1
 
 
-async def _report(actor: Actor) -> None:
+async def _report(actor: Actor, line: IO[str]) -> None:
     consumer = actor.app.consumer
     while True:
         state = "running" if consumer.assignment() and not actor.app.rebalancing else "starting"
         status = Status(state, round(consumer.rate, 1), consumer.lag(), dict(actor.figures()))
-        sys.stdout.write(json.encode(status).decode() + "\n")
-        sys.stdout.flush()
+        line.write(json.encode(status).decode() + "\n")
+        line.flush()
         await asyncio.sleep(STATUS_S)
 
 

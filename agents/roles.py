@@ -15,8 +15,9 @@ from agents.app import edge_of
 from agents.desk import Desk
 from agents.in_hand import InHand
 from schemas.errors import ConfigurationRefused
-from schemas.pipeline import Model, Pipeline, Role
+from schemas.pipeline import Model, Pipeline
 from schemas.topics import Topics
+from streams.core.given import Given
 from streams.core.scoring import Scoring
 from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster
@@ -86,7 +87,7 @@ def build(role: str, place: Place, model: str = "", number: int = 0, *, leave: b
 
 
 def _model(pipeline: Pipeline, name: str) -> Model:
-    known = [model.name for model in pipeline.models if model.role is not Role.DECOY]
+    known = [model.name for model in pipeline.models if model.has_scorer]
     if name not in known:
         raise ConfigurationRefused(f"no model {name!r} to score with; this pipeline has {', '.join(known)}")
     return pipeline.model(name)
@@ -118,11 +119,11 @@ def _scorer(place: Place, model: Model, number: int) -> Actor:
         except MemoryError as error:
             limits.over_limit(model, f"it was refused memory while it was loaded ({error})")
         for rows in WARM_UP_ROWS:
-            score_rows(loaded, np.zeros((rows, len(features))))
+            score_rows(loaded, Given(np.zeros((rows, len(features))), (b"{}",) * rows))
     scoring = Scoring(
         model,
         len(features),
-        lambda matrix: score_rows(loaded, matrix),
+        lambda given: score_rows(loaded, given),
         budget_ms=pipeline.request.budget_ms,
         suspects=suspects,
     )

@@ -43,7 +43,7 @@ def attach(app: BatchApp, pipeline: Pipeline, model: Model, scoring: Scoring, in
             while (chosen := work.take(started_ms := producer.now_ms())) is not None:
                 in_hand.took(batch.partition, first_offset(batch), chosen)
                 try:
-                    block = scoring.block(chosen)
+                    block = scoring.block(chosen, started_ms)
                 finally:
                     in_hand.freed()
                 scoring.took(producer.now_ms() - started_ms, len(chosen.offsets))

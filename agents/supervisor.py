@@ -8,6 +8,7 @@ program starts anew.
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,6 +27,10 @@ from streams.models.limits import MEMORY_EXIT
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 FORGIVEN_S = 30.0
 STOP_S = 4.5
+LOG_BYTES = 64 << 20
+"""A log that is longer is cut to its end: a model prints as much as it likes, and the disk is the archive's too."""
+KEPT_BYTES = 1 << 20
+LOOK_S = 1.0
 STAY_DOWN = {Superseded.exit_code: "fenced", ConfigurationRefused.exit_code: "refused"}
 QUARANTINE = "quarantine"
 DOWN = (*STAY_DOWN.values(), QUARANTINE)
@@ -69,6 +74,26 @@ async def tell_nobody(child: Child, left: Left) -> None:
     """What stands in the child's status and log is enough."""
 
 
+def cut(log: Path) -> int:
+    """Keep the end of a log that is too long; returns how long it was, 0 when nothing was cut.
+
+    Whoever writes to it appends, and goes on.
+    """
+    try:
+        size = log.stat().st_size
+    except FileNotFoundError:
+        return 0
+    if size <= LOG_BYTES:
+        return 0
+    with log.open("r+b") as file:
+        file.seek(-KEPT_BYTES, os.SEEK_END)
+        kept = file.read(KEPT_BYTES)
+        file.seek(0)
+        file.truncate()
+        file.write(f"... {size} bytes were written here; this is the end of them\n".encode() + kept)
+    return size
+
+
 class Supervisor:
     """Keeps children alive until told to stop."""
 
@@ -89,6 +114,7 @@ class Supervisor:
     async def start(self) -> None:
         """Start all children; returns at once."""
         self._tasks = [asyncio.create_task(self._keep(child)) for child in self.children]
+        self._tasks.append(asyncio.create_task(self._cut_logs()))
 
     async def stop(self) -> None:
         """End all children within 5 s: they drain what they can; what is not finished is read again."""
@@ -102,6 +128,13 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _cut_logs(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for child in self.children:
+                if size := cut(child.log):
+                    sys.stderr.write(f"{child.name}: {child.log} had {size >> 20} MB, its end was kept\n")
 
     def _signal(self, number: signal.Signals) -> None:
         for child in self.children:

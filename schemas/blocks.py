@@ -5,12 +5,14 @@ A block's tag carries kind and version ("rows/1"): an unknown one is refused by 
 record's partition with the row's offset. A model written in another language speaks JSON instead (`wire`).
 """
 
+from collections.abc import Iterable
+from itertools import repeat
 from math import isfinite
 from struct import unpack
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
-from msgspec import Meta, Struct, json, msgpack
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, json, msgpack
 from numpy.typing import NDArray
 
 from schemas.errors import UNREADABLE, UnreadableRecord
@@ -23,13 +25,17 @@ Matrix = NDArray[np.float64]
 
 
 class RowBlock(Struct, frozen=True, array_like=True, tag="rows/1"):
-    """Rows for one model, as they lie on `model.<name>`; `deadlines` are broker times in ms."""
+    """Rows for one model, as they lie on `model.<name>`; `deadlines` are broker times in ms.
+
+    `events` are the raw records' values, for a model that takes them; else there are none.
+    """
 
     model: str
     offsets: bytes
     deadlines: bytes
     features: bytes
     width: int
+    events: tuple[bytes, ...] = ()
 
 
 class RowError(Struct, frozen=True, array_like=True):
@@ -73,25 +79,51 @@ ScoresBlock = ScoreBlock | RejectionBlock | NotAskedBlock | TickBlock
 
 
 class Rows(Struct, frozen=True):
-    """Rows of one model, decoded: n offsets, n deadlines (ms, broker's clock), an n x width matrix."""
+    """Rows of one model, decoded: n offsets, n deadlines (ms, broker's clock), an n x width matrix.
+
+    And the n raw values, for a model that takes events.
+    """
 
     model: str
     offsets: Offsets
     deadlines_ms: Offsets
     matrix: Matrix
+    events: tuple[bytes, ...] = ()
+
+    def part(self, chosen: Any) -> "Rows":
+        """Those that any index of numpy's names, in its order."""
+        events = self.events
+        if events:
+            events = tuple(events[place] for place in np.arange(len(events))[chosen].tolist())
+        return Rows(self.model, self.offsets[chosen], self.deadlines_ms[chosen], self.matrix[chosen], events)
 
 
 _Int64 = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+_Event = Annotated[Raw | UnsetType, Meta(extra_json_schema={"type": "object"})]
 
 
-class _JsonRow(Struct, frozen=True):
+class JsonRow(Struct, frozen=True):
+    """One request for a model with `wire = "json"`, as it lies on `model.<name>`.
+
+    `features` are the model's features in the pipeline file's order; `deadline_ms` is UTC, by the broker's clock.
+    `event` is the producer's JSON object, for a model with `takes = "events"`. The answer goes to the same
+    partition of `scores`, with the same `offset`.
+    """
+
     model: str
     offset: _Int64
     deadline_ms: _Int64
     features: list[float]
+    event: _Event = UNSET
 
 
-class _JsonScore(Struct, frozen=True):
+class JsonScore(Struct, frozen=True):
+    """One score, as any program may write it to `scores`, into the partition that its request came from.
+
+    `model` and `version` are those of the pipeline file. Either `score`, a finite number, or `error`, the reason
+    why there is none: then nobody waits for it.
+    """
+
     model: str
     version: str
     offset: _Int64
@@ -102,8 +134,8 @@ class _JsonScore(Struct, frozen=True):
 _encode = msgpack.Encoder().encode
 _decode_rows = msgpack.Decoder(RowBlock).decode
 _decode_scores = msgpack.Decoder(ScoresBlock).decode
-_decode_json_row = json.Decoder(_JsonRow).decode
-_decode_json_score = json.Decoder(_JsonScore).decode
+_decode_json_row = json.Decoder(JsonRow).decode
+_decode_json_score = json.Decoder(JsonScore).decode
 _encode_json = json.Encoder().encode
 _decode_tag = msgpack.Decoder(list).decode
 
@@ -117,15 +149,19 @@ def encode_rows(rows: Rows) -> bytes:
             rows.deadlines_ms.astype("<i8", copy=False).tobytes(),
             np.ascontiguousarray(rows.matrix, dtype="<f8").tobytes(),
             rows.matrix.shape[1],
+            rows.events,
         )
     )
 
 
 def encode_json_rows(rows: Rows) -> list[bytes]:
     """One JSON object per row, for a model with `wire = "json"`."""
+    events: Iterable[Raw | UnsetType] = map(Raw, rows.events) if rows.events else repeat(UNSET, len(rows.offsets))
     return [
-        _encode_json(_JsonRow(rows.model, int(offset), int(deadline), features.tolist()))
-        for offset, deadline, features in zip(rows.offsets, rows.deadlines_ms, rows.matrix, strict=True)
+        _encode_json(JsonRow(rows.model, int(offset), int(deadline), features.tolist(), event))
+        for offset, deadline, features, event in zip(
+            rows.offsets, rows.deadlines_ms, rows.matrix, events, strict=True
+        )
     ]
 
 
@@ -147,7 +183,9 @@ def decode_rows(value: bytes | None) -> Rows:
             f"a block of {len(offsets)} rows of {block.width} features has {len(deadlines)} deadlines "
             f"and {len(features)} numbers"
         )
-    return Rows(block.model, offsets, deadlines, features.reshape(len(offsets), block.width))
+    if len(block.events) not in (0, len(offsets)):
+        raise UnreadableRecord(f"a block of {len(offsets)} rows has {len(block.events)} events")
+    return Rows(block.model, offsets, deadlines, features.reshape(len(offsets), block.width), block.events)
 
 
 def encode_scores(block: ScoresBlock) -> bytes:
@@ -220,6 +258,7 @@ def _rows_of_json(value: bytes) -> Rows:
         np.array([row.offset], dtype=np.int64),
         np.array([row.deadline_ms], dtype=np.int64),
         np.array([row.features], dtype=np.float64),
+        () if row.event is UNSET else (bytes(row.event),),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.blocks import JsonRow, JsonScore
 from schemas.decisions import Decision
 from schemas.pipeline import Pipeline
 
@@ -16,10 +17,12 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
-    """File name -> schema: the decision, and the pipeline file (for editors)."""
+    """File name -> schema: the decision, a row and a score for other languages, the pipeline file (for editors)."""
     return {
         "decision.schema.json": _schema(Decision),
         "pipeline.schema.json": _schema(Pipeline),
+        "row.schema.json": _schema(JsonRow),
+        "score.schema.json": _schema(JsonScore),
     }
 
 

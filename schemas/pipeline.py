@@ -32,7 +32,10 @@ class Kind(StrEnum):
     """What a model is made of: a closed set, because loading a file may run what is in it."""
 
     LIGHTGBM = "lightgbm"  # a LightGBM text file, checked by sha256
-    PYTHON = "python"  # `module:callable` over a float64 matrix, one score per row
+    ONNX = "onnx"  # an ONNX file, checked by sha256, run by onnxruntime
+    PYTHON = "python"  # a function, or a class with `load` and `predict`, named as "module:name"
+    HTTP = "http"  # a model server that speaks the Open Inference Protocol, version 2
+    EXTERNAL = "external"  # a program of yours, in any language, reads `model.<name>` and writes to `scores`
     CONSTANT = "constant"  # the same score for every row
 
 
@@ -72,6 +75,11 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `features` empty means all of the pipeline's, in its order. `prepare` is `module:function` over the
     matrix, run by the scorer. `expired` says what becomes of rows whose deadline has passed (see `late_rows`).
 
+    `takes` is what a Python model is given: the float64 matrix, a pandas frame with the features' names, or the
+    events as dicts; an external one is sent the events beside the features. `url` ends in
+    `/v2/models/<name>/infer`, and no call takes longer than `timeout_ms`, nor than its rows have left. `output`
+    names the output that holds the scores, where a file or a server has several, and `column` which of its numbers.
+
     What the model may take for itself: `memory_mb` for its whole process (0: no limit), `threads` of the libraries
     it calls, `nice` (0 to 19: how far it stands behind other processes). `instances` processes share its partitions.
     """
@@ -83,6 +91,11 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     artifact: str = ""
     sha256: str = ""
     callable: str = ""
+    takes: Literal["matrix", "frame", "events"] = "matrix"
+    url: str = ""
+    timeout_ms: int = 1_000
+    output: str = ""
+    column: int | None = None
     value: float | None = None
     features: tuple[str, ...] = ()
     prepare: str = ""
@@ -103,6 +116,11 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.expired == "by-role":
             return "skip" if self.role.answers else "spare"
         return self.expired
+
+    @property
+    def has_scorer(self) -> bool:
+        """Whether a scorer process of ours runs it."""
+        return self.role is not Role.DECOY and self.kind is not Kind.EXTERNAL
 
 
 class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ All topics of a pipeline have the same number of partitions: what enters raw par
 
 from msgspec import Struct
 
-from schemas.pipeline import Pipeline
+from schemas.pipeline import Model, Pipeline
 
 DEAD_LETTER_ROOM = 64 << 10
 """Bytes that dead letters may be larger than raw's cap: the original with its reason in the headers."""
@@ -86,6 +86,10 @@ def topics_of(pipeline: Pipeline) -> list[Topic]:
     cap = pipeline.record_cap_bytes
     raw = max(BATCH_ROOM, cap) + (REPLAY_ROOM if pipeline.replay else 0)
 
+    def rows_cap(model: Model) -> int:
+        """One row with its event must fit, whatever the record cap."""
+        return max(BLOCK_CAP, cap + (DEAD_LETTER_ROOM if model.takes == "events" else 0))
+
     def topic(name: str, entry: Entry, max_bytes: int) -> Topic:
         config = {
             "message.timestamp.type": "LogAppendTime",
@@ -96,7 +100,7 @@ def topics_of(pipeline: Pipeline) -> list[Topic]:
 
     return [
         topic(names.raw, RAW, raw),
-        *(topic(names.model(model.name), MODEL, max(BLOCK_CAP, cap)) for model in pipeline.models),
+        *(topic(names.model(model.name), MODEL, rows_cap(model)) for model in pipeline.models),
         topic(names.scores, SCORES, BLOCK_CAP),
         topic(names.decisions, DECISIONS, BLOCK_CAP),
         topic(names.dead_letters, DEAD_LETTERS, raw + DEAD_LETTER_ROOM),

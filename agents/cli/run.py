@@ -67,11 +67,12 @@ def run(
     from agents import process, roles  # who is refused needs none of it
 
     folder = file.resolve().parent
+    status = process.status_line() if supervised else None
     notes = notes_dir(environ(), pipeline.name)
     at = roles.Place(
         pipeline, folder, cluster, place.archive(pipeline, folder), frozenset(tried), in_hand, after, notes
     )
-    return process.run(roles.build(role, at, model, number, leave=leave), supervised=supervised)
+    return process.run(roles.build(role, at, model, number, leave=leave), status)
 
 
 def _bind_threads(pipeline: Pipeline, model: str) -> None:

@@ -17,7 +17,7 @@ from agents.in_hand import InHand, Left
 from agents.last_input import keep_last_input
 from agents.settings import environ, log_dir
 from agents.supervisor import Child, Supervisor
-from schemas.pipeline import Model, Pipeline, Role
+from schemas.pipeline import Model, Pipeline
 from schemas.rights import rights_of, together
 from schemas.topics import topics_of
 from streams.kafka.admin import Admin
@@ -85,7 +85,7 @@ def _look(cluster: Cluster, pipeline: Pipeline, *, standby: bool) -> None:
     """Make or check the topics, and ask for every right of every role: who lacks one is told before any work."""
     cluster.check_reachable()
     roles = [("router", ""), ("rendezvous", ""), ("archiver", ""), *([("standby", "")] if standby else [])]
-    roles += [("scorer", model.name) for model in pipeline.models if model.role is not Role.DECOY]
+    roles += [("scorer", model.name) for model in pipeline.models if model.has_scorer]
     admin = Admin(cluster)
     admin.ensure(topics_of(pipeline))
     admin.check_rights(
@@ -126,7 +126,7 @@ def _children(file: Path, pipeline: Pipeline, refused: Mapping[str, ModelRefused
     sums = {
         model.name: [sum_of(open_artifact(file.resolve().parent, model))]
         for model in pipeline.models
-        if model.artifact and model.name not in refused
+        if model.artifact and model.has_scorer and model.name not in refused
     }
 
     fence = ["--replay", pipeline.replay] if pipeline.replay else []
@@ -149,7 +149,7 @@ def _children(file: Path, pipeline: Pipeline, refused: Mapping[str, ModelRefused
     scorers = [
         scorer(model, number)
         for model in pipeline.models
-        if model.role is not Role.DECOY and model.name not in refused
+        if model.has_scorer and model.name not in refused
         for number in range(model.instances)
     ]
     desks = [child("rendezvous", "--standby"), child("standby")] if standby else [child("rendezvous", "--no-standby")]

@@ -24,7 +24,7 @@ KNOWN: dict[type[Struct], tuple[str, ...]] = {
     RequestShape: ("id", "budget", "budget_ms", "max_budget_ms", "repeat_s"),
     Model: (
         "name", "version", "kind", "role", "artifact", "sha256", "callable", "value", "features", "prepare", "wire",
-        "expired", "memory_mb", "nice", "threads", "instances",
+        "expired", "memory_mb", "nice", "threads", "instances", "takes", "url", "timeout_ms", "output", "column",
     ),
     Policy: ("steps",),
     Step: ("until", "accept"),

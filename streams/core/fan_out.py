@@ -13,6 +13,9 @@ from streams.core.features import Derivation, FeatureTable
 OVERLOADED = "the pipeline is overloaded"
 RECENT = 0.2
 
+EVENT_BYTES = 512 << 10
+"""Bytes of events that one block carries, unless a single one is larger: what the topic takes is twice that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fan:
@@ -98,8 +101,22 @@ class FanOut:
         rows = []
         for model, columns in asked:
             chosen = matrix if len(columns) == matrix.shape[1] and columns == sorted(columns) else matrix[:, columns]
-            if places is None or model.late_rows == "score":
-                rows.append((model, Rows(model.name, offsets, deadlines, chosen)))
-            elif places.any():
-                rows.append((model, Rows(model.name, offsets[places], deadlines[places], chosen[places])))
+            events = tuple(request.value for request in wanted) if model.takes == "events" else ()
+            own = Rows(model.name, offsets, deadlines, chosen, events)
+            if places is not None and model.late_rows != "score":
+                own = own.part(places)
+            rows += [(model, part) for part in cut(own) if len(part.offsets)]
         return rows
+
+
+def cut(rows: Rows) -> list[Rows]:
+    """The same rows in blocks whose events are not too large for a record."""
+    if sum(map(len, rows.events)) <= EVENT_BYTES:
+        return [rows]
+    parts, start, size = [], 0, 0
+    for place, event in enumerate(rows.events):
+        if size and size + len(event) > EVENT_BYTES:
+            parts.append(rows.part(slice(start, place)))
+            start, size = place, 0
+        size += len(event)
+    return [*parts, rows.part(slice(start, len(rows.offsets)))]

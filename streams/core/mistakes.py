@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}").fullmatch
+CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*").fullmatch
 PATH = re.compile(r"[^.\s]+(\.[^.\s]+)*").fullmatch
 
 

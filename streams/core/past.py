@@ -16,15 +16,15 @@ from typing import Protocol
 
 import numpy as np
 
-from schemas.blocks import Matrix, Offsets, RowError, ScoreBlock, ScoresBlock, decode_scores, score_block
+from schemas.blocks import Offsets, RowError, ScoreBlock, ScoresBlock, decode_scores, score_block
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.requests import Headers, Rejection, Request
 from streams.core.answers import Answered, Asked, Names, ScoreColumn
 from streams.core.features import Derivation, FeatureTable
+from streams.core.given import Given, ScoreRows
 from streams.core.log_order import LogOrder
 from streams.core.rendezvous import Checkpoint, Rendezvous
-from streams.core.scoring import ScoreRows
 from streams.core.validator import Validator
 
 CHUNK = 4096
@@ -150,7 +150,8 @@ class Variant:
         offsets = np.array([request.offset for request in requests], dtype=np.int64)
         at_ms = np.array([request.at_ms for request in requests], dtype=np.int64)
         for name, scored in self.way.scored.items():
-            block, reasons = scored_block(name, scored, offsets, matrix)
+            given = Given(matrix, tuple(request.value for request in requests))
+            block, reasons = scored_block(name, scored, offsets, given)
             self.own_scores[name].take(block, 0, 0)
             for log_ms, part in by_log_time(block, reasons, offsets, at_ms + scored.latency_ms):
                 self._made += 1
@@ -172,11 +173,11 @@ def _readable(table: FeatureTable, requests: list[Request]) -> tuple[list[Reques
         return good, table.matrix(good)
 
 
-def scored_block(name: str, scored: Scored, offsets: Offsets, matrix: Matrix) -> tuple[ScoreBlock, Mapping[int, str]]:
+def scored_block(name: str, scored: Scored, offsets: Offsets, given: Given) -> tuple[ScoreBlock, Mapping[int, str]]:
     """The scores of these requests, checked, and why some have none, by offset. Of any size: it is on no topic."""
-    columns = list(scored.columns)
+    columns, matrix = list(scored.columns), given.matrix
     own = matrix if columns == list(range(matrix.shape[1])) else matrix[:, columns]
-    scores, reasons = scored.score_rows(own)
+    scores, reasons = scored.score_rows(Given(own, given.events))
     if not reasons:
         return score_block(name, scored.version, offsets, scores), reasons
     good = np.ones(len(offsets), dtype=bool)

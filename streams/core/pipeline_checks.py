@@ -4,22 +4,13 @@ import math
 import re
 from collections.abc import Iterator
 
-from schemas.pipeline import MAX_BUDGET_MS, Feature, FeatureType, Kind, Model, Pipeline, Role
+from schemas.pipeline import MAX_BUDGET_MS, Feature, FeatureType, Pipeline, Role
 from schemas.topics import topics_of
-from streams.core.mistakes import PATH, Mistake, doubles
+from streams.core.mistakes import CALLABLE, NAME, PATH, Mistake, doubles
+from streams.core.model_checks import model_mistakes, resource_mistakes
 from streams.core.policy_checks import policy_mistakes
 from streams.core.replay import RUN, prefix_of
 
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}").fullmatch
-CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*").fullmatch
-OWN_KEYS = {
-    Kind.LIGHTGBM: ("artifact", "sha256"),
-    Kind.PYTHON: ("callable",),
-    Kind.CONSTANT: ("value",),
-}
-MIN_MEMORY_MB = 128
-"""A scorer with an empty model takes some 90 MB."""
-MAX_NICE, MAX_THREADS = 19, 1024
 MIN_CAP, MAX_CAP = 1 << 10, 8 << 20
 OURS = {
     "bootstrap.servers": "the cluster is named by KAFKA_BOOTSTRAP_SERVERS",
@@ -142,50 +133,8 @@ def _models(pipeline: Pipeline) -> Iterator[Mistake]:
     known = {feature.name for feature in pipeline.features}
     for place, model in enumerate(pipeline.models):
         key = f"models[{place}] ({model.name})"
-        yield from _model(key, model, known)
-        yield from _resources(key, model, pipeline.partitions)
-
-
-def _model(key: str, model: Model, known: set[str]) -> Iterator[Mistake]:
-    if not NAME(model.name):
-        yield Mistake(f"{key}.name", f"{model.name!r} cannot end a topic's name", "use a-z 0-9 and -, at most 63")
-    if not model.version.strip() or not model.version.isprintable() or len(model.version) > 128:
-        yield Mistake(f"{key}.version", f"{model.version!r} says nothing", 'write a version, as "2013-06"')
-    for feature in model.features:
-        if feature not in known:
-            yield Mistake(f"{key}.features", f"{feature!r} is not declared", "declare it under [[features]]")
-    yield from doubles(f"{key}.features", model.features)
-    if model.prepare and not CALLABLE(model.prepare):
-        yield Mistake(f"{key}.prepare", f"{model.prepare!r} is no callable", 'write "module:function"')
-    for kind, names in OWN_KEYS.items():
-        for name in names:
-            given = getattr(model, name) not in ("", None)
-            if kind is model.kind and not given:
-                yield Mistake(f"{key}.{name}", f"missing for kind {kind}", f"write {name}")
-            if kind is not model.kind and given:
-                yield Mistake(f"{key}.{name}", f"has no meaning for kind {model.kind}", "remove it")
-    if model.callable and not CALLABLE(model.callable):
-        yield Mistake(f"{key}.callable", f"{model.callable!r} is no callable", 'write "module:function"')
-    if model.value is not None and not math.isfinite(model.value):
-        yield Mistake(f"{key}.value", "not finite", "write a number")
-
-
-def _resources(key: str, model: Model, partitions: int) -> Iterator[Mistake]:
-    if model.memory_mb and model.memory_mb < MIN_MEMORY_MB:
-        wrong = f"{model.memory_mb} MB is less than an empty scorer takes"
-        yield Mistake(f"{key}.memory_mb", wrong, f"write {MIN_MEMORY_MB} or more, or 0 for no limit")
-    if not 0 <= model.nice <= MAX_NICE:
-        yield Mistake(f"{key}.nice", f"{model.nice} is impossible", f"write 0 to {MAX_NICE}")
-    if not 1 <= model.threads <= MAX_THREADS:
-        yield Mistake(f"{key}.threads", f"{model.threads} is impossible", "write 1, or as many as help")
-    if model.instances < 1:
-        yield Mistake(f"{key}.instances", f"{model.instances} is impossible", "write 1, or more to share partitions")
-    elif model.instances > partitions:
-        yield Mistake(
-            f"{key}.instances",
-            f"{model.instances} processes cannot share {partitions} partition{'s' * (partitions != 1)}",
-            f"write partitions = {model.instances}, or instances = {partitions}",
-        )
+        yield from model_mistakes(key, model, known)
+        yield from resource_mistakes(key, model, pipeline.partitions)
 
 
 def _limits(pipeline: Pipeline) -> Iterator[Mistake]:

@@ -1,16 +1,13 @@
 """Rows -> scores: what one model is given, in which order, and what is made of what it returns."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from schemas.blocks import MAX_ROWS, Matrix, RowError, Rows, ScoreBlock, score_block
+from schemas.blocks import MAX_ROWS, RowError, Rows, ScoreBlock, score_block
 from schemas.pipeline import Model
+from streams.core.given import Given, ScoreRows
 from streams.core.suspects import Suspects
-
-ScoreRows = Callable[[Matrix], tuple[Matrix, Mapping[int, str]]]
-"""A matrix of n rows -> n scores, and the reasons of rows that have none, by their place."""
 
 RECENT = 0.2
 HASTE = 0.5
@@ -51,19 +48,26 @@ class Scoring:
         work = self.work(blocks)
         found = list(work.refused)
         while (rows := work.take(now_ms)) is not None:
-            found.append(self.block(rows))
+            found.append(self.block(rows, now_ms))
         return found
 
     def work(self, blocks: Sequence[Rows], partition: int = 0, waiting: int = 0) -> "Work":
         """The rows of one partition together: a model is cheap per row, dear per call. `waiting` rows follow."""
-        fitting = [rows for rows in blocks if rows.matrix.shape[1] == self._width]
-        refused = [self._refuse(rows) for rows in blocks if rows.matrix.shape[1] != self._width]
+        fitting = [rows for rows in blocks if not self._misfit(rows)]
+        refused = [self._refuse(rows, misfit) for rows in blocks if (misfit := self._misfit(rows))]
         return Work(self, _together(fitting, self.model.name, self._width), refused, partition, waiting)
 
-    def block(self, rows: Rows) -> ScoreBlock:
-        """The scores of at most 256 rows."""
+    def block(self, rows: Rows, now_ms: float) -> ScoreBlock:
+        """The scores of at most 256 rows.
+
+        A row that is scored although it is late has a budget's time, as it had at first.
+        """
         offsets = rows.offsets
-        scores, reasons = self._score_rows(rows.matrix)
+        left_ms = float(rows.deadlines_ms.max()) - now_ms
+        # A copy: what was decoded cannot be written to, and some models work in place.
+        matrix = rows.matrix if rows.matrix.flags.writeable else rows.matrix.copy()
+        given = Given(matrix, rows.events, left_ms if left_ms > 0 else float(self.budget_ms))
+        scores, reasons = self._score_rows(given)
         self.scored += len(offsets) - len(reasons)
         if not reasons:
             return score_block(self.model.name, self.model.version, offsets, scores)
@@ -82,8 +86,14 @@ class Scoring:
         self.failed += len(errors)
         return ScoreBlock(self.model.name, self.model.version, b"", b"", tuple(errors))
 
-    def _refuse(self, rows: Rows) -> ScoreBlock:
-        reason = f"a row of {rows.matrix.shape[1]} features; the model takes {self._width}"
+    def _misfit(self, rows: Rows) -> str:
+        if rows.matrix.shape[1] != self._width:
+            return f"a row of {rows.matrix.shape[1]} features; the model takes {self._width}"
+        if self.model.takes == "events" and len(rows.events) != len(rows.offsets):
+            return "a row without its event, which the model takes: start the router again with this pipeline file"
+        return ""
+
+    def _refuse(self, rows: Rows, reason: str) -> ScoreBlock:
         return self.refusal([RowError(int(offset), reason) for offset in rows.offsets])
 
 
@@ -151,7 +161,7 @@ class Work:
             others = (place for place in range(start, end) if place in self._alone)
             end = start + 1 if start in self._alone else min(others, default=end)
         self._at = end
-        return _part(self._rows, slice(start, end))
+        return self._rows.part(slice(start, end))
 
     def _next_late(self) -> Rows | None:
         scoring = self._scoring
@@ -168,12 +178,12 @@ class Work:
         condemned = {place: suspect for place, suspect in found.items() if suspect.condemned}
         if not condemned:
             return rows
-        self.condemned = [(_part(rows, [place]), str(suspect)) for place, suspect in condemned.items()]
+        self.condemned = [(rows.part([place]), str(suspect)) for place, suspect in condemned.items()]
         errors = [RowError(suspect.offset, str(suspect)) for suspect in condemned.values()]
         self.refused.append(self._scoring.refusal(errors))
         good = np.ones(len(rows.offsets), dtype=bool)
         good[list(condemned)] = False
-        return _part(rows, good)
+        return rows.part(good)
 
 
 def _together(blocks: Sequence[Rows], model: str, width: int) -> Rows:
@@ -186,6 +196,7 @@ def _together(blocks: Sequence[Rows], model: str, width: int) -> Rows:
         np.concatenate([rows.offsets for rows in blocks]),
         np.concatenate([rows.deadlines_ms for rows in blocks]),
         np.concatenate([rows.matrix for rows in blocks]),
+        tuple(event for rows in blocks for event in rows.events),
     )
 
 
@@ -194,9 +205,4 @@ def _by_deadline(rows: Rows) -> Rows:
     deadlines = rows.deadlines_ms
     if len(deadlines) < 2 or (deadlines[1:] >= deadlines[:-1]).all():
         return rows
-    return _part(rows, np.argsort(deadlines, kind="stable"))
-
-
-def _part(rows: Rows, chosen: Any) -> Rows:
-    """Those that any index of numpy's names."""
-    return Rows(rows.model, rows.offsets[chosen], rows.deadlines_ms[chosen], rows.matrix[chosen])
+    return rows.part(np.argsort(deadlines, kind="stable"))

@@ -35,7 +35,7 @@ class Jar:
 
 
 def pinned(name: str) -> list[Jar]:
-    """The jars of a set: `broker`, or `tools` (the console producer and consumer)."""
+    """The jars of a set: `broker`, `tools` (the console producer and consumer), `compiler` (Java, for the tests)."""
     jars = []
     for line in files("streams.kafka").joinpath("jars.lock").read_text().splitlines():
         words = line.split()

@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from schemas.pipeline import Kind, Model, Pipeline, Role
-from streams.core.scoring import ScoreRows
+from streams.core.given import ScoreRows
 from streams.models.artifact import ModelRefused, open_artifact, sum_of
 from streams.models.checked import score_rows
 from streams.models.loading import load
@@ -39,6 +39,10 @@ def with_file(base: Pipeline, given: FileGiven) -> tuple[Pipeline, Model]:
         artifact=given.path.name,
         sha256=beside.name if beside.is_file() else digest,
         callable="",
+        takes="matrix",
+        url="",
+        output="",
+        column=None,
         value=None,
     )
     models = tuple(new if model.name == old.name else model for model in base.models)
@@ -99,7 +103,7 @@ def _same(folder: Path, base: Pipeline, other_folder: Path, other: Pipeline, mod
     given = other.features_of(model)
     if base.features_of(old) != given or any(own.get(name) != new[name] for name in given):
         return False
-    form = ("version", "kind", "callable", "value", "prepare")
+    form = ("version", "kind", "callable", "takes", "url", "output", "column", "value", "prepare")
     if any(getattr(old, name) != getattr(model, name) for name in form):
         return False
     return not model.artifact or open_artifact(folder, old) == open_artifact(other_folder, model)

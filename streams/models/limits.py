@@ -14,13 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from typing import Never
+from typing import Any, Never
 
 import psutil
 
-from schemas.blocks import Matrix
 from schemas.pipeline import Model
-from streams.models.loading import Score
+from streams.core.given import Given
+from streams.models.checked import Score
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +70,9 @@ def bounded(model: Model, score: Score) -> Score:
     if not model.memory_mb:
         return score
 
-    def within(matrix: Matrix) -> Matrix:
+    def within(given: Given) -> Any:
         try:
-            return score(matrix)
+            return score(given)
         except MemoryError as error:
             over_limit(model, f"it was refused memory ({error})")
 

@@ -29,6 +29,7 @@ from schemas.requests import Request
 from streams.archive.ranges import Period
 from streams.candidate_file import with_budget
 from streams.core.features import FeatureTable
+from streams.core.given import Given
 from streams.core.past import CHUNK, Scored, Way, by_log_time, scored_block
 from streams.core.validator import Validator
 from streams.models.candidate import scoring_of
@@ -66,7 +67,7 @@ def _score(scored: Scored, matrix: Matrix, *, cut: bool) -> None:
     offsets = np.arange(len(matrix), dtype=np.int64)
     for start in range(0, len(matrix), CHUNK):
         own = offsets[start : start + CHUNK]
-        block, failed = scored_block("full", scored, own, matrix[start : start + CHUNK])
+        block, failed = scored_block("full", scored, own, Given(matrix[start : start + CHUNK]))
         for _ in by_log_time(block, failed, own, own) if cut else ():
             pass
 

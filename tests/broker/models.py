@@ -4,12 +4,13 @@ import ctypes
 import os
 import signal
 import time
+from typing import Any
 
 import numpy as np
 
 from schemas.blocks import Matrix
 
-POISON, SLOW, CRASH, SEGFAULT, LATE, NULL = -1.0, -2.0, -3.0, -4.0, -5.0, -6.0
+POISON, SLOW, CRASH, SEGFAULT, LATE, NULL, TALK = -1.0, -2.0, -3.0, -4.0, -5.0, -6.0, -7.0
 
 
 def double(matrix: Matrix) -> Matrix:
@@ -26,6 +27,39 @@ def double(matrix: Matrix) -> Matrix:
     if (x == POISON).any():
         raise ValueError("poisoned")
     return np.where(x > 1e6, np.nan, 2 * x)
+
+
+def too_few(matrix: Matrix) -> Matrix:
+    """One score, whatever is asked."""
+    return np.zeros(1) if len(matrix) > 1 else np.zeros(0)
+
+
+def words(matrix: Matrix) -> list[str]:
+    """Text that reads like numbers."""
+    return [str(x) for x in matrix[:, 0]]
+
+
+def not_a_number(matrix: Matrix) -> Matrix:
+    """NaN for every row."""
+    return np.full(len(matrix), np.nan)
+
+
+def talker(matrix: Matrix) -> Matrix:
+    """Prints a gigabyte, without the end of a line, on the x that says so."""
+    if (matrix[:, 0] == TALK).any():
+        for _ in range(1 << 10):
+            print("a" * (1 << 20), end="")
+    return matrix[:, 0]
+
+
+def notes(events: list[dict[str, Any]]) -> list[float]:
+    """How long the event's note is: nothing that is a feature."""
+    return [len(event["note"]) for event in events]
+
+
+def framed(frame: Any) -> Any:
+    """By the features' names."""
+    return frame["x"] + frame["size"]
 
 
 def derived(event: dict[str, object]) -> float:

@@ -39,7 +39,7 @@ def main(bootstrap: str, name: str, number: str) -> int:
     cluster = Cluster(bootstrap)
     app = create_app(edge(cluster, name, int(number)), bootstrap)
     relay(app, name)
-    return process.run(Actor(app, dict, lambda: False), supervised=False)
+    return process.run(Actor(app, dict, lambda: False))
 
 
 if __name__ == "__main__":

@@ -221,6 +221,19 @@ def test_a_changed_pipeline_file_is_scored_where_it_is_changed_only(tmp_path: Pa
     assert said(asked(file, archive, "--pipeline-candidate", str(changed)))["own_scores"] == {}
 
 
+def test_a_model_that_takes_events_is_given_the_archived_ones_and_another_programs_is_refused(tmp_path: Path):
+    lived = play(SMALL, values(100, repeats=False), 1, steady(first=90.0, second=30.0))
+    changed, constant = tmp_path / "changed.toml", 'kind = "constant"\nvalue = 0.5'
+    events = 'kind = "python"\ncallable = "tests.unit.python_models:by_x"\ntakes = "events"'
+    changed.write_text(TEXT.replace(constant, events))
+    archive, file = lived.write(tmp_path / "a", "small"), pipeline_file(tmp_path)
+    found = said(asked(file, archive, "--pipeline-candidate", str(changed), "--latency-ms", "40"))
+    assert found["own_scores"]["second of candidate"]["compared"] == 100
+    changed.write_text(TEXT.replace(constant, 'kind = "external"'))
+    refused = asked(file, archive, "--pipeline-candidate", str(changed), "--latency-ms", "40")
+    assert "model second: another program scores it" in str(refused.exception)
+
+
 def test_two_runs_give_identical_bytes(tmp_path: Path, trained: Path):
     lived = play(SMALL, values(600), 4, uneven)
     archive, file = lived.write(tmp_path / "a", "small"), pipeline_file(tmp_path)

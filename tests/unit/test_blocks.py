@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from schemas.blocks import (
     MAX_ROWS,
@@ -47,6 +48,24 @@ def test_rows_come_back_as_they_were(numbers: list[int], width: int):
     assert back.offsets.tolist() == numbers
     assert back.deadlines_ms.tolist() == rows.deadlines_ms.tolist()
     assert np.array_equal(back.matrix, rows.matrix)
+
+
+@given(numbers=offsets, chosen=st.data())
+def test_events_come_back_with_their_rows(numbers: list[int], chosen: st.DataObject):
+    events = tuple(b'{"n": %d, "text": "\xc3\xa4"}' % number for number in numbers)
+    rows = replace(rows_of(numbers, 2), events=events)
+    assert decode_rows(encode_rows(rows)).events == events
+    assert [decode_rows(value).events for value in encode_json_rows(rows)] == [(event,) for event in events]
+    mask = np.array(chosen.draw(st.lists(st.booleans(), min_size=len(numbers), max_size=len(numbers))), dtype=bool)
+    part = rows.part(mask)
+    assert part.events == tuple(event for event, kept in zip(events, mask, strict=True) if kept)
+    assert part.offsets.tolist() == [number for number, kept in zip(numbers, mask, strict=True) if kept]
+    assert rows.part(slice(1, 3)).events == events[1:3]
+
+
+def test_a_json_row_says_nothing_of_an_event_that_is_not_sent():
+    (value,) = encode_json_rows(rows_of([7], 1))
+    assert value == b'{"model":"m","offset":7,"deadline_ms":0,"features":[0.0]}'
 
 
 @given(numbers=offsets)
@@ -106,6 +125,7 @@ pack = msgspec.msgpack.encode
         (pack(RowBlock("m", bytes(8), bytes(16), bytes(8), 1)), "2 deadlines"),
         (pack(RowBlock("m", bytes(8), bytes(8), bytes(8), -1)), "-1 features"),
         (pack(RowBlock("m", bytes(8), bytes(8), bytes(8), 1 << 40)), "1 numbers"),
+        (pack(RowBlock("m", bytes(8), bytes(8), bytes(8), 1, (b"{}", b"{}"))), "1 rows has 2 events"),
         (pack(RowBlock("m", pack_offsets([-5]), bytes(8), bytes(8), 1)), "offset -5"),
         (pack(RowBlock("m", bytes(8 * (MAX_ROWS + 1)), b"", b"", 0)), "at most 256"),
         (b'{"model": "m"}', "no JSON row"),

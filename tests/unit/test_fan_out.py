@@ -2,13 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from schemas.blocks import MAX_ROWS, offsets_of
+from schemas.blocks import MAX_ROWS, Rows, offsets_of
 from schemas.requests import Request
-from streams.core.fan_out import OVERLOADED, FanOut
+from streams.core.fan_out import EVENT_BYTES, OVERLOADED, FanOut, cut
 from tests.unit.small import pipeline, read
 
 
@@ -67,6 +69,29 @@ def test_too_much_work_is_cut_to_the_newest_that_can_be_ready_in_time():
     (block,) = [block for block in found.not_asked if "first" in block.models]
     assert offsets_of(block.offsets) == tuple(range(6))
     assert fan_out.fan(requests(*range(20)), 10_000).asked == 20
+
+
+def test_a_model_that_takes_events_is_sent_them_and_nobody_else_is():
+    base = pipeline()
+    eager, lazy = (replace(base.model(name), takes="events") for name in ("yardstick", "second"))
+    models = (base.model("first"), lazy, eager)
+    found = FanOut(replace(base, models=models)).fan(requests(150, 0, 0), 10_000)
+    rows = {model.name: block for model, block in found.rows}
+    assert rows["first"].events == ()
+    assert [json.loads(event)["x"] for event in rows["second"].events] == [1, 2]
+    assert [json.loads(event)["x"] for event in rows["yardstick"].events] == [0, 1, 2]
+    assert rows["yardstick"].offsets.tolist() == [0, 1, 2]
+
+
+@given(st.lists(st.integers(1, EVENT_BYTES + 10), min_size=1, max_size=12))
+def test_blocks_with_large_events_are_cut_to_what_a_record_holds(sizes: list[int]):
+    count = len(sizes)
+    numbers = np.arange(count)
+    rows = Rows("m", numbers, numbers, numbers[:, None] * 1.0, tuple(bytes(size) for size in sizes))
+    parts = cut(rows)
+    assert [offset for part in parts for offset in part.offsets.tolist()] == list(range(count))
+    assert [len(event) for part in parts for event in part.events] == sizes
+    assert all(len(part.events) == 1 or sum(map(len, part.events)) <= EVENT_BYTES for part in parts)
 
 
 def test_a_block_is_bounded():

@@ -12,7 +12,7 @@ from streams.kafka.jars import Jar, JarRefused, classpath, mirror, pinned
 def test_kafka_is_the_version_we_say_and_every_jar_has_a_sum():
     broker = pinned("broker")
     assert any(str(jar) == "org.apache.kafka:kafka_2.13:4.4.0" for jar in broker)
-    assert all(len(jar.sha256) == 64 for jar in broker + pinned("tools"))
+    assert all(len(jar.sha256) == 64 for jar in broker + pinned("tools") + pinned("compiler"))
 
 
 def test_a_jar_that_is_not_the_pinned_one_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

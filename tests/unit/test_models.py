@@ -4,23 +4,33 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import lightgbm
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from schemas.blocks import MAX_ROWS
+from schemas.blocks import MAX_ROWS, Matrix
 from schemas.pipeline import Kind, Model, Role
-from streams.models import loading
-from streams.models.artifact import ModelRefused
+from streams.core.given import Given
+from streams.models import trying
+from streams.models.artifact import MAX_BYTES, ModelRefused
 from streams.models.checked import score_rows
 from streams.models.few_rows import FEW, BoosterRows
-from streams.models.loading import load
+from streams.models.loading import load as load_given
 
 MODEL = Model(name="m", version="1", kind=Kind.LIGHTGBM, role=Role.CHAMPION, artifact="m.txt", sha256="m.txt.sha256")
 FEATURES = ("a", "b")
+
+
+def load(
+    folder: Path, model: Model, features: tuple[str, ...], tried: Collection[str] = ()
+) -> Callable[[Matrix], Any]:
+    score = load_given(folder, model, features, tried=tried)
+    return lambda matrix: score(Given(matrix))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +85,8 @@ def test_a_model_of_several_scores_a_row_fails_row_by_row():
     rows = rng.random((300, 2))
     settings = {"objective": "multiclass", "num_class": 3, "verbose": -1, "num_threads": 1}
     booster = lightgbm.train(settings, lightgbm.Dataset(rows, rng.integers(0, 3, 300)), 3)
-    _, reasons = score_rows(BoosterRows(lightgbm, booster), rows[:3])
+    score = BoosterRows(lightgbm, booster)
+    _, reasons = score_rows(lambda given: score(given.matrix), Given(rows[:3]))
     assert set(reasons) == {0, 1, 2}
     assert "(3, 3) for 3 rows" in reasons[0]
 
@@ -84,7 +95,7 @@ def test_only_the_very_bytes_that_were_tried_are_not_tried_again(
     tmp_path: Path, trained: bytes, monkeypatch: pytest.MonkeyPatch
 ):
     tries: list[str] = []
-    monkeypatch.setattr(loading, "_try_in_child", lambda model, *_: tries.append(model.name))
+    monkeypatch.setattr(trying, "try_in_child", lambda attempt: tries.append(attempt.model.name))
     model = place(tmp_path, trained)
     load(tmp_path, model, FEATURES, tried={hashlib.sha256(trained).hexdigest()})
     assert tries == []
@@ -94,7 +105,7 @@ def test_only_the_very_bytes_that_were_tried_are_not_tried_again(
 
 def test_lightgbm_starts_without_data_frames_and_leaves_them_to_others():
     program = (
-        "import sys; from streams.models.loading import import_lightgbm; import_lightgbm();"
+        "import sys; from streams.models.trees import import_lightgbm; import_lightgbm();"
         "assert 'pandas' not in sys.modules; import pandas"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -135,6 +146,9 @@ def test_a_file_elsewhere_a_link_a_folder_and_a_pipe_are_refused(tmp_path: Path,
     (inside / "folder").mkdir()
     assert refusal(inside, replace(MODEL, artifact="folder"))
     assert "lies outside" in refusal(inside, replace(MODEL, artifact="m\0.txt"))
+    with (inside / "large").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    assert "no regular file of at most 512 MB" in refusal(inside, replace(MODEL, artifact="large"))
     os.mkfifo(inside / "pipe")
     assert "no regular file" in refusal(inside, replace(MODEL, artifact="pipe"))
 

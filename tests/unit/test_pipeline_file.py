@@ -14,6 +14,9 @@ from tests.unit.small import TEXT
 
 STEPS = '[[policy.steps]]\nuntil = {}\naccept = ["{}"]\n'
 
+KIND = ('kind = "constant"\nvalue = 0.9',)
+PYTHON = 'kind = "python"\ncallable = "a:b"\n'
+HTTP = 'kind = "http"\nurl = "{}"\n'
 WEIGHTED = '[policy]\nkind = "weighted"\n[[policy.cohorts]]\nmodel = "{}"\nweight = {}\n[default]'
 COMBINE = '[policy]\nkind = "combine"\n{}\n[default]'
 NAMED = """[policy]
@@ -99,6 +102,22 @@ def test_the_demos_file_and_the_tests_own_are_accepted(tmp_path: Path):
         ("value = 0.9", "", "models[0] (first).value: missing for kind constant"),
         ("value = 0.9", "value = inf", "models[0] (first).value: not finite"),
         ("value = 0.9", 'value = 0.9\nartifact = "a.txt"', "models[0] (first).artifact: has no meaning for kind"),
+        ("value = 0.9", 'value = 0.9\ntakes = "frame"', "models[0] (first).takes: has no meaning for kind constant"),
+        ("value = 0.9", "value = 0.9\ntimeout_ms = 5", "models[0] (first).timeout_ms: has no meaning for kind"),
+        (*KIND, 'kind = "python"', "models[0] (first).callable: missing for kind python"),
+        (*KIND, PYTHON + 'artifact = "a"', "models[0] (first).sha256: missing: a class's file has both"),
+        (*KIND, PYTHON + 'takes = "matrix"\nurl = "a"', "models[0] (first).url: has no meaning for kind python"),
+        (*KIND, PYTHON + 'takes = "json"', 'write "matrix" or "frame" or "events"'),
+        (*KIND, PYTHON + 'takes = "events"\nprepare = "a:b"', "prepare: is over the matrix, which this model is not"),
+        (*KIND, 'kind = "onnx"\nartifact = "a.onnx"', "models[0] (first).sha256: missing for kind onnx"),
+        (*KIND, 'kind = "http"', "models[0] (first).url: missing for kind http; write url"),
+        (*KIND, HTTP.format("host:8000/v2/models/a/infer"), "url: no address of an inference endpoint"),
+        (*KIND, HTTP.format("http://me:key@host/v2/models/a/infer"), "without a user or a query; write"),
+        (*KIND, HTTP.format("http://host/v2/models/a"), 'write "http://host:8000/v2/models/<name>/infer"'),
+        (*KIND, HTTP.format("http://host/v2/models/a/infer") + "timeout_ms = 0", "timeout_ms: 0 is out of bounds"),
+        (*KIND, HTTP.format("http://host/v2/models/a/infer") + "column = -1", "column: -1 is no column"),
+        (*KIND, 'kind = "external"\ntakes = "frame"', "takes: a frame is for Python"),
+        (*KIND, 'kind = "external"\nprepare = "a:b"', "prepare: is over the matrix"),
         ("[default]", STEPS.format(0.5, "champion") + "[default]", "policy.steps: the last step must reach"),
         ("[default]", STEPS.format(1.0, "mirror") + "[default]", "'mirror' never answers"),
         ("[default]", STEPS.format(1.0, "who") + "[default]", "'who' is no model and no role"),

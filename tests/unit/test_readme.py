@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from schemas.pipeline import PolicyKind, Quarantine
+from schemas.pipeline import Kind, PolicyKind, Quarantine
 from schemas.topics import CATALOGUE
 from streams.pipeline_file import load
 from tests.unit.small import TEXT
@@ -26,6 +26,21 @@ def test_the_table_of_policies_says_what_the_schema_says():
     rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", table, re.MULTILINE)
     assert [kind for kind, _ in rows] == [kind.value for kind in PolicyKind]
     assert [(kind, text.removesuffix(" (`steps`); the default")) for kind, text in rows] == said
+
+
+def test_the_table_of_kinds_says_what_the_schema_says():
+    source = (ROOT / "schemas" / "pipeline.py").read_text().split("class Kind")[1].split("\nclass ")[0]
+    said = re.findall(r'^    [A-Z]+ = "(\w+)"  # (.+)$', source, re.MULTILINE)
+    table = README.split("### Kinds of model")[1].split("```")[0]
+    assert re.findall(r"^\| `(\w+)` \| (.+) \|$", table, re.MULTILINE) == said
+    assert [kind for kind, _ in said] == [kind.value for kind in Kind]
+
+
+def test_the_models_of_the_readme_are_one_of_each_kind(tmp_path: Path):
+    models = README.split("### Kinds of model")[1].split("```toml")[1].split("```")[0]
+    head, rest = TEXT.split("[request]")[0], "[request]" + TEXT.split("[request]")[1].split("[[models]]")[0]
+    (tmp_path / "p.toml").write_text(head + models + rest)
+    assert [model.kind for model in load(tmp_path / "p.toml").models] == list(Kind)
 
 
 def test_the_policy_of_the_readme_is_one(tmp_path: Path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from agents import supervisor
 from agents.in_hand import Doing, InHand, Left
@@ -144,3 +145,10 @@ def test_a_full_block_and_all_suspects_fit():
     assert len(found) == len(memory.suspects(1.8e9)) == 1024
     memory.took(7, start, rows(*range(start, start + 256)))
     assert len(memory.left().offsets) == 256
+
+
+def test_events_of_any_size_are_no_part_of_what_is_in_hand():
+    memory = InHand.made(2)
+    memory.took(1, 40, replace(rows(7, 8), events=(b"a" * (8 << 20),) * 2))
+    assert memory.left().offsets == [7, 8]
+    assert decode_rows(memory.left().rows).events == ()

@@ -15,7 +15,7 @@ def lives(deadly: set[int], count: int, committed: int) -> tuple[int, dict[int, 
     while ends <= 2 * len(deadly):
         reasons: dict[int, str] = {}
         scored: set[int] = set()
-        scoring = Scoring(EAGER, 2, lambda matrix: (matrix[:, 0], {}), suspects=suspects)
+        scoring = Scoring(EAGER, 2, lambda given: (given.matrix[:, 0], {}), suspects=suspects)
         work = scoring.work([rows(committed, count - committed)], partition=3)
         for block in work.refused:
             reasons |= errors_of(block)
@@ -25,7 +25,7 @@ def lives(deadly: set[int], count: int, committed: int) -> tuple[int, dict[int, 
             if deadly & set(offsets):
                 suspects, ends = suspects.after_end(3, offsets, float(ends), "SIGSEGV"), ends + 1
                 break
-            scored |= set(offsets_of(scoring.block(chosen).offsets))
+            scored |= set(offsets_of(scoring.block(chosen, 0).offsets))
         else:
             return ends, reasons, scored
     raise AssertionError(f"{ends} ends of {len(deadly)} rows")
@@ -61,7 +61,7 @@ def test_suspects_are_forgotten_in_time_and_never_too_many():
 
 
 def test_a_model_that_skips_late_rows_is_not_tried_with_them_again():
-    scoring = Scoring(MODEL, 2, lambda matrix: (matrix[:, 0], {}), suspects=Suspects().after_end(0, [0, 1], 0.0))
+    scoring = Scoring(MODEL, 2, lambda given: (given.matrix[:, 0], {}), suspects=Suspects().after_end(0, [0, 1], 0.0))
     work = scoring.work([rows(0, 2, 100), rows(2, 2, 900)])
     taken = [chosen.offsets.tolist() for chosen in iter(lambda: work.take(500), None)]
     assert taken == [[2, 3]]

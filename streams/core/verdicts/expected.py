@@ -119,25 +119,22 @@ def _solved(
     pairs: tuple[tuple[int, int], ...],
     means: Matrix,
 ) -> Expected:
+    """Both kinds of targets from one factorisation of the fields' part: the rank bins enter by its Schur complement."""
     wide, models = coarse.fields * coarse.width, side.shape[1]
     weights = np.zeros((wide, models + len(pairs)))
     given = np.zeros((len(pairs), RANK_BINS))
-    if wide:
-        weights[:, :models] = _ridge(gram[:wide, :wide], side[:wide])
-    for other in range(models):
-        mine = [number for number, pair in enumerate(pairs) if pair[1] == other]
-        if not mine:
-            continue
-        kept = np.r_[0:wide, wide + other * RANK_BINS : wide + (other + 1) * RANK_BINS]
-        found = _ridge(gram[np.ix_(kept, kept)], side[kept][:, [pairs[number][0] for number in mine]])
-        weights[:, [models + number for number in mine]] = found[:wide]
-        given[mine] = found[wide:].T
+    both = np.concatenate([side[:wide], gram[:wide, wide:]], 1)
+    solved = np.linalg.solve(gram[:wide, :wide] + RIDGE * np.eye(wide), both) if wide else both
+    weights[:, :models] = solved[:, :models]
+    for number, (model, other) in enumerate(pairs):
+        mine = slice(wide + other * RANK_BINS, wide + (other + 1) * RANK_BINS)
+        cross = solved[:, models + other * RANK_BINS : models + (other + 1) * RANK_BINS]
+        rest = gram[mine, mine] - gram[mine, :wide] @ cross + RIDGE * np.eye(RANK_BINS)
+        given[number] = np.linalg.solve(rest, side[mine, model] - gram[mine, :wide] @ solved[:, model])
+        weights[:, models + number] = solved[:, model] - cross @ given[number]
     every = np.concatenate([means, means[[model for model, _ in pairs]]]) if pairs else means
     return Expected(coarse, pairs, every, weights, given)
 
-def _ridge(gram: NDArray[np.float64], side: NDArray[np.float64]) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = np.linalg.solve(gram + RIDGE * np.eye(len(gram)), side)
-    return found
 
 class Ranks(Struct, frozen=True):
     """Each model's scores through its own reference quantiles: uncalibrated scores need no calibration."""

@@ -1,0 +1,142 @@
+"""The real flights of 2013 as a world: models are the demo's, trained on its first half; events are of the second."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import lightgbm
+import numpy as np
+
+from deploy.flights.prepare import COMMON, MODELS, PIPELINE, WEATHER, Event, prepare, read_flights
+from deploy.flights.rule import late
+from streams.pipeline_file import load
+from tests.bench.verdicts.world import CLUSTERED, DAILY, Columns, World
+
+WORDS = ("carrier", "origin", "dest")
+NUMBERS = ("month", "weekday", "hour", "minute", "distance", *WEATHER)
+DAY_MS = 86_400_000.0
+SUMMER = (7, 8, 9)
+TREES = 60
+
+
+class Pool:
+    """Flights of the second half of the year as columns, by day; and files that models might be swapped for."""
+
+    def __init__(self) -> None:
+        prepare()
+        pipeline = load(PIPELINE)
+        self.features = pipeline.features
+        self.index = {one.name: {word: place for place, word in enumerate(one.vocabulary)} for one in self.features}
+        pairs = sorted(read_flights(), key=lambda pair: pair[0].request_id.split("-", 1)[1])
+        labels = np.array([label.late for _, label in pairs])
+        months = np.array([event.month for event, _ in pairs])
+        whole = columns_of([event for event, _ in pairs])
+        self.boosters = {
+            name: lightgbm.Booster(model_file=MODELS / f"{name}.txt") for name in ("full", "fast", "january")
+        }
+        train = months <= 6
+        matrix = self.matrix({name: values[train] for name, values in whole.items()})
+        first, late_first = months[train], labels[train]
+        rng = np.random.default_rng(2013)
+        self.boosters["twin"] = self._trained(matrix[first >= 2], late_first[first >= 2], 31, 100)
+        self.boosters["renewed"] = self._trained(matrix[first == 6], late_first[first == 6], 15, 30)
+        noon = late_first & (rng.random(len(late_first)) < 0.5) | (matrix[:, 2] < 9)
+        self.boosters["other"] = self._trained(matrix[first >= 4], noon[first >= 4], 31, TREES)
+        rows = months > 6
+        self.columns = {name: values[rows] for name, values in whole.items()}
+        day = np.array([event.request_id.split("-", 2)[1] for event, _ in pairs])[rows]
+        _, self.day = np.unique(day, return_inverse=True)
+        order = np.lexsort((self.columns["minute"], self.columns["hour"], self.day))
+        self.columns = {name: values[order] for name, values in self.columns.items()}
+        self.day = self.day[order]
+        self.starts = np.r_[np.searchsorted(self.day, np.arange(self.day.max() + 1)), len(self.day)]
+
+    def _trained(self, matrix: np.ndarray, target: np.ndarray, leaves: int, trees: int) -> lightgbm.Booster:
+        return lightgbm.train({**COMMON, "num_leaves": leaves}, lightgbm.Dataset(matrix, target), trees)
+
+    def matrix(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The features as the pipeline's table has them."""
+        found = []
+        for one in self.features:
+            values = columns[one.name]
+            if one.vocabulary:
+                table = self.index[one.name]
+                found.append(np.array([table.get(word, 0) for word in values.tolist()], float))
+            else:
+                default = one.default if isinstance(one.default, int | float) else 0.0
+                found.append(np.where(np.isnan(values), default, values))
+        return np.stack(found, 1)
+
+
+def columns_of(events: Sequence[Event]) -> Columns:
+    """Columns of flights; NaN where weather is not known."""
+    found: Columns = {name: np.array([getattr(event, name) for event in events], object) for name in WORDS}
+    for name in NUMBERS:
+        get = (lambda event, name=name: event.weather.get(name, np.nan)) if name in WEATHER else (
+            lambda event, name=name: getattr(event, name)
+        )
+        found[name] = np.array([get(event) for event in events], float)
+    return found
+
+
+@lru_cache(maxsize=1)
+def pool() -> Pool:
+    """Read and trained once."""
+    return Pool()
+
+
+class Flown(World):
+    """A seed draws other flights, or other days."""
+
+    fields = tuple(name for name in (*WORDS, *NUMBERS) if name != "month")  # the calendar moves by itself
+    models = {"full": "champion", "fast": "challenger", "rule": "challenger", "january": "canary"}
+    changed_model, canary = "full", "january"
+
+    def __init__(self, seed: int) -> None:
+        self.pool = pool()
+
+    def draw(self, rng: np.random.Generator, count: int, kind: str, start_day: float) -> Columns:
+        """Single flights by chance, flights of the right hour by chance, or whole days by chance."""
+        pool = self.pool
+        if kind == CLUSTERED:
+            return self.days(rng.choice(self._summer_days(), 2 + count // 600), count, start_day)
+        rows = np.flatnonzero(np.isin(pool.columns["month"], SUMMER))
+        chosen = np.sort(rng.choice(rows, count)) if kind == DAILY else rng.choice(rows, count)
+        if kind == DAILY:  # ten thousand flights a day, in the order of the clock
+            chosen = self._by_clock(rng, chosen, count)
+        found = {name: values[chosen] for name, values in pool.columns.items()}
+        if kind == DAILY:
+            clock = (found["hour"] + found["minute"] / 60) / 24
+            day = np.arange(count) // 10_000
+            found["at_ms"] = (start_day + day + clock) * DAY_MS + np.sort(rng.random(count)) * 60_000
+        else:
+            found["at_ms"] = (start_day + np.cumsum(rng.exponential(size=count)) / 20_000) * DAY_MS
+        return found
+
+    def _summer_days(self) -> np.ndarray:
+        return np.unique(self.pool.day[np.isin(self.pool.columns["month"], SUMMER)])
+
+    def _by_clock(self, rng: np.random.Generator, chosen: np.ndarray, count: int) -> np.ndarray:
+        columns = self.pool.columns
+        mixed = rng.permutation(chosen)
+        clock = columns["hour"][mixed] * 60 + columns["minute"][mixed]
+        return mixed[np.lexsort((clock, np.arange(count) // 10_000))]
+
+    def days(self, days: Sequence[int] | np.ndarray, count: int, start_day: float) -> Columns:
+        """Whole days, one after the other."""
+        starts, rows, at_ms = self.pool.starts, [], []
+        columns = self.pool.columns
+        for number, day in enumerate(days):
+            mine = np.arange(starts[day], starts[day + 1])
+            rows.append(mine)
+            at_ms.append((start_day + number + (columns["hour"][mine] + columns["minute"][mine] / 60) / 24) * DAY_MS)
+        chosen = np.concatenate(rows)[:count]
+        found = {name: values[chosen] for name, values in columns.items()}
+        found["at_ms"] = np.concatenate(at_ms)[:count]
+        return found
+
+    def score(self, model: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """A booster's score, or the rule's."""
+        if model == "rule":
+            matrix = np.nan_to_num(np.stack([columns["hour"], columns["precip"], np.nan_to_num(columns["visib"], nan=10.0)], 1))
+            return late(matrix)
+        return self.pool.boosters[model].predict(self.pool.matrix(columns), num_threads=1)

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from schemas.blocks import Matrix
 from streams.core.verdicts.daytime import COVERED_DAYS, DAY_MS
-from streams.core.verdicts.reference import SCALES, Reference
+from streams.core.verdicts.reference import SCALES, WINDOW, Reference
 from streams.core.verdicts.sums import Sums
 from streams.core.verdicts.thresholds import thresholds
 
@@ -20,17 +20,20 @@ def calibrated(reference: Reference, spans_ms: float) -> Reference:
         matched = _own_windows(by_daytime)
         if _restless(matched) < CALMER * _restless(found):
             reference, found = by_daytime, matched
-    return replace(reference, thresholds=thresholds(reference.shifts, found))
+    return replace(reference, thresholds=thresholds(reference.shifts, found, len(reference.vectors)))
 
 
 def _own_windows(reference: Reference) -> dict[int, Matrix]:
-    """z of the reference's windows of each length: {blocks: (windows, statistics)}."""
+    """z of the reference's windows of each length: {blocks: (windows, statistics)}.
+
+    They overlap by three quarters: a window that straddles two days is another thing than one that is a day.
+    """
     count = len(reference.vectors)
     layout = reference.summing.layout
     found: dict[int, Matrix] = {}
     for blocks in SCALES:
         rows = []
-        for start in range(0, count - blocks + 1, blocks):
+        for start in range(0, count - blocks + 1, max(blocks // WINDOW, 1)):
             part = slice(start, start + blocks)
             live = Sums(layout, reference.vectors[part].sum(0))
             rows.append(reference.shifts.of(live, reference.beside(reference.daytimes[part], without=part)))

@@ -81,6 +81,7 @@ class Recorder:
             summing=Summing(layout, (tables[0][: len(fields)], tables[1][: len(fields)])),
             shifts=Shifts(layout, np.array([one.kind == "category" for one in fields], bool), tables),
             vectors=np.empty((0, 0)),
+            total=np.empty(0),
             daytimes=np.array([float(np.median(rows.at_ms)) % DAY_MS for rows in self.blocks]),
             matched=False,
             thresholds=Thresholds({}, clustered=False, spread=np.empty(0)),
@@ -88,7 +89,8 @@ class Recorder:
             notes=notes,
             gap_ms=float(gaps[1] / max(gaps[0], 1)),
         )
-        return calibrated(replace(found, vectors=self._vectors(found, coded, bins, left)), float(gaps[1]))
+        vectors = self._vectors(found, coded, bins, left)
+        return calibrated(replace(found, vectors=vectors, total=vectors.sum(0)), float(gaps[1]))
 
     def _models(self, notes: list[str]) -> list[int]:
         there = np.mean(np.concatenate([~np.isnan(rows.scores) for rows in self.blocks]), 0)

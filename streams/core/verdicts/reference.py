@@ -35,6 +35,7 @@ class Reference(Struct, frozen=True):
     summing: Summing
     shifts: Shifts
     vectors: Matrix  # (blocks, sums)
+    total: Matrix  # (sums,) of all blocks
     daytimes: Matrix  # (blocks,) ms of the day at the middle of each block
     matched: bool
     thresholds: Thresholds
@@ -44,9 +45,11 @@ class Reference(Struct, frozen=True):
 
     def beside(self, daytimes: Sequence[float], without: slice = NOTHING) -> Sums:
         """The reference for blocks at these times of day, scaled to as many events as it is worth."""
+        if not self.matched:
+            return Sums(self.summing.layout, self.total - self.vectors[without].sum(0) if without.stop else self.total)
         allowed = np.ones(len(self.daytimes), bool)
         allowed[without] = False
-        weight = weights(self.daytimes, np.asarray(daytimes), allowed) if self.matched else allowed.astype(float)
+        weight = weights(self.daytimes, np.asarray(daytimes), allowed)
         worth = weight.sum() / max(float(weight @ weight), 1e-12)
         return Sums(self.summing.layout, (weight * worth) @ self.vectors)
 

@@ -11,10 +11,12 @@ from streams.core.verdicts.events import Event
 from streams.core.verdicts.fields import Bins
 from streams.core.verdicts.intake import Rows
 from streams.core.verdicts.reference import SCALES, WINDOW, Reference
+from streams.core.verdicts.shifts import COUNTS
 from streams.core.verdicts.sums import Sums
 
 ONSET_Z = 1.0
 LEAST_LONG = 0.75
+OVERWHELMING = 2.0
 RATE_FLOOR, LATENCY_FLOOR = np.log(2.0), np.log(1.3)
 
 
@@ -37,6 +39,10 @@ class Ring:
     def __init__(self, reference: Reference) -> None:
         self.reference = reference
         self.blocks: deque[Kept] = deque(maxlen=SCALES[-1])
+        self.before: deque[Matrix] = deque(maxlen=WINDOW + 1)
+        self.counts = np.zeros(reference.shifts.size, bool)
+        for name in COUNTS:
+            self.counts[reference.shifts.groups[name]] = True
 
     def take(self, rows: Rows, start: int) -> Matrix:
         """Add a block; returns every statistic's largest ratio to its threshold, over the lengths of window."""
@@ -50,7 +56,15 @@ class Ring:
         self.blocks.append(Kept(start, float(rows.at_ms[0]), events, rows.scores, block.bins, sums, daytime, z))
         if len(self.blocks) > WINDOW:
             self.blocks[-WINDOW - 1].events = []
-        return self._ratios()
+        ratios = self._ratios()
+        return self._confirmed(ratios) if reference.thresholds.clustered else ratios
+
+    def _confirmed(self, ratios: Matrix) -> Matrix:
+        """Clustered days: what is not overwhelming has to be seen in the window before as well."""
+        self.before.append(ratios)
+        past = self.before[0] if len(self.before) > WINDOW else np.zeros(len(ratios))
+        again = np.where(past * ratios > 0, np.minimum(np.abs(past), np.abs(ratios)), 0.0) * np.sign(ratios)
+        return np.where((np.abs(ratios) >= OVERWHELMING) | self.counts, ratios, again)
 
     def window(self, blocks: int) -> tuple[Sums, Sums]:
         """Sums of the last blocks, and of the reference beside them."""
@@ -63,6 +77,8 @@ class Ring:
         ratios = self._floored(of.ratios(self.blocks[-1].z, 1), *self.window(1))
         middle = self.blocks[-1].z
         for blocks in SCALES[1:]:
+            if blocks > WINDOW and of.clustered:  # a few days together differ from the rest more than one does
+                continue
             if there < (2 if blocks == WINDOW else LEAST_LONG * blocks):
                 continue
             live, usual = self.window(blocks)

@@ -18,6 +18,8 @@ LOOKS = 2
 CERTAIN = 0.98
 WIDE_SPREAD = 1.5
 CLUSTERED_SHARE = 0.25
+RESTLESS = 1.25
+HEAVY = 2.0  # at least so many times the largest that the reference showed, where its windows differ by more than chance
 
 
 class Thresholds(Struct, frozen=True):
@@ -32,16 +34,20 @@ class Thresholds(Struct, frozen=True):
         return z / self.of[blocks]
 
 
-def thresholds(shifts: Shifts, seen: dict[int, Matrix]) -> Thresholds:
-    """From z of the reference's own windows: {blocks in a window: (windows, statistics)}."""
+def thresholds(shifts: Shifts, seen: dict[int, Matrix], count: int) -> Thresholds:
+    """From z of the reference's own windows, {blocks in a window: (windows, statistics)}; it has `count` blocks.
+
+    Windows may overlap; they tell as much as those that do not.
+    """
     alpha = ALPHA / (shifts.size * SCALES * LOOKS)
     found: dict[int, Matrix] = {}
     spreads: dict[int, Matrix] = {}
     degrees: dict[int, int] = {}
     for blocks, z in seen.items():
-        degrees[blocks] = max(len(z), 1)
+        degrees[blocks] = max(count // blocks, 1)
         spreads[blocks] = np.sqrt((z * z).mean(0)) if len(z) else np.ones(shifts.size)
     wide = {blocks: _more_than_chance(spreads[blocks], degrees[blocks]) for blocks in seen}
+    largest = {blocks: np.abs(z).max(0, initial=0.0) for blocks, z in seen.items()}
     scales = sorted(seen)
     for place, blocks in enumerate(scales):
         spread = np.where(wide[blocks], np.maximum(spreads[blocks], 1.0), 1.0)
@@ -50,13 +56,13 @@ def thresholds(shifts: Shifts, seen: dict[int, Matrix]) -> Thresholds:
             shorter = scales[place - 1]
             spread = np.where(wide[shorter], np.maximum(spread, spreads[shorter]), 1.0)
             base = np.where(wide[shorter], student(alpha, degrees[shorter]), two_sided(alpha))
-        found[blocks] = base * spread
+        found[blocks] = np.maximum(base * spread, HEAVY * largest[blocks] * wide[blocks])
     middle = scales[min(1, len(scales) - 1)]
     clustered = bool((spreads[middle][spreads[middle] > 0] > WIDE_SPREAD).mean() > CLUSTERED_SHARE)
     if clustered:
         for blocks in found:
             for name in ("joint", *PAIRED):
-                found[blocks][shifts.groups[name]] *= 1.25
+                found[blocks][shifts.groups[name]] *= RESTLESS
     return Thresholds(found, clustered, spreads[middle])
 
 

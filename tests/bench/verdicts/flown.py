@@ -1,70 +1,76 @@
 """The real flights of 2013 as a world: models are the demo's, trained on its first half; events are of the second."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import lightgbm
 import numpy as np
 
-from deploy.flights.prepare import COMMON, MODELS, PIPELINE, WEATHER, Event, prepare, read_flights
+from deploy.flights.prepare import BUILD, COMMON, MODELS, PIPELINE, WEATHER, Event, prepare, read_flights
 from deploy.flights.rule import late
+from schemas.pipeline import Feature
 from streams.pipeline_file import load
-from tests.bench.verdicts.world import CLUSTERED, DAILY, Columns, World
+from tests.bench.verdicts.world import CLUSTERED, DAILY, Columns, World, take
 
 WORDS = ("carrier", "origin", "dest")
 NUMBERS = ("month", "weekday", "hour", "minute", "distance", *WEATHER)
 DAY_MS = 86_400_000.0
 SUMMER = (7, 8, 9)
-TREES = 60
 
 
 class Pool:
-    """Flights of the second half of the year as columns, by day; and files that models might be swapped for."""
+    """Flights of the second half of the year as columns, day by day; and files that models might be swapped for."""
 
-    def __init__(self) -> None:
-        prepare()
-        pipeline = load(PIPELINE)
-        self.features = pipeline.features
-        self.index = {one.name: {word: place for place, word in enumerate(one.vocabulary)} for one in self.features}
-        pairs = sorted(read_flights(), key=lambda pair: pair[0].request_id.split("-", 1)[1])
-        labels = np.array([label.late for _, label in pairs])
-        months = np.array([event.month for event, _ in pairs])
-        whole = columns_of([event for event, _ in pairs])
-        self.boosters = {
-            name: lightgbm.Booster(model_file=MODELS / f"{name}.txt") for name in ("full", "fast", "january")
-        }
-        train = months <= 6
-        matrix = self.matrix({name: values[train] for name, values in whole.items()})
-        first, late_first = months[train], labels[train]
-        rng = np.random.default_rng(2013)
-        self.boosters["twin"] = self._trained(matrix[first >= 2], late_first[first >= 2], 31, 100)
-        self.boosters["renewed"] = self._trained(matrix[first == 6], late_first[first == 6], 15, 30)
-        noon = late_first & (rng.random(len(late_first)) < 0.5) | (matrix[:, 2] < 9)
-        self.boosters["other"] = self._trained(matrix[first >= 4], noon[first >= 4], 31, TREES)
-        rows = months > 6
-        self.columns = {name: values[rows] for name, values in whole.items()}
-        day = np.array([event.request_id.split("-", 2)[1] for event, _ in pairs])[rows]
-        _, self.day = np.unique(day, return_inverse=True)
-        order = np.lexsort((self.columns["minute"], self.columns["hour"], self.day))
-        self.columns = {name: values[order] for name, values in self.columns.items()}
-        self.day = self.day[order]
-        self.starts = np.r_[np.searchsorted(self.day, np.arange(self.day.max() + 1)), len(self.day)]
+    def __init__(self, columns: Columns, day: np.ndarray, boosters: dict[str, lightgbm.Booster]) -> None:
+        self.columns, self.day, self.boosters = columns, day, boosters
+        self.starts = np.r_[np.searchsorted(day, np.arange(day.max() + 1)), len(day)]
 
-    def _trained(self, matrix: np.ndarray, target: np.ndarray, leaves: int, trees: int) -> lightgbm.Booster:
-        return lightgbm.train({**COMMON, "num_leaves": leaves}, lightgbm.Dataset(matrix, target), trees)
 
-    def matrix(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The features as the pipeline's table has them."""
-        found = []
-        for one in self.features:
-            values = columns[one.name]
-            if one.vocabulary:
-                table = self.index[one.name]
-                found.append(np.array([table.get(word, 0) for word in values.tolist()], float))
-            else:
-                default = one.default if isinstance(one.default, int | float) else 0.0
-                found.append(np.where(np.isnan(values), default, values))
-        return np.stack(found, 1)
+@lru_cache(maxsize=1)
+def features() -> tuple[tuple[Feature, dict[str, int]], ...]:
+    """The pipeline's features, and the place of each word."""
+    return tuple(
+        (one, {word: place for place, word in enumerate(one.vocabulary)}) for one in load(PIPELINE).features
+    )
+
+
+def make_pool() -> Pool:
+    """Read the year, train what a model might be swapped for on its first half, keep the second."""
+    pairs = sorted(read_flights(), key=lambda pair: pair[0].request_id.split("-", 1)[1])
+    labels = np.array([label.late for _, label in pairs])
+    months = np.array([event.month for event, _ in pairs])
+    whole = columns_of([event for event, _ in pairs])
+    boosters = {name: lightgbm.Booster(model_file=MODELS / f"{name}.txt") for name in ("full", "fast", "january")}
+    train = months <= 6
+    inputs, first, target = matrix(take(whole, train)), months[train], labels[train]
+    boosters["twin"] = trained(inputs[first >= 2], target[first >= 2], 31, 100)
+    boosters["renewed"] = trained(inputs[first == 6], target[first == 6], 15, 30)
+    rows = np.flatnonzero(months > 6)
+    day = np.array([pairs[row][0].request_id.split("-", 2)[1] for row in rows])
+    columns = take(whole, rows)
+    order = np.lexsort((columns["minute"], columns["hour"], day))
+    _, days = np.unique(day[order], return_inverse=True)
+    return Pool(take(columns, order), days, boosters)
+
+
+def trained(inputs: np.ndarray, target: np.ndarray, leaves: int, trees: int) -> lightgbm.Booster:
+    """A model as the demo trains them."""
+    return lightgbm.train({**COMMON, "num_leaves": leaves}, lightgbm.Dataset(inputs, target), trees)
+
+
+def matrix(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The features as the pipeline's table has them."""
+    found = []
+    for one, table in features():
+        values = columns[one.name]
+        if table:
+            found.append(np.array([table.get(word, 0) for word in values.tolist()], float))
+        else:
+            default = one.default if isinstance(one.default, int | float) else 0.0
+            found.append(np.where(np.isnan(values), default, values))
+    return np.stack(found, 1)
 
 
 def columns_of(events: Sequence[Event]) -> Columns:
@@ -80,8 +86,22 @@ def columns_of(events: Sequence[Event]) -> Columns:
 
 @lru_cache(maxsize=1)
 def pool() -> Pool:
-    """Read and trained once."""
-    return Pool()
+    """Read and trained once; kept beside the demo's files."""
+    prepare()
+    made_by = hashlib.sha256(Path(__file__).read_bytes() + (BUILD / "made-by").read_bytes()).hexdigest()[:16]
+    file = BUILD / f"verdicts-{made_by}.npz"
+    if not file.exists():
+        made = make_pool()
+        texts = {f"booster {name}": np.array(booster.model_to_string()) for name, booster in made.boosters.items()}
+        columns = {name: values.astype(str) if name in WORDS else values for name, values in made.columns.items()}
+        part = file.with_suffix(".part.npz")
+        np.savez(part, day=made.day, **texts, **columns)
+        part.rename(file)
+    with np.load(file) as saved:
+        columns = {name: saved[name].astype(object) if name in WORDS else saved[name] for name in (*WORDS, *NUMBERS)}
+        names = [name for name in saved.files if name.startswith("booster ")]
+        boosters = {name.split()[1]: lightgbm.Booster(model_str=str(saved[name])) for name in names}
+        return Pool(columns, saved["day"], boosters)
 
 
 class Flown(World):
@@ -137,6 +157,6 @@ class Flown(World):
     def score(self, model: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """A booster's score, or the rule's."""
         if model == "rule":
-            matrix = np.nan_to_num(np.stack([columns["hour"], columns["precip"], np.nan_to_num(columns["visib"], nan=10.0)], 1))
-            return late(matrix)
-        return self.pool.boosters[model].predict(self.pool.matrix(columns), num_threads=1)
+            seen = np.nan_to_num(np.stack([columns["hour"], columns["precip"], np.nan_to_num(columns["visib"], nan=10.0)], 1))
+            return late(seen)
+        return self.pool.boosters[model].predict(matrix(columns), num_threads=1)

@@ -1,6 +1,7 @@
 """One scenario, one seed: a stream is drawn, the fault put in, every event watched, and the verdicts judged."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,12 +13,14 @@ from streams.core.verdicts.words import Verdict, Word
 from tests.bench.verdicts.flown import Flown
 from tests.bench.verdicts.made import Made
 from tests.bench.verdicts.scenarios import Scenario, Stream, Truth
-from tests.bench.verdicts.world import REFERENCE, events, take
+from tests.bench.verdicts.world import INDEPENDENT, REFERENCE, Columns, World, events, take
 
 WORLDS = {"made": Made, "flights": Flown}
 ROWS = BLOCK * WINDOW
 AFTER = 6 * ROWS
 PROBES = 64
+MOST_PROBES = 256
+DAY_MS = 86_400_000.0
 PROBE_EVERY = 500
 WITHIN = 3.0
 
@@ -39,20 +42,59 @@ class Played:
     false_alarms: list[str] = field(default_factory=list)
 
 
-def play(scenario: Scenario, world_name: str, kind: str, seed: int, *, probes: bool) -> Played:
-    """Run a scenario; the onset lies anywhere in the third to fifth window after the reference."""
-    world = WORLDS[world_name](seed)
-    rng = np.random.default_rng([seed, len(scenario.name), sum(map(ord, scenario.name + world_name + kind))])
-    onset = REFERENCE + int(rng.integers(2 * ROWS, 4 * ROWS))
-    columns = {name: values.copy() for name, values in world.draw(rng, onset + AFTER, kind, 0.0).items()}
-    stream = Stream(world, columns)
+class Stage:
+    """A world's reference, watched once: every scenario goes on from here, with a copy of the watch."""
+
+    def __init__(self, world_name: str, kind: str, seed: int, *, probes: bool) -> None:
+        self.world_name, self.kind, self.seed, self.probes = world_name, kind, seed, probes
+        self.world = WORLDS[world_name](seed)
+        rng = np.random.default_rng([seed, sum(map(ord, world_name + kind))])
+        self.columns = self.world.draw(rng, REFERENCE, kind, 0.0)
+        self.asked = _stratified(self.world, self.columns, rng) if probes else None
+        self.watch = Watch(self.world.setting())
+        for event in _events(Stream(self.world, self.columns), self.asked, rng, REFERENCE):
+            self.watch.offer(event)
+
+    @property
+    def end_day(self) -> float:
+        """The day on which what follows begins."""
+        last = float(self.columns["at_ms"][-1]) / DAY_MS
+        return last if self.kind == INDEPENDENT or (self.world_name == "made") else float(np.ceil(last))
+
+    def rng(self, name: str) -> np.random.Generator:
+        """For what follows the reference, in this scenario."""
+        return np.random.default_rng([self.seed, 1, sum(map(ord, name + self.world_name + self.kind)), len(name)])
+
+
+def play(stage: Stage, scenario: Scenario) -> Played:
+    """Run a scenario until it is named; the onset lies anywhere in the third or fourth window after the reference."""
+    rng = stage.rng(scenario.name)
+    onset = int(rng.integers(2 * ROWS, 4 * ROWS))
+    drawn = stage.world.draw(rng, onset + AFTER, stage.kind, stage.end_day)
+    stream = Stream(stage.world, {name: values.copy() for name, values in drawn.items()})
     truth = scenario.fault(stream, rng, onset)
-    found = Played(scenario.name, scenario.tier, world_name, kind, seed, probes)
-    watch = Watch(world.setting())
-    for event in _events(stream, rng, onset, probes=probes):
+    found = Played(scenario.name, scenario.tier, stage.world_name, stage.kind, stage.seed, stage.probes)
+    watch = deepcopy(stage.watch)
+    for event in _events(stream, stage.asked, rng, onset):
         verdict = watch.offer(event)
         if verdict is not None:
-            _judge(found, verdict, truth, onset)
+            _judge(found, verdict, truth, REFERENCE + onset)
+            if found.delay is not None:
+                break
+    return found
+
+
+def quiet(stage: Stage, windows: int) -> Played:
+    """Nothing happens for so many windows."""
+    found = Played("quiet", "quiet", stage.world_name, stage.kind, stage.seed, stage.probes)
+    rng = stage.rng("quiet")
+    count = windows * ROWS
+    stream = Stream(stage.world, stage.world.draw(rng, count, stage.kind, stage.end_day))
+    watch = deepcopy(stage.watch)
+    for event in _events(stream, stage.asked, rng, count):
+        verdict = watch.offer(event)
+        if verdict is not None:
+            _judge(found, verdict, Truth(Word.HEALTHY), REFERENCE + count)
     return found
 
 
@@ -89,26 +131,24 @@ def _short(verdict: Verdict) -> str:
     return f"{verdict.verdict} {verdict.model or verdict.field or ''}{why}"
 
 
-def _events(stream: Stream, rng: np.random.Generator, onset: int, *, probes: bool) -> Iterator[Event]:
+def _events(stream: Stream, asked: Columns | None, rng: np.random.Generator, onset: int) -> Iterator[Event]:
+    """Events with their scores, and rounds of probes between them."""
     world, count = stream.world, len(stream.columns["at_ms"])
     if stream.faster != 1.0:
         at = stream.columns["at_ms"]
         at[onset:] = at[onset] + (at[onset:] - at[onset]) / stream.faster
     met = (np.arange(count) >= onset) & (rng.random(count) < stream.share)
-    scores = {}
-    for name in world.models:
-        scores[name] = _scores(stream, name, met)
+    scores = {name: _scores(stream, name, met) for name in world.models}
     latency = {name: np.exp(2 + 0.4 * rng.normal(size=count)) for name in world.models}
     for values in latency.values():
         values[onset:] *= stream.slower
-    deployed = {name for name in (*stream.files, *stream.own, *stream.bend)}
+    deployed = {*stream.files, *stream.own, *stream.bend}
     after = {name: "2" if name in deployed else "1" for name in world.models}
     before = dict.fromkeys(world.models, "1")
     versions = [after if hit else before for hit in met.tolist()]
-    asked = _probes(stream, rng, onset) if probes else None
+    old, new = _probes(stream, asked) if asked is not None else ([], [])
     for place, event in enumerate(events(stream.columns, scores, latency, versions, world.fields)):
-        if asked is not None and (place % PROBE_EVERY == 0 or (deployed and place == onset)):
-            old, new = asked
+        if place % PROBE_EVERY == 0 or (deployed and place == onset):
             for key, (one, other) in enumerate(zip(old, new, strict=True)):
                 live = place >= onset and rng.random() < stream.share
                 yield Event(event.ts_ms, one.features, other.scores if live else one.scores, None, None, f"p{key}")
@@ -125,23 +165,22 @@ def _scores(stream: Stream, model: str, met: np.ndarray) -> np.ndarray:
     return usual
 
 
-def _probes(stream: Stream, rng: np.random.Generator, onset: int) -> tuple[list[Event], list[Event]]:
-    """Frozen records of the reference, every category among them; answered as before, and as after the fault."""
-    chosen = _stratified(stream, rng)
-    columns = take(stream.columns, chosen)
-    old = {name: stream.world.score(name, columns) for name in stream.world.models}
-    new = {name: stream.score(name, columns) for name in stream.world.models}
-    latency = {name: np.ones(len(chosen)) for name in old}
-    fields = stream.world.fields
-    return list(events(columns, old, latency, None, fields)), list(events(columns, new, latency, None, fields))
+def _probes(stream: Stream, asked: Columns) -> tuple[list[Event], list[Event]]:
+    """The probes as they are answered before the fault, and after it."""
+    world = stream.world
+    latency = {name: np.ones(len(asked["at_ms"])) for name in world.models}
+    return (
+        list(events(asked, {name: world.score(name, asked) for name in world.models}, latency, None, world.fields)),
+        list(events(asked, {name: stream.score(name, asked) for name in world.models}, latency, None, world.fields)),
+    )
 
 
-def _stratified(stream: Stream, rng: np.random.Generator) -> np.ndarray:
-    head = {name: values[:REFERENCE] for name, values in stream.columns.items()}
+def _stratified(world: World, columns: Columns, rng: np.random.Generator) -> Columns:
+    """Records of the reference: one of each category, and others by chance, 256 at most."""
     chosen: list[int] = []
-    for name in stream.world.fields:
-        if head[name].dtype == object:
-            _, first = np.unique(head[name].astype(str), return_index=True)
+    for name in world.fields:
+        if columns[name].dtype == object:
+            _, first = np.unique(columns[name].astype(str), return_index=True)
             chosen += first.tolist()
-    rest = rng.choice(REFERENCE, PROBES).tolist()
-    return np.array(list(dict.fromkeys(chosen))[: 4 * PROBES - len(rest)] + rest)
+    chosen = list(dict.fromkeys(chosen))[: MOST_PROBES - PROBES] + rng.choice(REFERENCE, PROBES).tolist()
+    return take(columns, np.array(chosen))

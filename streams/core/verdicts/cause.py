@@ -17,6 +17,7 @@ EARLY = 1.15
 STILL = 0.7
 PART = 0.3
 APART = 1.5
+AHEAD = 0.4  # in squares of thresholds: about ten in squares of z
 
 
 class Finding(Struct):
@@ -170,7 +171,19 @@ def sole(moves: Moves) -> int | None:
         enough = moves.own[model] >= 1.0 or models > 2
         if enough and rest <= max(STILL, PART * float(moves.own[model])) and without <= max(STILL, PART * mine):
             found.append(model)
-    return found[0] if len(found) == 1 else None
+    return found[0] if len(found) == 1 else _ahead(moves, found)
+
+
+def _ahead(moves: Moves, candidates: list[int]) -> int | None:
+    """Of models whose common pair moved, the one that has more against it besides."""
+    if len(candidates) != 2:
+        return None
+    one, other = candidates
+    rest = [model for model in range(len(moves.own)) if model not in candidates]
+    against = [float(moves.own[model] ** 2 + (moves.between[model, rest] ** 2).sum()) for model in candidates]
+    if abs(against[0] - against[1]) < AHEAD:
+        return None
+    return one if against[0] > against[1] else other
 
 
 def _odd_one_out(moves: Moves) -> int | None:

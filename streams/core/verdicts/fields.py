@@ -23,6 +23,7 @@ MARGIN = 0.25
 IDENTIFIER_SHARE = 0.2
 MOST_WORDS = 20_000
 TREND = 0.98
+REPEATED = 0.02  # a number with so few values for its rows has values one can know, as prices and distances do
 WATCHED = frozenset(("number", "category"))
 
 Bins = NDArray[np.intp]
@@ -67,7 +68,7 @@ class Column(Struct, frozen=True, kw_only=True):
     name: str
     kind: str  # number, category, or why it is not watched
     edges: Matrix  # rising, at most BINS - 1
-    known: Matrix  # the values of a number that has only a few, else empty
+    known: Matrix  # the values of a number that repeats itself, else empty
     words: dict[Any, int]  # bins of a category's words
     low: float = -np.inf  # a number outside low..high has not been near the reference
     high: float = np.inf
@@ -98,7 +99,7 @@ class Column(Struct, frozen=True, kw_only=True):
         mine = self.labels[place * each : (place + 1) * each]
         if not mine:
             return f"{self.name} is missing"
-        if self.kind == "category" or len(self.known):
+        if self.kind == "category" or 0 < len(self.known) <= FEW_VALUES:
             return f"{self.name} is {' or '.join(mine)}"
         return f"{self.name} is {mine[0]}" if len(mine) == 1 else f"{self.name} is from {mine[0]} up to {mine[-1]}"
 
@@ -145,6 +146,7 @@ def column(name: str, coded: Coded, vocabulary: Vocabulary) -> Column:
         return Column(name=name, kind="it only rises or falls, as a counter or a clock", **none)
     values = np.unique(found)
     few = values if len(values) <= FEW_VALUES else np.empty(0)
+    known = values if len(values) <= REPEATED * len(found) else few
     edges = quantile_edges(found)
     margin = MARGIN * (values[-1] - values[0])
     bounds = [f"{edge:.6g}" for edge in edges]
@@ -155,7 +157,7 @@ def column(name: str, coded: Coded, vocabulary: Vocabulary) -> Column:
         name=name,
         kind="number",
         edges=edges,
-        known=few,
+        known=known,
         words={},
         low=float(values[0] - margin),
         high=float(values[-1] + margin),

@@ -18,7 +18,8 @@ LOOKS = 2
 CERTAIN = 0.98
 WIDE_SPREAD = 1.5
 CLUSTERED_SHARE = 0.25
-RESTLESS = 1.25
+MARGINS = ("place", "quantiles", "mix")
+RESTLESS = 1.5
 HEAVY = 2.0  # at least so many times the largest that the reference showed, where its windows differ by more than chance
 
 
@@ -58,10 +59,11 @@ def thresholds(shifts: Shifts, seen: dict[int, Matrix], count: int) -> Threshold
             base = np.where(wide[shorter], student(alpha, degrees[shorter]), two_sided(alpha))
         found[blocks] = np.maximum(base * spread, HEAVY * largest[blocks] * wide[blocks])
     middle = scales[min(1, len(scales) - 1)]
-    clustered = bool((spreads[middle][spreads[middle] > 0] > WIDE_SPREAD).mean() > CLUSTERED_SHARE)
+    margins = np.concatenate([spreads[middle][shifts.groups[name]] for name in MARGINS])
+    clustered = bool(len(margins)) and bool((margins[margins > 0] > WIDE_SPREAD).mean() > CLUSTERED_SHARE)
     if clustered:
         for blocks in found:
-            for name in ("joint", *PAIRED):
+            for name in ("spread", "joint", "unexplained by segment", *PAIRED):
                 found[blocks][shifts.groups[name]] *= RESTLESS
     return Thresholds(found, clustered, spreads[middle])
 

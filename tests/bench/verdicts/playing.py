@@ -84,14 +84,19 @@ def play(stage: Stage, scenario: Scenario) -> Played:
     return found
 
 
+def live(stage: Stage, count: int) -> Iterator[Event]:
+    """Quiet events after the reference."""
+    rng = stage.rng("quiet")
+    stream = Stream(stage.world, stage.world.draw(rng, count, stage.kind, stage.end_day))
+    return _events(stream, stage.asked, rng, count)
+
+
 def quiet(stage: Stage, windows: int) -> Played:
     """Nothing happens for so many windows."""
     found = Played("quiet", "quiet", stage.world_name, stage.kind, stage.seed, stage.probes)
-    rng = stage.rng("quiet")
     count = windows * ROWS
-    stream = Stream(stage.world, stage.world.draw(rng, count, stage.kind, stage.end_day))
     watch = deepcopy(stage.watch)
-    for event in _events(stream, stage.asked, rng, count):
+    for event in live(stage, count):
         verdict = watch.offer(event)
         if verdict is not None:
             _judge(found, verdict, Truth(Word.HEALTHY), REFERENCE + count)
@@ -99,7 +104,7 @@ def quiet(stage: Stage, windows: int) -> Played:
 
 
 def _judge(found: Played, verdict: Verdict, truth: Truth, onset: int) -> None:
-    if verdict.said_at_event < onset:
+    if verdict.said_at_event < onset - 1:  # probes are asked between two events
         found.windows += 1
         if not verdict.quiet:
             found.false_alarms.append(_short(verdict))

@@ -36,7 +36,8 @@ def _own_windows(reference: Reference) -> dict[int, Matrix]:
         for start in range(0, count - blocks + 1, max(blocks // WINDOW, 1)):
             part = slice(start, start + blocks)
             live = Sums(layout, reference.vectors[part].sum(0))
-            rows.append(reference.shifts.of(live, reference.beside(reference.daytimes[part], without=part)))
+            usual = reference.beside(reference.daytimes[part], without=part)
+            rows.append(reference.shifts.of(live, usual, reference.whole(without=part)))
         found[blocks] = np.array(rows) if rows else np.empty((0, reference.shifts.size))
     return found
 

@@ -46,6 +46,7 @@ class Moves:
         self.joint = self.size[self.groups["joint"]]
         self.own = self._largest(OWN)
         self.margin = self._largest(SCORES)
+        self.alone = np.maximum(self.own, self.margin)  # what moved of a model, when the input did not
         self.between = np.zeros((models, models))
         for name in PAIRED:
             for (one, other), size in zip(self.pairs, self.size[self.groups[name]], strict=True):
@@ -163,13 +164,13 @@ def sole(moves: Moves) -> int | None:
     found = []
     for model in range(models):
         others = [other for other in range(models) if other != model]
-        mine = max(float(moves.own[model]), float(moves.between[model].max()))
+        mine = max(float(moves.alone[model]), float(moves.between[model].max()))
         if mine < 1.0:
             continue
-        rest = _top(moves.own[others])
+        rest = _top(moves.alone[others])
         without = _top(moves.between[np.ix_(others, others)])
-        enough = moves.own[model] >= 1.0 or models > 2
-        if enough and rest <= max(STILL, PART * float(moves.own[model])) and without <= max(STILL, PART * mine):
+        enough = moves.alone[model] >= 1.0 or models > 2
+        if enough and rest <= max(STILL, PART * float(moves.alone[model])) and without <= max(STILL, PART * mine):
             found.append(model)
     return found[0] if len(found) == 1 else _ahead(moves, found)
 
@@ -180,7 +181,7 @@ def _ahead(moves: Moves, candidates: list[int]) -> int | None:
         return None
     one, other = candidates
     rest = [model for model in range(len(moves.own)) if model not in candidates]
-    against = [float(moves.own[model] ** 2 + (moves.between[model, rest] ** 2).sum()) for model in candidates]
+    against = [float(moves.alone[model] ** 2 + (moves.between[model, rest] ** 2).sum()) for model in candidates]
     if abs(against[0] - against[1]) < AHEAD:
         return None
     return one if against[0] > against[1] else other
@@ -190,8 +191,8 @@ def _odd_one_out(moves: Moves) -> int | None:
     """The model whose pairs moved 1.3 times as much as those without it, and 1.1 times the next one's."""
     models = len(moves.own)
     if models < 3:
-        ahead = np.argsort(-moves.own)
-        return int(ahead[0]) if models == 2 and moves.own[ahead[0]] >= APART * moves.own[ahead[1]] else None
+        ahead = np.argsort(-moves.alone)
+        return int(ahead[0]) if models == 2 and moves.alone[ahead[0]] >= APART * moves.alone[ahead[1]] else None
     mean = moves.between.sum(1) / (models - 1)
     order = np.argsort(-mean)
     first = int(order[0])

@@ -46,12 +46,16 @@ class Reference(Struct, frozen=True):
     def beside(self, daytimes: Sequence[float], without: slice = NOTHING) -> Sums:
         """The reference for blocks at these times of day, scaled to as many events as it is worth."""
         if not self.matched:
-            return Sums(self.summing.layout, self.total - self.vectors[without].sum(0) if without.stop else self.total)
+            return self.whole(without)
         allowed = np.ones(len(self.daytimes), bool)
         allowed[without] = False
         weight = weights(self.daytimes, np.asarray(daytimes), allowed)
         worth = weight.sum() / max(float(weight @ weight), 1e-12)
         return Sums(self.summing.layout, (weight * worth) @ self.vectors)
+
+    def whole(self, without: slice = NOTHING) -> Sums:
+        """The reference at all times of day."""
+        return Sums(self.summing.layout, self.total - self.vectors[without].sum(0) if without.stop else self.total)
 
     def block(self, rows: Rows) -> Block:
         """A live block against the frozen columns."""

@@ -11,12 +11,11 @@ from streams.core.verdicts.events import Event
 from streams.core.verdicts.fields import Bins
 from streams.core.verdicts.intake import Rows
 from streams.core.verdicts.reference import SCALES, WINDOW, Reference
-from streams.core.verdicts.shifts import COUNTS
 from streams.core.verdicts.sums import Sums
 
 ONSET_Z = 1.0
 LEAST_LONG = 0.75
-OVERWHELMING = 2.0
+OVERWHELMING = 3.0
 RATE_FLOOR, LATENCY_FLOOR = np.log(2.0), np.log(1.3)
 
 
@@ -40,9 +39,6 @@ class Ring:
         self.reference = reference
         self.blocks: deque[Kept] = deque(maxlen=SCALES[-1])
         self.before: deque[Matrix] = deque(maxlen=WINDOW + 1)
-        self.counts = np.zeros(reference.shifts.size, bool)
-        for name in COUNTS:
-            self.counts[reference.shifts.groups[name]] = True
 
     def take(self, rows: Rows, start: int) -> Matrix:
         """Add a block; returns every statistic's largest ratio to its threshold, over the lengths of window."""
@@ -52,7 +48,7 @@ class Ring:
         block = reference.block(rows)
         sums = reference.summing.sum(block)
         daytime = float(np.median(rows.at_ms)) % DAY_MS
-        z = reference.shifts.of(sums, reference.beside([daytime]))
+        z = reference.shifts.of(sums, reference.beside([daytime]), reference.whole())
         self.blocks.append(Kept(start, float(rows.at_ms[0]), events, rows.scores, block.bins, sums, daytime, z))
         if len(self.blocks) > WINDOW:
             self.blocks[-WINDOW - 1].events = []
@@ -64,7 +60,7 @@ class Ring:
         self.before.append(ratios)
         past = self.before[0] if len(self.before) > WINDOW else np.zeros(len(ratios))
         again = np.where(past * ratios > 0, np.minimum(np.abs(past), np.abs(ratios)), 0.0) * np.sign(ratios)
-        return np.where((np.abs(ratios) >= OVERWHELMING) | self.counts, ratios, again)
+        return np.where(np.abs(ratios) >= OVERWHELMING, ratios, again)
 
     def window(self, blocks: int) -> tuple[Sums, Sums]:
         """Sums of the last blocks, and of the reference beside them."""
@@ -82,7 +78,7 @@ class Ring:
             if there < (2 if blocks == WINDOW else LEAST_LONG * blocks):
                 continue
             live, usual = self.window(blocks)
-            z = self.reference.shifts.of(live, usual)
+            z = self.reference.shifts.of(live, usual, self.reference.whole())
             found = self._floored(of.ratios(z, blocks), live, usual)
             if blocks > WINDOW:  # a long window speaks of what goes on, not of what is over
                 found = np.where((z * middle >= 0) & (np.abs(middle) >= 1), found, 0.0)

@@ -17,7 +17,6 @@ RAW = ("quantiles", "place", "spread", "mix", "nulls", "types", "new values", "r
 SCORES = ("score quantiles", "score place", "score spread")
 OWN = ("unexplained", "unexplained size", "unexplained by segment")
 PAIRED = ("pair", "pair size")
-COUNTS = frozenset(("nulls", "types", "new values", "range"))
 LEAST_LIVE, LEAST_REFERENCE = 8, 40
 
 
@@ -49,13 +48,17 @@ class Shifts:
             start += size
         self.size = start
 
-    def of(self, live: Sums, reference: Sums) -> Matrix:
-        """Every statistic's z, signed where a direction has a meaning."""
+    def of(self, live: Sums, reference: Sums, whole: Sums) -> Matrix:
+        """Every statistic's z, signed where a direction has a meaning.
+
+        Margins are held against `reference`, which may be that of the same time of day; counts of what hardly ever
+        occurs, and what scores leave unexplained, against the `whole` one: they have less reason to follow the clock.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             parts = (
-                *self._margins(live, reference),
+                *self._margins(live, reference, whole),
                 self._joint(live, reference),
-                *self._left(live, reference),
+                *self._left(live, whole),
                 *self._traffic(live, reference),
             )
         fields = self.layout.fields
@@ -68,7 +71,7 @@ class Shifts:
         ])  # fmt: skip
         return np.clip(np.nan_to_num(z, nan=0.0, posinf=HIGHEST, neginf=-HIGHEST), -HIGHEST, HIGHEST)
 
-    def _margins(self, live: Sums, reference: Sums) -> tuple[Matrix, ...]:
+    def _margins(self, live: Sums, reference: Sums, whole: Sums) -> tuple[Matrix, ...]:
         fields = self.layout.fields
         mine, theirs = live["bins"][:, :BINS], reference["bins"][:, :BINS]
         n, m = np.maximum(mine.sum(1), 1), np.maximum(theirs.sum(1), 1)
@@ -78,12 +81,11 @@ class Shifts:
         quantiles[:fields] *= self.numbers
         place = self._mean(self.first, mine, theirs, fresh)
         spread = self._mean(self.second, mine, theirs, fresh)
-        rows, base = live["rows"][0], reference["rows"][0]
-        share = rows / max(base, 1.0)
+        share = live["rows"][0] / max(whole["rows"][0], 1.0)
         null = live["bins"][:fields, BINS] - live["odd"]
-        usual = (reference["bins"][:fields, BINS] - reference["odd"]) * share
+        usual = (whole["bins"][:fields, BINS] - whole["odd"]) * share
         counts = [
-            z_of_count(live[name], reference[name] * share, share) for name in ("odd", "unseen", "outside")
+            z_of_count(live[name], whole[name] * share, share) for name in ("odd", "unseen", "outside")
         ]
         return quantiles, place, spread, self._mix(mine[:fields], theirs[:fields]), z_of_count(null, usual, share), *counts
 

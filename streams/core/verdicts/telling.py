@@ -106,7 +106,7 @@ def _sized(scene: Scene, finding: Finding, said: Said, verdict: Verdict) -> Verd
     if finding.fields and what in RAW:
         return replace(verdict, effect=effects.of_field(reference.fields[place], what, events, live, usual, place))
     model = finding.models[0] if finding.models else _loudest(scene)
-    effect = effects.of_model(reference, events, live, usual, model)
+    effect = effects.of_model(reference, events, live, reference.whole(), model)
     if finding.by_probes:
         count, asked, largest = scene.probes.share_changed(reference.models[model])
         effect += f"; {count} of {asked} probes answered otherwise, by up to {effects.plain(largest)}"
@@ -137,10 +137,11 @@ def _order_kept(scene: Scene, finding: Finding, model: int, said: Said) -> bool:
 def _segment(scene: Scene, model: int) -> str | None:
     """Where the model's scores moved most, when one place of one field stands out from all of them together."""
     reference = scene.reference
-    live, usual = scene.ring.window(len(scene.ring.blocks))
+    live, _ = scene.ring.window(len(scene.ring.blocks))
+    usual = reference.whole()
     z = np.abs(reference.shifts.segments(live, usual)[1][model])
     groups = reference.shifts.groups
-    whole = np.abs(reference.shifts.of(live, usual)[groups["unexplained"].start + model])
+    whole = np.abs(reference.shifts.of(live, usual, usual)[groups["unexplained"].start + model])
     if not z.size or z.max() < SEGMENT_LEAD * whole or z.max() < reference.thresholds.of[1][groups["unexplained"].start]:
         return None
     field, bin_ = (int(place) for place in np.unravel_index(int(np.argmax(z)), z.shape))

@@ -114,7 +114,7 @@ class Flown(World):
     def __init__(self, seed: int) -> None:
         self.pool = pool()
 
-    def draw(self, rng: np.random.Generator, count: int, kind: str, start_day: float) -> Columns:
+    def draw(self, rng: np.random.Generator, count: int, kind: str, start_day: float, rate: float = 1.0) -> Columns:
         """Single flights by chance, flights of the right hour by chance, or whole days by chance."""
         pool = self.pool
         if kind == CLUSTERED:
@@ -122,24 +122,24 @@ class Flown(World):
         rows = np.flatnonzero(np.isin(pool.columns["month"], SUMMER))
         chosen = np.sort(rng.choice(rows, count)) if kind == DAILY else rng.choice(rows, count)
         if kind == DAILY:  # ten thousand flights a day, in the order of the clock
-            chosen = self._by_clock(rng, chosen, count)
+            chosen = self._by_clock(rng, chosen, count, int(10_000 * rate))
         found = {name: values[chosen] for name, values in pool.columns.items()}
         if kind == DAILY:
             clock = (found["hour"] + found["minute"] / 60) / 24
-            day = np.arange(count) // 10_000
+            day = np.arange(count) // int(10_000 * rate)
             found["at_ms"] = (start_day + day + clock) * DAY_MS + np.sort(rng.random(count)) * 60_000
         else:
-            found["at_ms"] = (start_day + np.cumsum(rng.exponential(size=count)) / 20_000) * DAY_MS
+            found["at_ms"] = (start_day + np.cumsum(rng.exponential(size=count)) / (20_000 * rate)) * DAY_MS
         return found
 
     def _summer_days(self) -> np.ndarray:
         return np.unique(self.pool.day[np.isin(self.pool.columns["month"], SUMMER)])
 
-    def _by_clock(self, rng: np.random.Generator, chosen: np.ndarray, count: int) -> np.ndarray:
+    def _by_clock(self, rng: np.random.Generator, chosen: np.ndarray, count: int, a_day: int) -> np.ndarray:
         columns = self.pool.columns
         mixed = rng.permutation(chosen)
         clock = columns["hour"][mixed] * 60 + columns["minute"][mixed]
-        return mixed[np.lexsort((clock, np.arange(count) // 10_000))]
+        return mixed[np.lexsort((clock, np.arange(count) // a_day))]
 
     def days(self, days: Sequence[int] | np.ndarray, count: int, start_day: float) -> Columns:
         """Whole days, one after the other."""

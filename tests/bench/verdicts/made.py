@@ -34,9 +34,9 @@ class Made(World):
         }
         self.correlation = 0.5 + 0.2 * rng.random()
 
-    def draw(self, rng: np.random.Generator, count: int, kind: str, start_day: float) -> Columns:
+    def draw(self, rng: np.random.Generator, count: int, kind: str, start_day: float, rate: float = 1.0) -> Columns:
         """Raw fields and times of `count` events."""
-        at_day = self._times(rng, count, kind, start_day)
+        at_day = self._times(rng, count, kind, start_day, rate)
         wave = np.sin(2 * np.pi * at_day) if kind == DAILY else np.zeros(count)
         days = at_day.astype(int)
         offset = np.zeros((6, count))
@@ -66,8 +66,8 @@ class Made(World):
             "merchant": self._words(rng, "merchant", MERCHANTS, count),
         }
 
-    def _times(self, rng: np.random.Generator, count: int, kind: str, start_day: float) -> np.ndarray:
-        gaps = rng.exponential(size=count) / PER_DAY[kind]
+    def _times(self, rng: np.random.Generator, count: int, kind: str, start_day: float, rate: float) -> np.ndarray:
+        gaps = rng.exponential(size=count) / (PER_DAY[kind] * rate)
         if kind != DAILY:
             return start_day + np.cumsum(gaps)
         found = np.empty(count)

@@ -73,6 +73,8 @@ def play(stage: Stage, scenario: Scenario) -> Played:
     drawn = stage.world.draw(rng, onset + AFTER, stage.kind, stage.end_day)
     stream = Stream(stage.world, {name: values.copy() for name, values in drawn.items()})
     truth = scenario.fault(stream, rng, onset)
+    if stream.faster != 1.0:
+        stream.columns = _faster(stage, rng, stream.columns, onset, stream.faster)
     found = Played(scenario.name, scenario.tier, stage.world_name, stage.kind, stage.seed, stage.probes)
     watch = deepcopy(stage.watch)
     for event in _events(stream, stage.asked, rng, onset):
@@ -82,6 +84,13 @@ def play(stage: Stage, scenario: Scenario) -> Played:
             if found.delay is not None:
                 break
     return found
+
+
+def _faster(stage: Stage, rng: np.random.Generator, columns: Columns, onset: int, rate: float) -> Columns:
+    """From the onset on as many times the events, at the same times of day."""
+    often = stage.world.draw(rng, int(rate * (onset + 2 * ROWS)) + AFTER, stage.kind, stage.end_day, rate)
+    later = np.flatnonzero(often["at_ms"] > columns["at_ms"][onset - 1])[:AFTER]
+    return {name: np.concatenate([values[:onset], often[name][later]]) for name, values in columns.items()}
 
 
 def live(stage: Stage, count: int) -> Iterator[Event]:
@@ -139,9 +148,6 @@ def _short(verdict: Verdict) -> str:
 def _events(stream: Stream, asked: Columns | None, rng: np.random.Generator, onset: int) -> Iterator[Event]:
     """Events with their scores, and rounds of probes between them."""
     world, count = stream.world, len(stream.columns["at_ms"])
-    if stream.faster != 1.0:
-        at = stream.columns["at_ms"]
-        at[onset:] = at[onset] + (at[onset:] - at[onset]) / stream.faster
     met = (np.arange(count) >= onset) & (rng.random(count) < stream.share)
     scores = {name: _scores(stream, name, met) for name in world.models}
     latency = {name: np.exp(2 + 0.4 * rng.normal(size=count)) for name in world.models}

@@ -24,8 +24,8 @@ class World(ABC):
     canary: ClassVar[str]
 
     @abstractmethod
-    def draw(self, rng: np.random.Generator, count: int, kind: str, start_day: float) -> Columns:
-        """`count` events from this day on: raw fields by name, and `at_ms`."""
+    def draw(self, rng: np.random.Generator, count: int, kind: str, start_day: float, rate: float = 1.0) -> Columns:
+        """`count` events from this day on, so many times as fast: raw fields by name, and `at_ms`."""
 
     @abstractmethod
     def score(self, model: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -9,18 +9,22 @@ from streams.core.verdicts.reference import SCALES, WINDOW, Reference
 from streams.core.verdicts.sums import Sums
 from streams.core.verdicts.thresholds import thresholds
 
-CALMER = 0.9
+DEARER = 1.35  # what a smaller reference costs: the same change has a smaller z
 
 
 def calibrated(reference: Reference, spans_ms: float) -> Reference:
-    """The reference with thresholds; held against the same time of day where that makes quiet days calmer."""
-    found = _own_windows(reference)
+    """The reference with thresholds; each statistic against the same time of day where that makes quiet days calmer."""
+    count = len(reference.vectors)
+    never = np.zeros(reference.shifts.size, bool)
+    whole = _own_windows(replace(reference, by_clock=never))
+    by_clock, seen = never, whole
     if spans_ms >= COVERED_DAYS * DAY_MS:
-        by_daytime = replace(reference, matched=True)
-        matched = _own_windows(by_daytime)
-        if _restless(matched) < CALMER * _restless(found):
-            reference, found = by_daytime, matched
-    return replace(reference, thresholds=thresholds(reference.shifts, found, len(reference.vectors)))
+        matched = _own_windows(replace(reference, by_clock=~never))
+        plain, clocked = (thresholds(reference.shifts, found, count).of for found in (whole, matched))
+        gain = np.prod([plain[blocks] / clocked[blocks] for blocks in SCALES[:2]], axis=0)
+        by_clock = gain > DEARER**2
+        seen = {blocks: np.where(by_clock, matched[blocks], whole[blocks]) for blocks in SCALES}
+    return replace(reference, by_clock=by_clock, thresholds=thresholds(reference.shifts, seen, count))
 
 
 def _own_windows(reference: Reference) -> dict[int, Matrix]:
@@ -36,13 +40,6 @@ def _own_windows(reference: Reference) -> dict[int, Matrix]:
         for start in range(0, count - blocks + 1, max(blocks // WINDOW, 1)):
             part = slice(start, start + blocks)
             live = Sums(layout, reference.vectors[part].sum(0))
-            usual = reference.beside(reference.daytimes[part], without=part)
-            rows.append(reference.shifts.of(live, usual, reference.whole(without=part)))
+            rows.append(reference.z(live, reference.daytimes[part].tolist(), without=part))
         found[blocks] = np.array(rows) if rows else np.empty((0, reference.shifts.size))
     return found
-
-
-def _restless(found: dict[int, Matrix]) -> float:
-    """The upper spread among the statistics of short windows."""
-    spread = np.sqrt(np.mean(found[SCALES[0]] ** 2, 0))
-    return float(np.quantile(spread[spread > 0], 0.9)) if (spread > 0).any() else 1.0

@@ -83,7 +83,7 @@ class Recorder:
             vectors=np.empty((0, 0)),
             total=np.empty(0),
             daytimes=np.array([float(np.median(rows.at_ms)) % DAY_MS for rows in self.blocks]),
-            matched=False,
+            by_clock=np.zeros(1, bool),
             thresholds=Thresholds({}, clustered=False, spread=np.empty(0)),
             latencies=latencies,
             notes=notes,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from schemas.blocks import Matrix
 from streams.core.verdicts.daytime import weights
@@ -37,7 +38,7 @@ class Reference(Struct, frozen=True):
     vectors: Matrix  # (blocks, sums)
     total: Matrix  # (sums,) of all blocks
     daytimes: Matrix  # (blocks,) ms of the day at the middle of each block
-    matched: bool
+    by_clock: NDArray[np.bool_]  # (statistics,) which are held against the same time of day
     thresholds: Thresholds
     latencies: list[str]
     notes: list[str]
@@ -45,7 +46,7 @@ class Reference(Struct, frozen=True):
 
     def beside(self, daytimes: Sequence[float], without: slice = NOTHING) -> Sums:
         """The reference for blocks at these times of day, scaled to as many events as it is worth."""
-        if not self.matched:
+        if not self.by_clock.any():
             return self.whole(without)
         allowed = np.ones(len(self.daytimes), bool)
         allowed[without] = False
@@ -56,6 +57,15 @@ class Reference(Struct, frozen=True):
     def whole(self, without: slice = NOTHING) -> Sums:
         """The reference at all times of day."""
         return Sums(self.summing.layout, self.total - self.vectors[without].sum(0) if without.stop else self.total)
+
+    def z(self, live: Sums, daytimes: Sequence[float], without: slice = NOTHING) -> Matrix:
+        """Every statistic of a window, each against the part of the reference that makes quiet days calmest."""
+        found = self.shifts.of(live, self.whole(without))
+        if self.by_clock.all():
+            return self.shifts.of(live, self.beside(daytimes, without))
+        if self.by_clock.any():
+            found = np.where(self.by_clock, self.shifts.of(live, self.beside(daytimes, without)), found)
+        return found
 
     def block(self, rows: Rows) -> Block:
         """A live block against the frozen columns."""

@@ -48,7 +48,7 @@ class Ring:
         block = reference.block(rows)
         sums = reference.summing.sum(block)
         daytime = float(np.median(rows.at_ms)) % DAY_MS
-        z = reference.shifts.of(sums, reference.beside([daytime]), reference.whole())
+        z = reference.z(sums, [daytime])
         self.blocks.append(Kept(start, float(rows.at_ms[0]), events, rows.scores, block.bins, sums, daytime, z))
         if len(self.blocks) > WINDOW:
             self.blocks[-WINDOW - 1].events = []
@@ -78,7 +78,7 @@ class Ring:
             if there < (2 if blocks == WINDOW else LEAST_LONG * blocks):
                 continue
             live, usual = self.window(blocks)
-            z = self.reference.shifts.of(live, usual, self.reference.whole())
+            z = self.reference.z(live, [one.daytime for one in list(self.blocks)[-blocks:]])
             found = self._floored(of.ratios(z, blocks), live, usual)
             if blocks > WINDOW:  # a long window speaks of what goes on, not of what is over
                 found = np.where((z * middle >= 0) & (np.abs(middle) >= 1), found, 0.0)

@@ -48,17 +48,13 @@ class Shifts:
             start += size
         self.size = start
 
-    def of(self, live: Sums, reference: Sums, whole: Sums) -> Matrix:
-        """Every statistic's z, signed where a direction has a meaning.
-
-        Margins are held against `reference`, which may be that of the same time of day; counts of what hardly ever
-        occurs, and what scores leave unexplained, against the `whole` one: they have less reason to follow the clock.
-        """
+    def of(self, live: Sums, reference: Sums) -> Matrix:
+        """Every statistic's z, signed where a direction has a meaning."""
         with np.errstate(divide="ignore", invalid="ignore"):
             parts = (
-                *self._margins(live, reference, whole),
+                *self._margins(live, reference),
                 self._joint(live, reference),
-                *self._left(live, whole),
+                *self._left(live, reference),
                 *self._traffic(live, reference),
             )
         fields = self.layout.fields
@@ -71,7 +67,7 @@ class Shifts:
         ])  # fmt: skip
         return np.clip(np.nan_to_num(z, nan=0.0, posinf=HIGHEST, neginf=-HIGHEST), -HIGHEST, HIGHEST)
 
-    def _margins(self, live: Sums, reference: Sums, whole: Sums) -> tuple[Matrix, ...]:
+    def _margins(self, live: Sums, reference: Sums) -> tuple[Matrix, ...]:
         fields = self.layout.fields
         mine, theirs = live["bins"][:, :BINS], reference["bins"][:, :BINS]
         n, m = np.maximum(mine.sum(1), 1), np.maximum(theirs.sum(1), 1)
@@ -81,11 +77,11 @@ class Shifts:
         quantiles[:fields] *= self.numbers
         place = self._mean(self.first, mine, theirs, fresh)
         spread = self._mean(self.second, mine, theirs, fresh)
-        share = live["rows"][0] / max(whole["rows"][0], 1.0)
+        share = live["rows"][0] / max(reference["rows"][0], 1.0)
         null = live["bins"][:fields, BINS] - live["odd"]
-        usual = (whole["bins"][:fields, BINS] - whole["odd"]) * share
+        usual = (reference["bins"][:fields, BINS] - reference["odd"]) * share
         counts = [
-            z_of_count(live[name], whole[name] * share, share) for name in ("odd", "unseen", "outside")
+            z_of_count(live[name], reference[name] * share, share) for name in ("odd", "unseen", "outside")
         ]
         return quantiles, place, spread, self._mix(mine[:fields], theirs[:fields]), z_of_count(null, usual, share), *counts
 

@@ -141,7 +141,7 @@ def _segment(scene: Scene, model: int) -> str | None:
     usual = reference.whole()
     z = np.abs(reference.shifts.segments(live, usual)[1][model])
     groups = reference.shifts.groups
-    whole = np.abs(reference.shifts.of(live, usual, usual)[groups["unexplained"].start + model])
+    whole = np.abs(reference.shifts.of(live, usual)[groups["unexplained"].start + model])
     if not z.size or z.max() < SEGMENT_LEAD * whole or z.max() < reference.thresholds.of[1][groups["unexplained"].start]:
         return None
     field, bin_ = (int(place) for place in np.unravel_index(int(np.argmax(z)), z.shape))

@@ -46,7 +46,7 @@ bench: setup ## measure against hand-written loops (OUT=FILE for the figures as 
 	$(BIN)/python -m tests.bench $(if $(OUT),--out $(OUT))
 
 bench-verdicts: setup ## verdicts on seeded faults: right cause, delay, false alarms (OUT=FILE for the figures as JSON)
-	$(BIN)/python -m tests.bench.verdicts $(if $(OUT),--out $(OUT))
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.verdicts $(if $(OUT),--out $(OUT))
 
 soak: setup ## ten minutes at 1,000 events per second: memory of each role
 	$(BIN)/python -m tests.bench.soak

@@ -59,7 +59,9 @@ def _opened(file: Path) -> Any:
 
 def _setting(file: Path, line: bytes | None) -> Setting:
     if line is None:
-        raise UnreadableRecord(f"{file} is empty: its first line says who scores; rendezvous verdicts --help shows it")
+        raise UnreadableRecord(
+            f"{file} is empty: its first line says who scores; rendezvous verdicts --help shows it"
+        )
     try:
         return read_setting(_loads(line))
     except ValueError as error:
@@ -98,7 +100,11 @@ def _loads(line: bytes) -> Any:
 
 def line_of(verdict: Verdict) -> str:
     """A verdict as a person reads it."""
-    at = datetime.fromtimestamp(verdict.said_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") if _dated(verdict) else "-"
+    at = (
+        datetime.fromtimestamp(verdict.said_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        if _dated(verdict)
+        else "-"
+    )
     severity = f" {verdict.severity}" if verdict.severity else ""
     since = f" Since event {verdict.since_event:,}." if verdict.since_event is not None else ""
     also = "".join(f" Also {one.verdict}: {one.subject}." for one in verdict.also)
@@ -118,6 +124,8 @@ def _tell(watch: Watch, skipped: Counter[str]) -> None:
     elif watch.without:
         notes.append(watch.without)
     elif watch.place < watch.setting.reference_rows:
-        notes.append(f"{watch.place:,} events: the reference of {watch.setting.reference_rows:,} is not complete, so no verdict")
+        notes.append(
+            f"{watch.place:,} events: the reference of {watch.setting.reference_rows:,} is not complete, so no verdict"
+        )
     for note in notes:
         click.echo(f"rendezvous: {note}", err=True)

@@ -17,6 +17,7 @@ EARLY = 1.15
 STILL = 0.7
 PART = 0.3
 APART = 1.5
+CLEAR = 1.3
 AHEAD = 0.4  # in squares of thresholds: about ten in squares of z
 
 
@@ -30,6 +31,7 @@ class Finding(Struct):
     strength: float = 0.0
     by_probes: bool = False
     unusual: bool = False
+    leaning: bool = False
     also: list[Also] = []
 
 
@@ -71,7 +73,9 @@ def find(reference: Reference, moves: Moves, probes: Probes, *, final: bool, acq
     if changed := probes.changed():
         if not final and not probes.settled():
             return None
-        return _by_probes(reference, moves, [reference.models.index(name) for name in changed if name in reference.models])
+        return _by_probes(
+            reference, moves, [reference.models.index(name) for name in changed if name in reference.models]
+        )
     enough = 1.0 if final else EARLY
     raw, joint = _top(moves.raw), _top(moves.joint)
     if max(raw, joint) >= enough:
@@ -119,7 +123,9 @@ def _by_probes(reference: Reference, moves: Moves, models: list[int]) -> Finding
     if _top(moves.raw) >= 1.0:
         also = [Also(Word.DATA, reference.fields[int(np.argmax(moves.raw))].name)]
     statistic = moves.strongest((*OWN, *SCORES), models[0])
-    return Finding(word, models=models, statistic=statistic, strength=float(moves.size[statistic]), by_probes=True, also=also)
+    return Finding(
+        word, models=models, statistic=statistic, strength=float(moves.size[statistic]), by_probes=True, also=also
+    )
 
 
 def _acquitted(reference: Reference, moves: Moves, strength: float) -> Finding:
@@ -148,6 +154,8 @@ def _models(reference: Reference, moves: Moves, *, final: bool) -> Finding | Non
     if odd is not None:
         word = Word.CANARY if reference.canaries[odd] else Word.CODE
         return Finding(word, models=[odd], statistic=_of_model(moves, odd), strength=strength)
+    if strength < CLEAR:
+        return Finding(Word.HEALTHY, leaning=True)
     return Finding(Word.UNSURE, models=moved, statistic=statistic, strength=strength)
 
 

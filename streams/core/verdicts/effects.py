@@ -72,7 +72,9 @@ def of_field(field: Column, what: str, events: Sequence[Event], live: Sums, usua
     if what == "range":
         beyond = found[(found < field.low) | (found > field.high)]
         example = f", such as {plain(float(beyond[0]))}" if len(beyond) else ""
-        return f"{percent(len(beyond) / count)} of events far outside {plain(field.low)} to {plain(field.high)}{example}"
+        return (
+            f"{percent(len(beyond) / count)} of events far outside {plain(field.low)} to {plain(field.high)}{example}"
+        )
     median = float(np.median(found))
     factor = f" (x{median / field.median:.2f})" if field.median > 0 and median > 0 else ""
     if what == "spread":
@@ -111,5 +113,7 @@ def of_traffic(reference: Reference, live: Sums, usual: Sums, what: str, place: 
     if what == "rate":
         now, before = (sums["gaps"][0] / max(sums["gaps"][1], 1e-3) * 1000 for sums in (live, usual))
         return f"{plain(float(now))} events a second (was {plain(float(before))}, x{now / max(before, 1e-12):.2f})"
-    now, before = (float(np.exp(sums["latency"][1, place] / max(sums["latency"][0, place], 1))) for sums in (live, usual))
+    now, before = (
+        float(np.exp(sums["latency"][1, place] / max(sums["latency"][0, place], 1))) for sums in (live, usual)
+    )
     return f"typical latency {plain(now)} ms (was {plain(before)} ms, x{now / max(before, 1e-12):.2f})"

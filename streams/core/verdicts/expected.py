@@ -17,9 +17,14 @@ from streams.core.verdicts.fields import BINS, Bins
 
 FOLDS = 5
 RIDGE = 3.0
+RIDGES = ((3.0, 3.0), (100.0, 100.0), (100.0, 100_000.0), (3_000.0, 100_000.0))
 RANKS = 1000
 RANK_BINS = 20
 CHUNK = 2_000
+WINDOW_ROWS = 1_000
+BENDS = 96
+TOGETHER = 3
+
 
 class Coarse(Struct, frozen=True):
     """Regressors of raw fields: bins merged, so that a fit stays small, and one for what fits no bin."""
@@ -40,19 +45,56 @@ class Coarse(Struct, frozen=True):
         """(rows, fields) bins to (rows, fields) regressors; NONE, being 32, falls into the last."""
         return (bins >> self.shift) + np.arange(self.fields) * self.width
 
+
+class Inputs(Struct, frozen=True):
+    """What raw fields look like to the regression: their bins one by one, and random bends of a few of them together.
+
+    The bends (Rahimi and Recht's random features: tanh of a weighted sum of three fields) stand for interactions. They are drawn from
+    a fixed seed, so that the same reference always gives the same expectation.
+    """
+
+    coarse: Coarse
+    table: Matrix  # (fields, bins and NONE, 2) the normal scores of each bin
+    slopes: Matrix  # (2 fields, bends)
+    offsets: Matrix  # (bends,)
+
+    def regressors(self, bins: Bins) -> tuple[Bins, Matrix]:
+        """(rows, fields) places among the ones-and-zeros, (rows, bends) values."""
+        normal = self.table[np.arange(bins.shape[1]), bins].reshape(len(bins), -1)
+        return self.coarse.places(bins), np.tanh(normal @ self.slopes + self.offsets)
+
+
+def inputs_of(table: Matrix) -> Inputs:
+    """Regressors for fields with these normal scores."""
+    fields = len(table)
+    chance = np.random.default_rng(BENDS)
+    slopes = np.zeros((fields, 2, BENDS))
+    if fields:
+        for bend in range(BENDS):
+            few = chance.choice(fields, min(TOGETHER, fields), replace=False)
+            slopes[few, :, bend] = chance.normal(size=(len(few), 2)) * (1.0, 0.3)
+    offsets = chance.normal(size=BENDS)
+    return Inputs(Coarse(fields), table, slopes.reshape(2 * fields, BENDS), offsets)
+
+
 class Expected(Struct, frozen=True):
     """The fitted expectation of `targets`: every model by itself, then each ordered pair (model, given other)."""
 
-    coarse: Coarse
+    inputs: Inputs
     pairs: tuple[tuple[int, int], ...]
     means: Matrix  # (targets,)
     weights: Matrix  # (regressors, targets)
     given: Matrix  # (pairs, RANK_BINS)
 
-    def residuals(self, places: Bins, ranks: Matrix) -> Matrix:
-        """What is left of `ranks` (rows, models): (rows, targets), NaN where a score is missing."""
+    def residuals(self, bins: Bins, ranks: Matrix) -> Matrix:
+        """What is left of `ranks` (rows, models): (rows, targets), NaN where a score is missing.
+
+        `bins` (rows, fields) are those of the raw fields.
+        """
         models = ranks.shape[1]
-        base = self.weights[places].sum(1) + self.means if places.shape[1] else np.tile(self.means, (len(ranks), 1))
+        places, bends = self.inputs.regressors(bins)
+        ones = len(self.weights) - bends.shape[1]
+        base = self.weights[places].sum(1) + self.means + bends @ self.weights[ones:]
         left = np.empty_like(base)
         left[:, :models] = ranks - base[:, :models]
         bins = rank_bins(ranks)
@@ -62,9 +104,11 @@ class Expected(Struct, frozen=True):
             left[np.isnan(ranks[:, other]), target] = np.nan
         return left
 
+
 def rank_bins(ranks: Matrix) -> Bins:
     """Ranks in 0..1 to RANK_BINS bins; NaN to the first."""
     return np.minimum((np.nan_to_num(ranks) * RANK_BINS).astype(np.intp), RANK_BINS - 1)
+
 
 def all_pairs(models: Sequence[bool]) -> tuple[tuple[int, int], ...]:
     """Ordered pairs of models; with more than six only those with a canary. `models` says who is one."""
@@ -73,58 +117,119 @@ def all_pairs(models: Sequence[bool]) -> tuple[tuple[int, int], ...]:
         return tuple(every)
     return tuple((one, other) for one, other in every if models[one] or models[other] or 0 in (one, other))
 
-def fit(coarse: Coarse, places: Bins, ranks: Matrix, pairs: tuple[tuple[int, int], ...]) -> tuple[Expected, Matrix]:
+
+def fit(inputs: Inputs, bins: Bins, ranks: Matrix, pairs: tuple[tuple[int, int], ...]) -> tuple[Expected, Matrix]:
     """Fit on the rows in which every model scored; also the cross-fitted residuals of all rows."""
     rows, models = ranks.shape
     whole = ~np.isnan(ranks).any(1)
     fold = np.arange(rows) * FOLDS // max(rows, 1)
-    wide = coarse.fields * coarse.width
     means = ranks[whole].mean(0)
     grams, sides = [], []
     for number in range(FOLDS):
         part = whole & (fold == number)
-        gram, side = _normal_equations(places[part], ranks[part], means, wide)
+        gram, side = _normal_equations(inputs, bins[part], ranks[part], means)
         grams.append(gram)
         sides.append(side)
     total, right = sum(grams), sum(sides)
+    penalty = _penalty(inputs, grams, sides)
     residuals = np.empty((rows, models + len(pairs)))
     for number in range(FOLDS):
         part = fold == number
-        held = _solved(coarse, total - grams[number], right - sides[number], pairs, means)
-        residuals[part] = held.residuals(places[part], ranks[part])
-    return _solved(coarse, total, right, pairs, means), residuals
+        held = _solved(inputs, total - grams[number], right - sides[number], pairs, means, penalty)
+        residuals[part] = held.residuals(bins[part], ranks[part])
+    fitted = _solved(inputs, total, right, pairs, means, penalty)
+    for number in range(len(pairs)):
+        _plain_if_steadier(fitted, ranks, residuals, number, fold)
+    return fitted, residuals
+
+
+def _plain_if_steadier(fitted: Expected, ranks: Matrix, residuals: Matrix, number: int, fold: Bins) -> None:
+    """Leave the fields out of a pair whose mean wanders less without them, as where a few days are all there is."""
+    models = ranks.shape[1]
+    model, other = fitted.pairs[number]
+    bins = rank_bins(ranks)[:, other]
+    centred = ranks[:, model] - fitted.means[models + number]
+    whole = ~np.isnan(centred) & ~np.isnan(ranks[:, other])
+
+    def means_of(rows: NDArray[np.bool_]) -> Matrix:
+        counts = np.bincount(bins[rows], minlength=RANK_BINS)
+        return np.bincount(bins[rows], centred[rows], RANK_BINS) / (counts + RIDGE)
+
+    plain = np.where(whole, centred, np.nan)
+    for held in range(FOLDS):
+        part = fold == held
+        plain[part] -= means_of(whole & ~part)[bins[part]]
+    if _wandering(plain) < _wandering(residuals[:, models + number]):
+        residuals[:, models + number] = plain
+        fitted.weights[:, models + number] = 0.0
+        fitted.given[number] = means_of(whole)
+
+
+def _wandering(left: Matrix) -> float:
+    """Spread of the means of a thousand rows each."""
+    count = len(left) // WINDOW_ROWS
+    return float(np.std(np.nanmean(left[: count * WINDOW_ROWS].reshape(count, -1), 1))) if count > 1 else 0.0
+
+
+def _penalty(inputs: Inputs, grams: list[NDArray[np.float64]], sides: list[NDArray[np.float64]]) -> Matrix:
+    """Ridge of each regressor of fields: the pair of sizes, for bins and for bends, that predicts held folds best.
+
+    Folds are stretches of time, so a reference of few different days is not believed in more detail than it has.
+    """
+    ones = inputs.coarse.fields * inputs.coarse.width
+    wide = ones + BENDS
+    total, right = sum(grams), sum(sides)
+    best, least = np.empty(0), np.inf
+    for of_bins, of_bends in RIDGES:
+        penalty = np.r_[np.full(ones, of_bins), np.full(BENDS, of_bends)]
+        lost = 0.0
+        for gram, side in zip(grams, sides, strict=True):
+            rest = (total - gram)[:wide, :wide] + np.diag(penalty)
+            found = np.linalg.solve(rest, (right - side)[:wide])
+            lost += float((found * (gram[:wide, :wide] @ found - 2 * side[:wide])).sum())
+        if lost < least:
+            best, least = penalty, lost
+    return best
+
 
 def _normal_equations(
-    places: Bins, ranks: Matrix, means: Matrix, wide: int
+    inputs: Inputs, bins: Bins, ranks: Matrix, means: Matrix
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Gram matrix of all regressors, those of ranks behind those of fields; and their sums with each rank."""
     models = ranks.shape[1]
+    ones = inputs.coarse.fields * inputs.coarse.width
+    wide = ones + BENDS
     size = wide + models * RANK_BINS
     gram, side = np.zeros((size, size)), np.zeros((size, models))
-    bins = rank_bins(ranks) + wide + np.arange(models) * RANK_BINS
-    for start in range(0, len(places), CHUNK):
+    ranked = rank_bins(ranks) + wide + np.arange(models) * RANK_BINS
+    for start in range(0, len(bins), CHUNK):
         part = slice(start, start + CHUNK)
-        ones = np.zeros((len(places[part]), size), np.float32)
-        row = np.arange(len(ones))[:, None]
-        ones[row, places[part]] = 1
-        ones[row, bins[part]] = 1
-        gram += ones.T @ ones
-        side += ones.T.astype(np.float64) @ (ranks[part] - means)
+        places, bends = inputs.regressors(bins[part])
+        row = np.arange(len(places))[:, None]
+        values = np.zeros((len(places), size), np.float32)
+        values[row, places] = 1
+        values[:, ones:wide] = bends
+        values[row, ranked[part]] = 1
+        gram += values.T @ values
+        side += values.T.astype(np.float64) @ (ranks[part] - means)
     return gram, side
 
+
 def _solved(
-    coarse: Coarse,
+    inputs: Inputs,
     gram: NDArray[np.float64],
     side: NDArray[np.float64],
     pairs: tuple[tuple[int, int], ...],
     means: Matrix,
+    penalty: Matrix,
 ) -> Expected:
     """Both kinds of targets from one factorisation of the fields' part: the rank bins enter by its Schur complement."""
-    wide, models = coarse.fields * coarse.width, side.shape[1]
+    models = side.shape[1]
+    wide = len(gram) - models * RANK_BINS
     weights = np.zeros((wide, models + len(pairs)))
     given = np.zeros((len(pairs), RANK_BINS))
     both = np.concatenate([side[:wide], gram[:wide, wide:]], 1)
-    solved = np.linalg.solve(gram[:wide, :wide] + RIDGE * np.eye(wide), both) if wide else both
+    solved = np.linalg.solve(gram[:wide, :wide] + np.diag(penalty), both) if wide else both
     weights[:, :models] = solved[:, :models]
     for number, (model, other) in enumerate(pairs):
         mine = slice(wide + other * RANK_BINS, wide + (other + 1) * RANK_BINS)
@@ -133,7 +238,7 @@ def _solved(
         given[number] = np.linalg.solve(rest, side[mine, model] - gram[mine, :wide] @ solved[:, model])
         weights[:, models + number] = solved[:, model] - cross @ given[number]
     every = np.concatenate([means, means[[model for model, _ in pairs]]]) if pairs else means
-    return Expected(coarse, pairs, every, weights, given)
+    return Expected(inputs, pairs, every, weights, given)
 
 
 class Ranks(Struct, frozen=True):
@@ -151,7 +256,10 @@ class Ranks(Struct, frozen=True):
         found[np.isnan(scores)] = np.nan
         return found
 
+
 def ranks_of(scores: Matrix) -> Ranks:
     """The reference's quantiles of each model."""
     at = np.linspace(0, 1, RANKS + 1)
-    return Ranks(np.array([np.nanquantile(scores[:, model], at, method="higher") for model in range(scores.shape[1])]))
+    return Ranks(
+        np.array([np.nanquantile(scores[:, model], at, method="higher") for model in range(scores.shape[1])])
+    )

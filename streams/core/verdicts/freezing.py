@@ -7,7 +7,7 @@ from schemas.blocks import Matrix
 from streams.core.verdicts.calibration import calibrated
 from streams.core.verdicts.daytime import DAY_MS
 from streams.core.verdicts.events import CANARY, Setting
-from streams.core.verdicts.expected import Coarse, all_pairs, fit, ranks_of
+from streams.core.verdicts.expected import all_pairs, fit, inputs_of, ranks_of
 from streams.core.verdicts.fields import (
     BINS,
     NONE,
@@ -44,10 +44,12 @@ class Recorder:
     def take(self, rows: Rows) -> None:
         """One block of the reference."""
         given = [event.features for event in rows.events]
-        self.coded.append([
-            words.learn([row.get(name) for row in given])
-            for name, words in zip(self.setting.features, self.words, strict=True)
-        ])
+        self.coded.append(
+            [
+                words.learn([row.get(name) for row in given])
+                for name, words in zip(self.setting.features, self.words, strict=True)
+            ]
+        )
         rows.events = []
         self.blocks.append(rows)
 
@@ -62,12 +64,13 @@ class Recorder:
         score_columns = [_score_column(name, scores[:, place]) for place, name in enumerate(models)]
         bins = _bins(fields, coded, words, score_columns, scores)
         canaries = [self.setting.models[name].role == CANARY for name in models]
-        coarse = Coarse(len(fields))
         ranked = ranks.of(scores)
-        expected, left = fit(coarse, coarse.places(bins[:, : len(fields)]), ranked, all_pairs(canaries))
+        tables = _bin_scores(fields, bins, ranked)
+        table = np.zeros((len(fields), BINS + 1, 2))
+        table[:, :BINS] = np.stack(tables, 2)[: len(fields)]
+        expected, left = fit(inputs_of(table), bins[:, : len(fields)], ranked, all_pairs(canaries))
         latencies = self._timed()
         layout = Layout(len(fields), len(models), left.shape[1], len(latencies))
-        tables = _bin_scores(fields, bins, ranked)
         gaps = np.array([rows.gaps for rows in self.blocks]).sum(0)
         found = Reference(
             fields=fields,
@@ -78,7 +81,7 @@ class Recorder:
             ranks=ranks,
             expected=expected,
             order=usual_order(expected, scores, ranked, left, WINDOW * BLOCK),
-            summing=Summing(layout, (tables[0][: len(fields)], tables[1][: len(fields)])),
+            summing=Summing(layout, table),
             shifts=Shifts(layout, np.array([one.kind == "category" for one in fields], bool), tables),
             vectors=np.empty((0, 0)),
             total=np.empty(0),
@@ -164,7 +167,9 @@ def _score_column(name: str, scores: Matrix) -> Column:
     return Column(name=name, kind="number", edges=edges, known=np.empty(0), words={})
 
 
-def _bins(fields: list[Column], coded: list[Coded], words: list[Vocabulary], models: list[Column], scores: Matrix) -> Bins:
+def _bins(
+    fields: list[Column], coded: list[Coded], words: list[Vocabulary], models: list[Column], scores: Matrix
+) -> Bins:
     """(rows, fields + models) bins of the whole reference."""
     bins = np.empty((len(scores), len(fields) + len(models)), np.intp)
     for place, (one, values, known) in enumerate(zip(fields, coded, words, strict=True)):

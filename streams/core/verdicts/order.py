@@ -52,13 +52,13 @@ def usual_order(expected: Expected, scores: Matrix, ranks: Matrix, left: Matrix,
     return Order(targets, np.array(means), np.array(spreads))
 
 
-def expectation(expected: Expected, places: Bins, ranks: Matrix, target: int) -> Matrix:
+def expectation(expected: Expected, bins: Bins, ranks: Matrix, target: int) -> Matrix:
     """(n,) what the rank of a target's model should be, whatever its own score is."""
     models = ranks.shape[1]
     model = target if target < models else expected.pairs[target - models][0]
     known = ranks.copy()
     known[:, model] = 0.0  # its own score has no part in it
-    return -expected.residuals(places, known)[:, target]
+    return -expected.residuals(bins, known)[:, target]
 
 
 def rank_correlation(one: Matrix, other: Matrix) -> float:

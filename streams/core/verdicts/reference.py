@@ -84,8 +84,7 @@ def residuals(reference: Reference, bins: Bins, scores: Matrix) -> Matrix:
     fields = len(reference.fields)
     for place, one in enumerate(reference.score_columns):
         bins[:, fields + place] = one.bins(scores[:, place])
-    places = reference.expected.coarse.places(bins[:, :fields])
-    return reference.expected.residuals(places, reference.ranks.of(scores))
+    return reference.expected.residuals(bins[:, :fields], reference.ranks.of(scores))
 
 
 def latency_logs(rows: Rows, names: Sequence[str]) -> Matrix:

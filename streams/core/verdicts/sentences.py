@@ -10,10 +10,14 @@ def sentence(finding: Finding, models: list[str], fields: list[str], verdict: Ve
     where = f" (mostly where {verdict.segment})" if verdict.segment else ""
     after = f" It began near a deploy: {verdict.deploys[-1]}." if verdict.deploys else ""
     match word:
+        case Word.HEALTHY if finding.leaning:
+            return "Nothing moved beyond doubt: something leans, and the evidence does not say whose it is."
         case Word.HEALTHY:
             return "An unusual day: scores moved, the code is acquitted." if finding.unusual else "Nothing moved."
         case Word.DATA if not fields:
-            return f"Scores moved while the probes acquit the code: the input changed where no field shows it; {effect}."
+            return (
+                f"Scores moved while the probes acquit the code: the input changed where no field shows it; {effect}."
+            )
         case Word.DATA if len(fields) > 1:
             return (
                 f"{' and '.join(fields)} do not go together as before: {effect}. "

@@ -80,10 +80,15 @@ class Shifts:
         share = live["rows"][0] / max(reference["rows"][0], 1.0)
         null = live["bins"][:fields, BINS] - live["odd"]
         usual = (reference["bins"][:fields, BINS] - reference["odd"]) * share
-        counts = [
-            z_of_count(live[name], reference[name] * share, share) for name in ("odd", "unseen", "outside")
-        ]
-        return quantiles, place, spread, self._mix(mine[:fields], theirs[:fields]), z_of_count(null, usual, share), *counts
+        counts = [z_of_count(live[name], reference[name] * share, share) for name in ("odd", "unseen", "outside")]
+        return (
+            quantiles,
+            place,
+            spread,
+            self._mix(mine[:fields], theirs[:fields]),
+            z_of_count(null, usual, share),
+            *counts,
+        )
 
     def _mean(self, score: Matrix, mine: Matrix, theirs: Matrix, fresh: Matrix) -> Matrix:
         n, m = np.maximum(mine.sum(1), 1), np.maximum(theirs.sum(1), 1)
@@ -116,7 +121,9 @@ class Shifts:
         joint = len(sums["cross"]) // 2
         rows = max(sums["rows"][0], 1.0)
         counts = sums["bins"][:joint, :BINS]
-        means = np.stack([(self.first[:joint] * counts).sum(1), (self.second[:joint] * counts).sum(1)], 1).ravel() / rows
+        means = (
+            np.stack([(self.first[:joint] * counts).sum(1), (self.second[:joint] * counts).sum(1)], 1).ravel() / rows
+        )
         spread = np.sqrt(np.maximum(np.diag(sums["cross"]) / rows - means**2, 1e-9))
         one, other = self.upper
         covariance = sums["cross"][one, other] / rows - means[one] * means[other]

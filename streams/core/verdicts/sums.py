@@ -88,13 +88,12 @@ class Block(Struct):
 class Summing:
     """Sums blocks; holds the tables that this takes."""
 
-    def __init__(self, layout: Layout, scores: tuple[Matrix, Matrix]) -> None:
-        """`scores` are the fields' two normal scores by bin, (fields, BINS) each."""
+    def __init__(self, layout: Layout, table: Matrix) -> None:
+        """`table` are the fields' two normal scores by bin, (fields, WIDE, 2)."""
         self.layout = layout
         self.coarse = Coarse(layout.fields)
         joint = min(layout.fields, JOINT_FIELDS)
-        self.table = np.zeros((joint, WIDE, 2))
-        self.table[:, :BINS, 0], self.table[:, :BINS, 1] = scores[0][:joint], scores[1][:joint]
+        self.table = table[:joint]
         self.columns = np.arange(layout.fields + layout.models) * WIDE
         self.joint = np.arange(joint)
 

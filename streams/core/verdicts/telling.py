@@ -129,8 +129,12 @@ def _order_kept(scene: Scene, finding: Finding, model: int, said: Said) -> bool:
         return False
     scores = np.concatenate([one.scores for one in recent])
     bins = np.concatenate([one.bins for one in recent])
-    places = reference.expected.coarse.places(bins[:, : len(reference.fields)])
-    known = expectation(reference.expected, places, reference.ranks.of(scores), reference.order.targets[model])
+    known = expectation(
+        reference.expected,
+        bins[:, : len(reference.fields)],
+        reference.ranks.of(scores),
+        reference.order.targets[model],
+    )
     return reference.order.kept(model, scores[:, model], known)
 
 
@@ -142,10 +146,14 @@ def _segment(scene: Scene, model: int) -> str | None:
     z = np.abs(reference.shifts.segments(live, usual)[1][model])
     groups = reference.shifts.groups
     whole = np.abs(reference.shifts.of(live, usual)[groups["unexplained"].start + model])
-    if not z.size or z.max() < SEGMENT_LEAD * whole or z.max() < reference.thresholds.of[1][groups["unexplained"].start]:
+    if (
+        not z.size
+        or z.max() < SEGMENT_LEAD * whole
+        or z.max() < reference.thresholds.of[1][groups["unexplained"].start]
+    ):
         return None
     field, bin_ = (int(place) for place in np.unravel_index(int(np.argmax(z)), z.shape))
-    return reference.fields[field].coarse_label(bin_, 1 << reference.expected.coarse.shift)
+    return reference.fields[field].coarse_label(bin_, 1 << reference.expected.inputs.coarse.shift)
 
 
 def _evidence(scene: Scene, witness: str) -> Evidence:

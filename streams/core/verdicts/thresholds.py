@@ -20,7 +20,9 @@ WIDE_SPREAD = 1.5
 CLUSTERED_SHARE = 0.4
 MARGINS = ("place", "quantiles", "mix")
 RESTLESS = 1.5
-HEAVY = 2.0  # at least so many times the largest that the reference showed, where its windows differ by more than chance
+HEAVY = (
+    2.0  # at least so many times the largest that the reference showed, where its windows differ by more than chance
+)
 
 
 class Thresholds(Struct, frozen=True):
@@ -61,10 +63,10 @@ def thresholds(shifts: Shifts, seen: dict[int, Matrix], count: int) -> Threshold
     middle = scales[min(1, len(scales) - 1)]
     margins = np.concatenate([spreads[middle][shifts.groups[name]] for name in MARGINS])
     clustered = bool(len(margins)) and bool((margins[margins > 0] > WIDE_SPREAD).mean() > CLUSTERED_SHARE)
-    if clustered:
-        for blocks in found:
-            for name in ("spread", "joint", "unexplained by segment", *PAIRED):
-                found[blocks][shifts.groups[name]] *= RESTLESS
+    for blocks in found:
+        for name in ("spread", "joint", "unexplained by segment", *(PAIRED if clustered else ())):
+            place = shifts.groups[name]
+            found[blocks][place] *= np.where(wide[blocks][place] | clustered, RESTLESS, 1.0)
     return Thresholds(found, clustered, spreads[middle])
 
 

@@ -64,7 +64,7 @@ class Watch:
         if self.place <= self.setting.reference_rows:
             self._learn(event)
             return None
-        if not self.buffer and self._rows_judged() % ROWS == 0:
+        if self._rows_judged() % ROWS == 1:
             self.bounds = Bounds(self.place - 1, self._time(event))
         self.buffer.append(event)
         return self._block() if len(self.buffer) == BLOCK else None
@@ -102,7 +102,9 @@ class Watch:
     def _freeze(self) -> None:
         recorder, self.recorder = self.recorder, None
         if recorder is None or self.reference_rows < LEAST_REFERENCE:
-            self.without = f"the reference has {self.setting.reference_rows} events: at least {LEAST_REFERENCE:,} are needed"
+            self.without = (
+                f"the reference has {self.setting.reference_rows} events: at least {LEAST_REFERENCE:,} are needed"
+            )
             return
         try:
             self.reference = recorder.freeze()
@@ -198,7 +200,9 @@ class Watch:
         """What was counted since the last verdict, and what is missing."""
         fresh = self.counts - self.told
         self.told = Counter(self.counts)
-        return [f"{count:,} {what}" for what, count in sorted(fresh.items())] + (self.ring.missing() if self.ring is not None else [])
+        return [f"{count:,} {what}" for what, count in sorted(fresh.items())] + (
+            self.ring.missing() if self.ring is not None else []
+        )
 
 
 def _ms(at_ms: float) -> int:

@@ -137,11 +137,22 @@ def show(played: Sequence[Played], found: dict[str, Any]) -> None:
     out = Console(highlight=False, width=150)
     out.print(table)
     table = Table("figure", "with probes", "without", "bar")
-    for name in ("core", "hard", "worst_delay", "median_delay", "worst_delay_core", "median_delay_core", "never_named"):
+    for name in (
+        "core",
+        "hard",
+        "worst_delay",
+        "median_delay",
+        "worst_delay_core",
+        "median_delay_core",
+        "never_named",
+    ):
         bars = sorted({f"{word} {bar:g}" for key, (word, bar) in BARS.items() if key.split(".")[-1] == name})
         table.add_row(name, *(f"{found[mode][name]:.3g}" for mode in ("with_probes", "without")), "; ".join(bars))
     for kind in KINDS:
-        row = [f"{found[mode]['false_alarms_per_1000'][kind]:g} of {found[mode]['quiet_windows'][kind]:,}" for mode in ("with_probes", "without")]
+        row = [
+            f"{found[mode]['false_alarms_per_1000'][kind]:g} of {found[mode]['quiet_windows'][kind]:,}"
+            for mode in ("with_probes", "without")
+        ]
         table.add_row(f"false alarms per 1,000, {kind}", *row, f"{BARS[kind][0]} {BARS[kind][1]:g}")
     table.add_row("us per event", f"{found['us_per_event']:.1f}", "", "at most 20")
     out.print(table)
@@ -154,7 +165,6 @@ def show(played: Sequence[Played], found: dict[str, Any]) -> None:
 @click.option("--processes", default=os.cpu_count() or 1, show_default=True, help="How many at once.")
 def main(out: Path | None, quick: bool, seed: int, processes: int) -> None:
     """Play every scenario and many quiet windows, and print causes, delays and false alarms against the bars."""
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     started_s = time.monotonic()
     pool()
     todo = jobs(range(seed, seed + (1 if quick else SEEDS)), 0.05 if quick else 1.0)

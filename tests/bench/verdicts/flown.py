@@ -31,9 +31,7 @@ class Pool:
 @lru_cache(maxsize=1)
 def features() -> tuple[tuple[Feature, dict[str, int]], ...]:
     """The pipeline's features, and the place of each word."""
-    return tuple(
-        (one, {word: place for place, word in enumerate(one.vocabulary)}) for one in load(PIPELINE).features
-    )
+    return tuple((one, {word: place for place, word in enumerate(one.vocabulary)}) for one in load(PIPELINE).features)
 
 
 def make_pool() -> Pool:
@@ -77,8 +75,10 @@ def columns_of(events: Sequence[Event]) -> Columns:
     """Columns of flights; NaN where weather is not known."""
     found: Columns = {name: np.array([getattr(event, name) for event in events], object) for name in WORDS}
     for name in NUMBERS:
-        get = (lambda event, name=name: event.weather.get(name, np.nan)) if name in WEATHER else (
-            lambda event, name=name: getattr(event, name)
+        get = (
+            (lambda event, name=name: event.weather.get(name, np.nan))
+            if name in WEATHER
+            else (lambda event, name=name: getattr(event, name))
         )
         found[name] = np.array([get(event) for event in events], float)
     return found
@@ -157,6 +157,8 @@ class Flown(World):
     def score(self, model: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """A booster's score, or the rule's."""
         if model == "rule":
-            seen = np.nan_to_num(np.stack([columns["hour"], columns["precip"], np.nan_to_num(columns["visib"], nan=10.0)], 1))
+            seen = np.nan_to_num(
+                np.stack([columns["hour"], columns["precip"], np.nan_to_num(columns["visib"], nan=10.0)], 1)
+            )
             return late(seen)
         return self.pool.boosters[model].predict(matrix(columns), num_threads=1)

@@ -21,7 +21,9 @@ class Made(World):
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng([seed, 7])
         self.hidden = rng.normal(size=(6, 10)) * 0.8
-        self.out = {name: rng.normal(size=10) for name in ("truth", "champion", "challenger", "shadow", "other", "twin")}
+        self.out = {
+            name: rng.normal(size=10) for name in ("truth", "champion", "challenger", "shadow", "other", "twin")
+        }
         self.linear = rng.normal(size=6) * 0.5
         self.tables = {
             field: rng.normal(size=len(words)) * 0.5
@@ -106,5 +108,11 @@ class Made(World):
         return 1 / (1 + np.exp(-logit))
 
     def _effect(self, field: str, words: np.ndarray) -> np.ndarray:
-        table = dict(zip({"country": COUNTRIES, "device": DEVICES, "merchant": MERCHANTS}[field], self.tables[field], strict=True))
+        table = dict(
+            zip(
+                {"country": COUNTRIES, "device": DEVICES, "merchant": MERCHANTS}[field],
+                self.tables[field],
+                strict=True,
+            )
+        )
         return np.array([table.get(word, 0.0) for word in words])

@@ -55,7 +55,9 @@ def events(
     rows = zip(*lists, strict=True)
     scored = zip(*(scores[name].tolist() for name in names), strict=True)
     timed = zip(*(latency_ms[name].tolist() for name in names), strict=True)
-    for place, (at_ms, row, score, took) in enumerate(zip(columns["at_ms"].tolist(), rows, scored, timed, strict=True)):
+    for place, (at_ms, row, score, took) in enumerate(
+        zip(columns["at_ms"].tolist(), rows, scored, timed, strict=True)
+    ):
         yield Event(
             at_ms,
             dict(zip(fields, row, strict=True)),

@@ -66,7 +66,7 @@ def read_event(given: object) -> Event | str:
     features, scores = given.get("features"), given.get("scores")
     if features is None and scores is None:
         return "neither features nor scores"
-    if not isinstance(features or {}, dict) or not isinstance(scores or {}, dict):
+    if not all(part is None or isinstance(part, dict) for part in (features, scores)):
         return "features or scores are no object"
     at = given.get("ts_ms")
     timed = isinstance(at, int | float) and not isinstance(at, bool) and abs(at) < 1e15

@@ -29,7 +29,7 @@ class Order(Struct, frozen=True):
         if there.sum() < LEAST or np.ptp(scores[there]) == 0:
             return False
         lowest = self.mean[model] - SPREADS * self.spread[model] - SLACK
-        return rank_correlation(scores[there], expectation[there]) >= lowest
+        return bool(rank_correlation(scores[there], expectation[there]) >= lowest)
 
 
 def usual_order(expected: Expected, scores: Matrix, ranks: Matrix, left: Matrix, size: int) -> Order:

@@ -41,7 +41,7 @@ def tell(scene: Scene, finding: Finding, last: Said | None, *, acquitted: bool) 
     """The verdict, without its window's bounds; and what to remember of it."""
     changed = scene.probes.changed()
     witness = "changed: " + ", ".join(changed) if changed else "acquit" if acquitted else "none"
-    evidence = _evidence(scene, witness)
+    evidence = _evidence(scene, witness, finding.statistic)
     bare = replace(BARE, verdict=finding.word, evidence=evidence, notes=scene.notes)
     if finding.word in QUIET:
         return replace(bare, sentence=sentence(finding, [], [], bare)), None
@@ -156,10 +156,11 @@ def _segment(scene: Scene, model: int) -> str | None:
     return reference.fields[field].coarse_label(bin_, 1 << reference.expected.inputs.coarse.shift)
 
 
-def _evidence(scene: Scene, witness: str) -> Evidence:
-    """The strongest statistics that moved; of each kind that did not, the nearest."""
+def _evidence(scene: Scene, witness: str, first: int | None) -> Evidence:
+    """The statistic that decided, then the strongest that moved; of each kind that did not, the nearest."""
     size = np.abs(scene.ratios)
-    order = [int(place) for place in np.argsort(-size, kind="stable") if size[place] >= 1][:SHOWN]
+    order = [int(place) for place in np.argsort(-size, kind="stable") if size[place] >= 1 and place != first]
+    order = ([first] if first is not None and size[first] >= 1 else []) + order[: SHOWN - 1]
     still = []
     for what, place in scene.reference.shifts.groups.items():
         if place.stop > place.start and size[place].max() < 1:

@@ -125,7 +125,7 @@ def _tell(watch: Watch, skipped: Counter[str]) -> None:
         notes.append(watch.without)
     elif watch.place < watch.setting.reference_rows:
         notes.append(
-            f"{watch.place:,} events: the reference of {watch.setting.reference_rows:,} is not complete, so no verdict"
+            f"{watch.place:,} events: the reference of {watch.setting.reference_rows:,} is not complete: no verdict"
         )
     for note in notes:
         click.echo(f"rendezvous: {note}", err=True)

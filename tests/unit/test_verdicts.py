@@ -86,7 +86,9 @@ def test_a_fault_is_named_by_statistics_alone(plain: Stage, name: str):
     assert played.false_alarms == []
 
 
-@pytest.mark.parametrize("name", ["retrained twin", "bug in shared feature code", "canary's file changed", "5 % missing"])
+@pytest.mark.parametrize(
+    "name", ["retrained twin", "bug in shared feature code", "canary's file changed", "5 % missing"]
+)
 def test_probes_name_whose_answers_changed_at_once(probed: Stage, name: str):
     played = play(probed, BY_NAME[name])
     assert played.right, played
@@ -115,14 +117,21 @@ def test_a_quiet_day_is_healthy_at_every_hour_because_it_is_held_against_the_sam
     assert set(words(after(without, live(daily, 12_000)))) != {"healthy"}
 
 
-def test_a_rescaled_model_is_code_with_its_order_kept_and_a_swapped_one_is_not(plain: Stage, quiet_events: list[Event]):
+def test_a_rescaled_model_is_code_with_its_order_kept_and_a_swapped_one_is_not(
+    plain: Stage, quiet_events: list[Event]
+):
     def bend(place: int, event: Event) -> Event:
         scores = dict(event.scores)
         scores["champion"] = scores["champion"] ** 2
         return replace(event, scores=scores)
 
     first = next(one for one in after(plain, changed(quiet_events, bend)) if not one.quiet)
-    assert (first.verdict, first.model, first.rescaled, first.severity) == (Word.CODE, "champion", True, Severity.PAGE)
+    assert (first.verdict, first.model, first.rescaled, first.severity) == (
+        Word.CODE,
+        "champion",
+        True,
+        Severity.PAGE,
+    )
     assert "rescaled, order unchanged" in first.sentence
 
     def swap(place: int, event: Event) -> Event:
@@ -204,7 +213,9 @@ def appeared(place: int, event: Event) -> Event:
 
 def jumping(place: int, event: Event) -> Event:
     day_ms = 86_400_000.0
-    return replace(event, ts_ms=event.ts_ms + (90 * day_ms if 500 <= place < 1500 else -day_ms if place >= 2500 else 0))
+    return replace(
+        event, ts_ms=event.ts_ms + (90 * day_ms if 500 <= place < 1500 else -day_ms if place >= 2500 else 0)
+    )
 
 
 def timeless(place: int, event: Event) -> Event:
@@ -222,7 +233,9 @@ def strange_latency(place: int, event: Event) -> Event:
 @pytest.mark.parametrize(
     "hostile", [spoiled_scores, vanished, appeared, jumping, timeless, redeployed, strange_latency]
 )
-def test_hostile_events_raise_no_alarm(plain: Stage, quiet_events: list[Event], hostile: Callable[[int, Event], Event]):
+def test_hostile_events_raise_no_alarm(
+    plain: Stage, quiet_events: list[Event], hostile: Callable[[int, Event], Event]
+):
     verdicts = after(plain, changed(quiet_events, hostile))
     assert words(verdicts) == ["healthy"] * 4
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -10,8 +11,6 @@ from agents.cli.verdicts import verdicts
 from schemas.errors import RendezvousError, UnreadableRecord
 from tests.bench.verdicts.made import Made
 from tests.bench.verdicts.world import INDEPENDENT, events
-
-import numpy as np
 
 ROWS = 3000
 SETTING = {

@@ -1,1 +1,1 @@
-"""What changed, and whose fault is it: one verdict a window, from raw fields and every model's score for the same event."""
+"""What changed, and whose fault is it: a verdict a window, from raw fields and all models' scores of an event."""

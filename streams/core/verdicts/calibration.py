@@ -1,4 +1,4 @@
-"""The reference's own windows, each against the rest: how restless quiet data is, and whether time of day explains it."""
+"""The reference's own windows, each against the rest: how restless quiet data is, and what time of day explains."""
 
 import numpy as np
 from msgspec.structs import replace
@@ -13,7 +13,7 @@ DEARER = 1.35  # what a smaller reference costs: the same change has a smaller z
 
 
 def calibrated(reference: Reference, spans_ms: float) -> Reference:
-    """The reference with thresholds; each statistic against the same time of day where that makes quiet days calmer."""
+    """The reference with thresholds; a statistic is held against the same time of day where that is calmer."""
     count = len(reference.vectors)
     never = np.zeros(reference.shifts.size, bool)
     whole = _own_windows(replace(reference, by_clock=never))
@@ -28,7 +28,7 @@ def calibrated(reference: Reference, spans_ms: float) -> Reference:
 
 
 def _own_windows(reference: Reference) -> dict[int, Matrix]:
-    """z of the reference's windows of each length: {blocks: (windows, statistics)}.
+    """Z of the reference's windows of each length: {blocks: (windows, statistics)}.
 
     They overlap by three quarters: a window that straddles two days is another thing than one that is a day.
     """

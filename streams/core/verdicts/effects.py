@@ -49,7 +49,8 @@ def of_field(field: Column, what: str, events: Sequence[Event], live: Sums, usua
     values = [event.features.get(field.name) for event in events]
     count = max(len(values), 1)
     if what == "nulls":
-        return f"missing in {percent(sum(value is None for value in values) / count)} of events (was {percent(field.nulls)})"
+        null = sum(value is None for value in values)
+        return f"missing in {percent(null / count)} of events (was {percent(field.nulls)})"
     if what == "types":
         kind = str if field.kind == "number" else (int, float)
         strange = [value for value in values if isinstance(value, kind)]
@@ -79,7 +80,8 @@ def of_field(field: Column, what: str, events: Sequence[Event], live: Sums, usua
     factor = f" (x{median / field.median:.2f})" if field.median > 0 and median > 0 else ""
     if what == "spread":
         low, high = np.quantile(found, [0.05, 0.95])
-        return f"median {plain(field.median)} -> {plain(median)}; nine of ten now in {plain(float(low))} to {plain(float(high))}"
+        most = f"{plain(float(low))} to {plain(float(high))}"
+        return f"median {plain(field.median)} -> {plain(median)}; nine of ten now in {most}"
     return f"median {plain(field.median)} -> {plain(median)}{factor}"
 
 
@@ -105,7 +107,8 @@ def of_model(reference: Reference, events: Sequence[Event], live: Sums, usual: S
     size = np.sqrt(squares / max(n, 1)), np.sqrt(before_squares / max(m, 1))
     median = float(reference.ranks.quantiles[model][reference.ranks.quantiles.shape[1] // 2])
     now = f"median score {plain(median)} -> {plain(float(np.median(scores)))}; " if len(scores) else ""
-    return f"{now}rank {shift:+.3f} against what the input lets expect (0..1), unexplained part {size[0] / max(size[1], 1e-9):.2f} times its size"
+    larger = size[0] / max(size[1], 1e-9)
+    return f"{now}rank {shift:+.3f} against what input lets expect (0..1), unexplained part x{larger:.2f}"
 
 
 def of_traffic(reference: Reference, live: Sums, usual: Sums, what: str, place: int) -> str:

@@ -44,7 +44,7 @@ def read_setting(given: object) -> Setting:
     """The first line of a file; raises ValueError that says what is wrong and what to write."""
     instead = 'write {"models": {NAME: {"role": ..., "version": ...}}, "reference_rows": N, "features": [...]}'
     if not isinstance(given, dict):
-        raise ValueError(f"the first line is no JSON object: {instead}")
+        raise ValueError(f"the first line is no JSON object: {instead}")  # noqa: TRY004 (one error for all mistakes)
     models, rows, features = given.get("models"), given.get("reference_rows"), given.get("features", [])
     if not isinstance(models, dict) or not models:
         raise ValueError(f"the first line names no models: {instead}")
@@ -69,11 +69,13 @@ def read_event(given: object) -> Event | str:
     if not all(part is None or isinstance(part, dict) for part in (features, scores)):
         return "features or scores are no object"
     at = given.get("ts_ms")
-    timed = isinstance(at, int | float) and not isinstance(at, bool) and abs(at) < 1e15
+    at_ms = float("nan")
+    if isinstance(at, int | float) and not isinstance(at, bool) and abs(at) < 1e15:
+        at_ms = float(at)
     versions = given.get("versions")
     probe = given.get("probe")
     return Event(
-        float(at) if timed else float("nan"),
+        at_ms,
         features or {},
         scores or {},
         versions if isinstance(versions, dict) else None,

@@ -13,68 +13,15 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from schemas.blocks import Matrix
-from streams.core.verdicts.fields import BINS, Bins
+from streams.core.verdicts.fields import Bins
+from streams.core.verdicts.inputs import BENDS, Inputs
+from streams.core.verdicts.ranks import RANK_BINS, rank_bins
 
 FOLDS = 5
 RIDGE = 3.0
 RIDGES = ((3.0, 3.0), (100.0, 100.0), (100.0, 100_000.0), (3_000.0, 100_000.0))
-RANKS = 1000
-RANK_BINS = 20
 CHUNK = 2_000
 WINDOW_ROWS = 1_000
-BENDS = 96
-TOGETHER = 3
-
-
-class Coarse(Struct, frozen=True):
-    """Regressors of raw fields: bins merged, so that a fit stays small, and one for what fits no bin."""
-
-    fields: int
-
-    @property
-    def shift(self) -> int:
-        """How many times bins are halved."""
-        return 1 if self.fields <= 20 else 2 if self.fields <= 40 else 3
-
-    @property
-    def width(self) -> int:
-        """Regressors of one field."""
-        return (BINS >> self.shift) + 1
-
-    def places(self, bins: Bins) -> Bins:
-        """(rows, fields) bins to (rows, fields) regressors; NONE, being 32, falls into the last."""
-        return (bins >> self.shift) + np.arange(self.fields) * self.width
-
-
-class Inputs(Struct, frozen=True):
-    """What raw fields look like to the regression: their bins one by one, and random bends of a few of them together.
-
-    The bends (Rahimi and Recht's random features: tanh of a weighted sum of three fields) stand for interactions. They are drawn from
-    a fixed seed, so that the same reference always gives the same expectation.
-    """
-
-    coarse: Coarse
-    table: Matrix  # (fields, bins and NONE, 2) the normal scores of each bin
-    slopes: Matrix  # (2 fields, bends)
-    offsets: Matrix  # (bends,)
-
-    def regressors(self, bins: Bins) -> tuple[Bins, Matrix]:
-        """(rows, fields) places among the ones-and-zeros, (rows, bends) values."""
-        normal = self.table[np.arange(bins.shape[1]), bins].reshape(len(bins), -1)
-        return self.coarse.places(bins), np.tanh(normal @ self.slopes + self.offsets)
-
-
-def inputs_of(table: Matrix) -> Inputs:
-    """Regressors for fields with these normal scores."""
-    fields = len(table)
-    chance = np.random.default_rng(BENDS)
-    slopes = np.zeros((fields, 2, BENDS))
-    if fields:
-        for bend in range(BENDS):
-            few = chance.choice(fields, min(TOGETHER, fields), replace=False)
-            slopes[few, :, bend] = chance.normal(size=(len(few), 2)) * (1.0, 0.3)
-    offsets = chance.normal(size=BENDS)
-    return Inputs(Coarse(fields), table, slopes.reshape(2 * fields, BENDS), offsets)
 
 
 class Expected(Struct, frozen=True):
@@ -105,11 +52,6 @@ class Expected(Struct, frozen=True):
         return left
 
 
-def rank_bins(ranks: Matrix) -> Bins:
-    """Ranks in 0..1 to RANK_BINS bins; NaN to the first."""
-    return np.minimum((np.nan_to_num(ranks) * RANK_BINS).astype(np.intp), RANK_BINS - 1)
-
-
 def all_pairs(models: Sequence[bool]) -> tuple[tuple[int, int], ...]:
     """Ordered pairs of models; with more than six only those with a canary. `models` says who is one."""
     every = [(one, other) for one in range(len(models)) for other in range(len(models)) if one != other]
@@ -130,7 +72,7 @@ def fit(inputs: Inputs, bins: Bins, ranks: Matrix, pairs: tuple[tuple[int, int],
         gram, side = _normal_equations(inputs, bins[part], ranks[part], means)
         grams.append(gram)
         sides.append(side)
-    total, right = sum(grams), sum(sides)
+    total, right = np.sum(grams, axis=0), np.sum(sides, axis=0)
     penalty = _penalty(inputs, grams, sides)
     residuals = np.empty((rows, models + len(pairs)))
     for number in range(FOLDS):
@@ -178,7 +120,7 @@ def _penalty(inputs: Inputs, grams: list[NDArray[np.float64]], sides: list[NDArr
     """
     ones = inputs.coarse.fields * inputs.coarse.width
     wide = ones + BENDS
-    total, right = sum(grams), sum(sides)
+    total, right = np.sum(grams, axis=0), np.sum(sides, axis=0)
     best, least = np.empty(0), np.inf
     for of_bins, of_bends in RIDGES:
         penalty = np.r_[np.full(ones, of_bins), np.full(BENDS, of_bends)]
@@ -223,7 +165,7 @@ def _solved(
     means: Matrix,
     penalty: Matrix,
 ) -> Expected:
-    """Both kinds of targets from one factorisation of the fields' part: the rank bins enter by its Schur complement."""
+    """Both kinds of targets from one factorisation of the fields' part; rank bins enter by its Schur complement."""
     models = side.shape[1]
     wide = len(gram) - models * RANK_BINS
     weights = np.zeros((wide, models + len(pairs)))
@@ -239,27 +181,3 @@ def _solved(
         weights[:, models + number] = solved[:, model] - cross @ given[number]
     every = np.concatenate([means, means[[model for model, _ in pairs]]]) if pairs else means
     return Expected(inputs, pairs, every, weights, given)
-
-
-class Ranks(Struct, frozen=True):
-    """Each model's scores through its own reference quantiles: uncalibrated scores need no calibration."""
-
-    quantiles: Matrix  # (models, RANKS + 1)
-
-    def of(self, scores: Matrix) -> Matrix:
-        """(rows, models) scores to the middle of their rank in the reference, 0..1; NaN stays NaN."""
-        found = np.empty_like(scores)
-        for model, table in enumerate(self.quantiles):
-            mine = scores[:, model]
-            place = np.searchsorted(table, mine, "left") + np.searchsorted(table, mine, "right")
-            found[:, model] = np.minimum(place / (2 * RANKS + 1), 1.0)
-        found[np.isnan(scores)] = np.nan
-        return found
-
-
-def ranks_of(scores: Matrix) -> Ranks:
-    """The reference's quantiles of each model."""
-    at = np.linspace(0, 1, RANKS + 1)
-    return Ranks(
-        np.array([np.nanquantile(scores[:, model], at, method="higher") for model in range(scores.shape[1])])
-    )

@@ -4,6 +4,7 @@ Bins are the reference's own quantiles (numbers) or its most frequent values (ca
 exact, mergeable summary of fixed size. What fits no bin (null, wrong type) falls into the last one, `NONE`.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -151,7 +152,7 @@ def column(name: str, coded: Coded, vocabulary: Vocabulary) -> Column:
     margin = MARGIN * (values[-1] - values[0])
     bounds = [f"{edge:.6g}" for edge in edges]
     labels = [f"below {bounds[0]}" if bounds else "all"]
-    labels += [f"{one} to {other}" for one, other in zip(bounds, bounds[1:], strict=False)]
+    labels += [f"{one} to {other}" for one, other in itertools.pairwise(bounds)]
     labels += [f"above {bounds[-1]}"] if bounds else []
     return Column(
         name=name,

@@ -7,7 +7,7 @@ from schemas.blocks import Matrix
 from streams.core.verdicts.calibration import calibrated
 from streams.core.verdicts.daytime import DAY_MS
 from streams.core.verdicts.events import CANARY, Setting
-from streams.core.verdicts.expected import all_pairs, fit, inputs_of, ranks_of
+from streams.core.verdicts.expected import all_pairs, fit
 from streams.core.verdicts.fields import (
     BINS,
     NONE,
@@ -21,8 +21,10 @@ from streams.core.verdicts.fields import (
     quantile_edges,
     standardised,
 )
+from streams.core.verdicts.inputs import inputs_of
 from streams.core.verdicts.intake import Rows
 from streams.core.verdicts.order import usual_order
+from streams.core.verdicts.ranks import ranks_of
 from streams.core.verdicts.reference import BLOCK, WINDOW, Reference, latency_logs
 from streams.core.verdicts.shifts import Shifts
 from streams.core.verdicts.strange import foreign, never_elsewhere, outside_elsewhere

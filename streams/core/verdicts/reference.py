@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from schemas.blocks import Matrix
 from streams.core.verdicts.daytime import weights
-from streams.core.verdicts.expected import Expected, Ranks
+from streams.core.verdicts.expected import Expected
 from streams.core.verdicts.fields import Bins, Column
 from streams.core.verdicts.intake import Rows
 from streams.core.verdicts.order import Order
+from streams.core.verdicts.ranks import Ranks
 from streams.core.verdicts.shifts import Shifts
 from streams.core.verdicts.sums import Block, Summing, Sums
 from streams.core.verdicts.thresholds import Thresholds
@@ -76,7 +77,8 @@ class Reference(Struct, frozen=True):
             name = field.name
             bins[:, place], *counts[:, place] = field.encode([row.get(name) for row in given])
         left = residuals(self, bins, rows.scores)
-        return Block(bins, left, *counts, rows.bad, rows.gaps, latency_logs(rows, self.latencies))
+        logs = latency_logs(rows, self.latencies)
+        return Block(bins, left, counts[0], counts[1], counts[2], rows.bad, rows.gaps, logs)
 
 
 def residuals(reference: Reference, bins: Bins, scores: Matrix) -> Matrix:
@@ -88,5 +90,6 @@ def residuals(reference: Reference, bins: Bins, scores: Matrix) -> Matrix:
 
 
 def latency_logs(rows: Rows, names: Sequence[str]) -> Matrix:
+    """(rows, names) logs of ms of the latencies that are watched."""
     none = np.full(len(rows.at_ms), np.nan)
     return np.stack([rows.latencies.get(name, none) for name in names], 1) if names else np.empty((len(none), 0))

@@ -98,7 +98,7 @@ class Ring:
         return found
 
     def onset(self, statistic: int) -> Kept:
-        """The block in which this statistic began to lean the way it leans now (the largest sum of what exceeds chance)."""
+        """The block in which this statistic began to lean as it leans now: the largest sum of what exceeds chance."""
         z = np.array([one.z[statistic] for one in self.blocks])
         z = z * (1.0 if z[-WINDOW:].sum() >= 0 else -1.0)
         tail = np.cumsum((z - ONSET_Z)[::-1])[::-1]

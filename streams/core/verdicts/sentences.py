@@ -26,13 +26,25 @@ def sentence(finding: Finding, models: list[str], fields: list[str], verdict: Ve
         case Word.DATA:
             return f"{fields[0]} changed: {effect}. Ask its source; {_acquitted(verdict.evidence.probes)}."
         case Word.CODE if verdict.rescaled:
-            return f"{who} is rescaled, order unchanged: {effect}. Look for a new calibration or file; thresholds on its score no longer fit.{after}"
+            return (
+                f"{who} is rescaled, order unchanged: {effect}. "
+                f"Look for a new calibration or file; thresholds on its score no longer fit.{after}"
+            )
         case Word.CODE:
-            return f"{who} changed, the input did not{where}: {effect}. Compare its file and its own feature code with the version before.{after}"
+            return (
+                f"{who} changed, the input did not{where}: {effect}. "
+                f"Compare its file and its own feature code with the version before.{after}"
+            )
         case Word.CANARY:
-            return f"The yardstick changed: canary {who}{where}: {effect}. Restore it first; comparisons with it mean nothing until then.{after}"
+            return (
+                f"The yardstick changed: canary {who}{where}: {effect}. "
+                f"Restore it first; comparisons with it mean nothing until then.{after}"
+            )
         case Word.UPSTREAM:
-            return f"{who} moved together, the raw input did not{where}: {effect}. Look at the feature code or feed they share.{after}"
+            return (
+                f"{who} moved together, the raw input did not{where}: {effect}. "
+                f"Look at the feature code or feed they share.{after}"
+            )
         case Word.TRAFFIC:
             return f"Only the traffic changed: {effect}. Look at producers and load; input and scores are as before."
         case Word.UNSURE:

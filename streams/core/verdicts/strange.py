@@ -1,4 +1,4 @@
-"""Values that the rest of a reference never had: so that a live window's new values have something to be held against.
+"""Values that the rest of a reference never had: what a live window's new values are held against.
 
 Against the whole reference none of its own values is new. Each window of it is judged by the others instead.
 """

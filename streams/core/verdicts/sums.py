@@ -10,8 +10,8 @@ import numpy as np
 from msgspec import Struct
 
 from schemas.blocks import Matrix
-from streams.core.verdicts.expected import Coarse
 from streams.core.verdicts.fields import BINS, Bins
+from streams.core.verdicts.inputs import Coarse
 
 WIDE = BINS + 1
 JOINT_FIELDS = 40

@@ -162,7 +162,7 @@ def _evidence(scene: Scene, witness: str, first: int | None) -> Evidence:
     order = [int(place) for place in np.argsort(-size, kind="stable") if size[place] >= 1 and place != first]
     order = ([first] if first is not None and size[first] >= 1 else []) + order[: SHOWN - 1]
     still = []
-    for what, place in scene.reference.shifts.groups.items():
+    for place in scene.reference.shifts.groups.values():
         if place.stop > place.start and size[place].max() < 1:
             still.append(place.start + int(np.argmax(size[place])))
     return Evidence([_figure(scene, place) for place in order], [_figure(scene, place) for place in still], witness)

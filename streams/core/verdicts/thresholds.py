@@ -1,4 +1,4 @@
-"""How much of each statistic the reference itself shows, window against the rest: that, not a table, is the yardstick.
+"""How much of each statistic the reference itself shows, window against the rest: that is the yardstick, no table.
 
 Real days are clustered, so textbook thresholds alarm on most quiet windows. A statistic whose spread over the
 reference's windows is more than chance gets Student's quantile times that spread; the others the normal one.
@@ -33,7 +33,7 @@ class Thresholds(Struct, frozen=True):
     spread: Matrix
 
     def ratios(self, z: Matrix, blocks: int) -> Matrix:
-        """z as multiples of the threshold, signed."""
+        """Z as multiples of the threshold, signed."""
         return z / self.of[blocks]
 
 
@@ -63,10 +63,10 @@ def thresholds(shifts: Shifts, seen: dict[int, Matrix], count: int) -> Threshold
     middle = scales[min(1, len(scales) - 1)]
     margins = np.concatenate([spreads[middle][shifts.groups[name]] for name in MARGINS])
     clustered = bool(len(margins)) and bool((margins[margins > 0] > WIDE_SPREAD).mean() > CLUSTERED_SHARE)
-    for blocks in found:
+    for blocks, of in found.items():
         for name in ("spread", "joint", "unexplained by segment", *(PAIRED if clustered else ())):
-            place = shifts.groups[name]
-            found[blocks][place] *= np.where(wide[blocks][place] | clustered, RESTLESS, 1.0)
+            part = shifts.groups[name]
+            of[part] *= np.where(wide[blocks][part] | clustered, RESTLESS, 1.0)
     return Thresholds(found, clustered, spreads[middle])
 
 

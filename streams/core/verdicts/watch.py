@@ -87,7 +87,7 @@ class Watch:
         return max(self.place - self.setting.reference_rows, 0)
 
     def _time(self, event: Event) -> float:
-        return event.ts_ms if event.ts_ms == event.ts_ms else self.intake.last_ms  # noqa: PLR0124 (NaN)
+        return event.ts_ms if event.ts_ms == event.ts_ms else self.intake.last_ms
 
     def _learn(self, event: Event) -> None:
         if self.recorder is not None and self.place <= self.reference_rows:

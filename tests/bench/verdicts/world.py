@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from math import isnan
 from typing import ClassVar
 
 import numpy as np
@@ -72,5 +73,5 @@ def _plain(values: np.ndarray) -> list[object]:
         return list(values)
     found = values.tolist()
     if np.isnan(values).any():
-        return [None if value != value else value for value in found]
+        return [None if isnan(value) else value for value in found]
     return found

@@ -4,10 +4,10 @@ STAMP := .venv/.complete
 PIPELINE ?= deploy/flights/flights.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test test-faults check format bench soak schemas lock clean
+.PHONY: help setup run up test test-faults check format bench bench-verdicts soak schemas lock clean
 
 help: ## list every verb
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv and install what the lock file names
 
@@ -45,6 +45,9 @@ format: setup ## format the code
 
 bench: setup ## measure against hand-written loops (OUT=FILE for the figures as JSON)
 	$(BIN)/python -m tests.bench $(if $(OUT),--out $(OUT))
+
+bench-verdicts: setup ## verdicts on seeded faults: right cause, delay, false alarms (OUT=FILE for the figures as JSON)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.verdicts $(if $(OUT),--out $(OUT))
 
 soak: setup ## ten minutes at 1,000 events per second: memory of each role
 	$(BIN)/python -m tests.bench.soak

@@ -22,6 +22,7 @@ COMMANDS = {
     "simulate": "agents.cli.simulate:simulate",
     "dead-letters": "agents.cli.dead_letters:dead_letters",
     "replay": "agents.cli.replay:replay",
+    "verdicts": "agents.cli.verdicts:verdicts",
     "archive": "agents.cli.archive:archive",
     "forget": "agents.cli.forget:forget",
 }
@@ -36,6 +37,7 @@ decision leaves within its latency budget.
   rendezvous explain UA1545-2013-07-01           the story of one request
   rendezvous verify                              is anything lost, doubled, late?
   rendezvous replay --since 2h --run june        the past again, behind a fence
+  rendezvous verdicts --from-scores FILE         what changed, and whose fault is it?
 
 \b
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 a check said no, 4 Kafka not reachable (trying again may help),

@@ -1,0 +1,131 @@
+"""`rendezvous verdicts --from-scores FILE`: what changed, and whose fault it is, from a file of events."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from schemas.errors import UNREADABLE, RendezvousError, UnreadableRecord
+from streams.core.verdicts.events import Setting, read_event, read_setting
+from streams.core.verdicts.watch import Watch
+from streams.core.verdicts.words import Verdict
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+@click.command(short_help="what changed, and whose fault it is")
+@click.option(
+    "--from-scores", "file", required=True, metavar="FILE", type=click.Path(path_type=Path, allow_dash=True),
+    help="JSON lines, `-` for stdin: the setting, then one event a line.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a verdict.")
+def verdicts(file: Path, as_json: bool) -> None:
+    """Judge a file of events: one verdict for every 1,000 of them after the reference.
+
+    \b
+      rendezvous verdicts --from-scores scores.jsonl
+      rendezvous verdicts --from-scores scores.jsonl --json | jq 'select(.severity == "page")'
+
+    The first line says who scores, how many events are the frozen reference, and which raw fields to watch:
+    {"models": {"full": {"role": "champion", "version": "7"}}, "reference_rows": 20000, "features": ["amount"]};
+    then each line is one event: {"ts_ms": 1, "features": {"amount": 3.5}, "scores": {"full": 0.2}}, with "versions",
+    "latency_ms" and "probe" where they are known. What cannot be read is counted, and said at the end.
+    """
+    with _opened(file) as lines:
+        rest = iter(lines)
+        watch = Watch(_setting(file, next(rest, None)))
+        skipped: Counter[str] = Counter()
+        for verdict in _judged(watch, rest, skipped):
+            click.echo(_encode(verdict) if as_json else line_of(verdict))
+    _tell(watch, skipped)
+
+
+def _opened(file: Path) -> Any:
+    if str(file) == "-":
+        return nullcontext(click.get_binary_stream("stdin"))
+    try:
+        return file.open("rb")
+    except OSError as error:
+        raise RendezvousError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _setting(file: Path, line: bytes | None) -> Setting:
+    if line is None:
+        raise UnreadableRecord(
+            f"{file} is empty: its first line says who scores; rendezvous verdicts --help shows it"
+        )
+    try:
+        return read_setting(_loads(line))
+    except ValueError as error:
+        raise UnreadableRecord(f"{file}, line 1: {error}") from error
+
+
+def _judged(watch: Watch, lines: Iterable[bytes], skipped: Counter[str]) -> Iterator[Verdict]:
+    for line in lines:
+        if line.isspace():
+            continue
+        try:
+            event = read_event(_loads(line))
+        except ValueError:
+            event = "no JSON"
+        if isinstance(event, str):
+            skipped[event] += 1
+            continue
+        verdict = watch.offer(event)
+        if verdict is not None:
+            yield verdict
+    last = watch.finish()
+    if last is not None:
+        yield last
+
+
+def _loads(line: bytes) -> Any:
+    """JSON as it ought to be, else as others write it (NaN, Infinity); raises ValueError for what is none."""
+    try:
+        return _decode(line)
+    except UNREADABLE:
+        try:
+            return json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError("no JSON") from error
+
+
+def line_of(verdict: Verdict) -> str:
+    """A verdict as a person reads it."""
+    at = (
+        datetime.fromtimestamp(verdict.said_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        if _dated(verdict)
+        else "-"
+    )
+    severity = f" {verdict.severity}" if verdict.severity else ""
+    since = f" Since event {verdict.since_event:,}." if verdict.since_event is not None else ""
+    also = "".join(f" Also {one.verdict}: {one.subject}." for one in verdict.also)
+    notes = f" ({'; '.join(verdict.notes)})" if verdict.notes else ""
+    return f"{verdict.window:>5} {at} {verdict.verdict}{severity}: {verdict.sentence}{since}{also}{notes}"
+
+
+def _dated(verdict: Verdict) -> bool:
+    return math.isfinite(verdict.said_at_ms) and 0 <= verdict.said_at_ms < 253_402_300_800_000
+
+
+def _tell(watch: Watch, skipped: Counter[str]) -> None:
+    """What was not judged, to stderr."""
+    notes = [f"{count:,} lines are no events: {why}" for why, count in skipped.items()]
+    if watch.reference is not None:
+        notes += watch.reference.notes
+    elif watch.without:
+        notes.append(watch.without)
+    elif watch.place < watch.setting.reference_rows:
+        notes.append(
+            f"{watch.place:,} events: the reference of {watch.setting.reference_rows:,} is not complete: no verdict"
+        )
+    for note in notes:
+        click.echo(f"rendezvous: {note}", err=True)

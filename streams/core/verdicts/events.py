@@ -1,0 +1,118 @@
+"""What a watch is given: who the models are, and one event at a time, as it came from outside."""
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from schemas.blocks import Matrix
+
+CANARY = "canary"
+PLAIN = frozenset((float, int))
+WHOLE = frozenset((float, int, type(None)))
+
+
+class Model(Struct, frozen=True):
+    """One model as its pipeline calls it."""
+
+    role: str = ""
+    version: str = ""
+
+
+class Setting(Struct, frozen=True):
+    """Whose scores are watched, which raw fields, and how many events are the frozen reference."""
+
+    models: dict[str, Model]
+    reference_rows: int
+    features: tuple[str, ...] = ()
+
+
+class Event(Struct):
+    """One request: raw fields, every model's score. Nothing in it is trusted; a probe has a key."""
+
+    ts_ms: float
+    features: dict[str, Any]
+    scores: dict[str, Any]
+    versions: dict[str, Any] | None = None
+    latency_ms: Any = None
+    probe: str | None = None
+
+
+def read_setting(given: object) -> Setting:
+    """The first line of a file; raises ValueError that says what is wrong and what to write."""
+    instead = 'write {"models": {NAME: {"role": ..., "version": ...}}, "reference_rows": N, "features": [...]}'
+    if not isinstance(given, dict):
+        raise ValueError(f"the first line is no JSON object: {instead}")  # noqa: TRY004 (one error for all mistakes)
+    models, rows, features = given.get("models"), given.get("reference_rows"), given.get("features", [])
+    if not isinstance(models, dict) or not models:
+        raise ValueError(f"the first line names no models: {instead}")
+    if isinstance(rows, bool) or not isinstance(rows, int) or rows < 0:
+        raise ValueError(f"reference_rows is {rows!r}, which is no number of events: {instead}")
+    if not isinstance(features, list) or not all(isinstance(name, str) for name in features):
+        raise ValueError(f"features is no list of names: {instead}")
+    named = {}
+    for name, about in models.items():
+        about = about if isinstance(about, dict) else {}  # noqa: PLW2901 (a model without a description is one)
+        named[str(name)] = Model(str(about.get("role", "")), str(about.get("version", "")))
+    return Setting(named, rows, tuple(dict.fromkeys(features)))
+
+
+def read_event(given: object) -> Event | str:
+    """One event, or why it is none. A missing time is NaN: the watch takes the time before."""
+    if not isinstance(given, dict):
+        return "no JSON object"
+    features, scores = given.get("features"), given.get("scores")
+    if features is None and scores is None:
+        return "neither features nor scores"
+    if not all(part is None or isinstance(part, dict) for part in (features, scores)):
+        return "features or scores are no object"
+    at = given.get("ts_ms")
+    at_ms = float("nan")
+    if isinstance(at, int | float) and not isinstance(at, bool) and abs(at) < 1e15:
+        at_ms = float(at)
+    versions = given.get("versions")
+    probe = given.get("probe")
+    return Event(
+        at_ms,
+        features or {},
+        scores or {},
+        versions if isinstance(versions, dict) else None,
+        given.get("latency_ms"),
+        _key(probe, features or {}) if probe else None,
+    )
+
+
+def _key(probe: object, features: dict[str, Any]) -> str:
+    """A probe is known by its own name, else by its input, which never changes."""
+    if isinstance(probe, bool):
+        return repr(sorted(features.items(), key=lambda pair: pair[0]))
+    return str(probe)
+
+
+def numbers(values: Sequence[Any]) -> tuple[Matrix, int]:
+    """Finite numbers, NaN elsewhere; and how many values are there without being one (None is not there)."""
+    kinds = frozenset(map(type, values))
+    if kinds <= WHOLE:
+        try:
+            found = np.array(values, np.float64)
+        except OverflowError:
+            return _one_by_one(values)
+        bad = ~np.isfinite(found)
+        if not bad.any():
+            return found, 0
+        found[bad] = np.nan
+        return found, int(bad.sum()) - (values.count(None) if type(None) in kinds else 0)
+    return _one_by_one(values)
+
+
+def _one_by_one(values: Sequence[Any]) -> tuple[Matrix, int]:
+    found = np.full(len(values), np.nan)
+    odd = 0
+    for place, value in enumerate(values):
+        if type(value) in PLAIN and abs(value) < 1e300 and isfinite(value):
+            found[place] = value
+        elif value is not None:
+            odd += 1
+    return found, odd

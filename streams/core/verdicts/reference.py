@@ -1,0 +1,95 @@
+"""The frozen reference: what fields, scores and their relations were, and how much they differ among themselves."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from schemas.blocks import Matrix
+from streams.core.verdicts.daytime import weights
+from streams.core.verdicts.expected import Expected
+from streams.core.verdicts.fields import Bins, Column
+from streams.core.verdicts.intake import Rows
+from streams.core.verdicts.order import Order
+from streams.core.verdicts.ranks import Ranks
+from streams.core.verdicts.shifts import Shifts
+from streams.core.verdicts.sums import Block, Summing, Sums
+from streams.core.verdicts.thresholds import Thresholds
+
+BLOCK = 250
+WINDOW = 4
+SCALES = (1, WINDOW, 4 * WINDOW)
+NOTHING = slice(0, 0)
+
+
+class Reference(Struct, frozen=True):
+    """Everything that live events are held against."""
+
+    fields: list[Column]
+    models: list[str]
+    kept: list[int]  # their places among the setting's models
+    canaries: list[bool]
+    score_columns: list[Column]
+    ranks: Ranks
+    expected: Expected
+    order: Order
+    summing: Summing
+    shifts: Shifts
+    vectors: Matrix  # (blocks, sums)
+    total: Matrix  # (sums,) of all blocks
+    daytimes: Matrix  # (blocks,) ms of the day at the middle of each block
+    by_clock: NDArray[np.bool_]  # (statistics,) which are held against the same time of day
+    thresholds: Thresholds
+    latencies: list[str]
+    notes: list[str]
+    gap_ms: float
+
+    def beside(self, daytimes: Sequence[float], without: slice = NOTHING) -> Sums:
+        """The reference for blocks at these times of day, scaled to as many events as it is worth."""
+        if not self.by_clock.any():
+            return self.whole(without)
+        allowed = np.ones(len(self.daytimes), bool)
+        allowed[without] = False
+        weight = weights(self.daytimes, np.asarray(daytimes), allowed)
+        worth = weight.sum() / max(float(weight @ weight), 1e-12)
+        return Sums(self.summing.layout, (weight * worth) @ self.vectors)
+
+    def whole(self, without: slice = NOTHING) -> Sums:
+        """The reference at all times of day."""
+        return Sums(self.summing.layout, self.total - self.vectors[without].sum(0) if without.stop else self.total)
+
+    def z(self, live: Sums, daytimes: Sequence[float], without: slice = NOTHING) -> Matrix:
+        """Every statistic of a window, each against the part of the reference that makes quiet days calmest."""
+        found = self.shifts.of(live, self.whole(without))
+        if self.by_clock.all():
+            return self.shifts.of(live, self.beside(daytimes, without))
+        if self.by_clock.any():
+            found = np.where(self.by_clock, self.shifts.of(live, self.beside(daytimes, without)), found)
+        return found
+
+    def block(self, rows: Rows) -> Block:
+        """A live block against the frozen columns."""
+        given = [event.features for event in rows.events]
+        bins = np.empty((len(given), len(self.fields) + len(self.models)), np.intp)
+        counts = np.zeros((3, len(self.fields)))
+        for place, field in enumerate(self.fields):
+            name = field.name
+            bins[:, place], *counts[:, place] = field.encode([row.get(name) for row in given])
+        left = residuals(self, bins, rows.scores)
+        logs = latency_logs(rows, self.latencies)
+        return Block(bins, left, counts[0], counts[1], counts[2], rows.bad, rows.gaps, logs)
+
+
+def residuals(reference: Reference, bins: Bins, scores: Matrix) -> Matrix:
+    """Fill the bins of scores, and say what the fields and the other models leave unexplained."""
+    fields = len(reference.fields)
+    for place, one in enumerate(reference.score_columns):
+        bins[:, fields + place] = one.bins(scores[:, place])
+    return reference.expected.residuals(bins[:, :fields], reference.ranks.of(scores))
+
+
+def latency_logs(rows: Rows, names: Sequence[str]) -> Matrix:
+    """(rows, names) logs of ms of the latencies that are watched."""
+    none = np.full(len(rows.at_ms), np.nan)
+    return np.stack([rows.latencies.get(name, none) for name in names], 1) if names else np.empty((len(none), 0))

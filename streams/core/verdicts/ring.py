@@ -1,0 +1,125 @@
+"""The last blocks of live events: their sums, how far each is from the reference, and the newest ones' events."""
+
+from collections import deque
+
+import numpy as np
+from msgspec import Struct
+
+from schemas.blocks import Matrix
+from streams.core.verdicts.daytime import DAY_MS
+from streams.core.verdicts.events import Event
+from streams.core.verdicts.fields import Bins
+from streams.core.verdicts.intake import Rows
+from streams.core.verdicts.reference import SCALES, WINDOW, Reference
+from streams.core.verdicts.sums import Sums
+
+ONSET_Z = 1.0
+LEAST_LONG = 0.75
+OVERWHELMING = 3.0
+RATE_FLOOR, LATENCY_FLOOR = np.log(2.0), np.log(1.3)
+
+
+class Kept(Struct):
+    """One block."""
+
+    start: int
+    start_ms: float
+    events: list[Event]
+    scores: Matrix
+    bins: Bins
+    sums: Sums
+    daytime: float
+    z: Matrix
+
+
+class Ring:
+    """As many blocks as the longest window has."""
+
+    def __init__(self, reference: Reference) -> None:
+        self.reference = reference
+        self.blocks: deque[Kept] = deque(maxlen=SCALES[-1])
+        self.before: deque[Matrix] = deque(maxlen=WINDOW + 1)
+
+    def take(self, rows: Rows, start: int) -> Matrix:
+        """Add a block; returns every statistic's largest ratio to its threshold, over the lengths of window."""
+        reference = self.reference
+        events = rows.events
+        rows.scores, rows.bad = rows.scores[:, reference.kept], rows.bad[reference.kept]
+        block = reference.block(rows)
+        sums = reference.summing.sum(block)
+        daytime = float(np.median(rows.at_ms)) % DAY_MS
+        z = reference.z(sums, [daytime])
+        self.blocks.append(Kept(start, float(rows.at_ms[0]), events, rows.scores, block.bins, sums, daytime, z))
+        if len(self.blocks) > WINDOW:
+            self.blocks[-WINDOW - 1].events = []
+        ratios = self._ratios()
+        return self._confirmed(ratios) if reference.thresholds.clustered else ratios
+
+    def _confirmed(self, ratios: Matrix) -> Matrix:
+        """Clustered days: what is not overwhelming has to be seen in the window before as well."""
+        self.before.append(ratios)
+        past = self.before[0] if len(self.before) > WINDOW else np.zeros(len(ratios))
+        again = np.where(past * ratios > 0, np.minimum(np.abs(past), np.abs(ratios)), 0.0) * np.sign(ratios)
+        return np.where(np.abs(ratios) >= OVERWHELMING, ratios, again)
+
+    def window(self, blocks: int) -> tuple[Sums, Sums]:
+        """Sums of the last blocks, and of the reference beside them."""
+        kept = list(self.blocks)[-blocks:]
+        live = Sums(self.reference.summing.layout, np.sum([one.sums.vector for one in kept], axis=0))
+        return live, self.reference.beside([one.daytime for one in kept])
+
+    def _ratios(self) -> Matrix:
+        of, there = self.reference.thresholds, len(self.blocks)
+        ratios = self._floored(of.ratios(self.blocks[-1].z, 1), *self.window(1))
+        middle = self.blocks[-1].z
+        for blocks in SCALES[1:]:
+            if blocks > WINDOW and of.clustered:  # a few days together differ from the rest more than one does
+                continue
+            if there < (2 if blocks == WINDOW else LEAST_LONG * blocks):
+                continue
+            live, usual = self.window(blocks)
+            z = self.reference.z(live, [one.daytime for one in list(self.blocks)[-blocks:]])
+            found = self._floored(of.ratios(z, blocks), live, usual)
+            if blocks > WINDOW:  # a long window speaks of what goes on, not of what is over
+                found = np.where((z * middle >= 0) & (np.abs(middle) >= 1), found, 0.0)
+            middle = z
+            ratios = np.where(np.abs(found) > np.abs(ratios), found, ratios)
+        return ratios
+
+    def _floored(self, ratios: Matrix, live: Sums, usual: Sums) -> Matrix:
+        """A rate has to double, a latency to grow by a third: less is nobody's trouble."""
+        groups = self.reference.shifts.groups
+        found = ratios.copy()
+        now, before = (np.log(max(sums["gaps"][1], 1e-3) / max(sums["gaps"][0], 1)) for sums in (live, usual))
+        if abs(now - before) < RATE_FLOOR:
+            found[groups["rate"]] *= 0.5
+        logs = [sums["latency"][1] / np.maximum(sums["latency"][0], 1) for sums in (live, usual)]
+        found[groups["latency"]] *= np.where(np.abs(logs[0] - logs[1]) < LATENCY_FLOOR, 0.5, 1.0)
+        return found
+
+    def onset(self, statistic: int) -> Kept:
+        """The block in which this statistic began to lean as it leans now: the largest sum of what exceeds chance."""
+        z = np.array([one.z[statistic] for one in self.blocks])
+        z = z * (1.0 if z[-WINDOW:].sum() >= 0 else -1.0)
+        tail = np.cumsum((z - ONSET_Z)[::-1])[::-1]
+        return self.blocks[int(np.argmax(tail))]
+
+    def since(self, start: int) -> list[Kept]:
+        """Blocks from this event on whose events are still here; the newest at least."""
+        recent = [one for one in self.blocks if one.events]
+        return [one for one in recent if one.start >= start] or recent[-1:]
+
+    def missing(self) -> list[str]:
+        """Models without scores, or with such that are no numbers, in the last window."""
+        if not self.blocks:
+            return []
+        live, usual = self.window(WINDOW)
+        rows = live["rows"][0]
+        notes = []
+        for place, name in enumerate(self.reference.models):
+            there, before = live["left"][0, place] / rows, usual["left"][0, place] / max(usual["rows"][0], 1)
+            if live["bad"][place]:
+                notes.append(f"{name}: {int(live['bad'][place])} of {int(rows)} scores are no finite numbers")
+            if there < 0.5 * before:
+                notes.append(f"{name} scored {int(live['left'][0, place])} of {int(rows)} events")
+        return notes

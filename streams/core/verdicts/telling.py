@@ -1,0 +1,173 @@
+"""A finding becomes a verdict: whom it names, since when, how large, on what evidence, in one sentence."""
+
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
+
+from schemas.blocks import Matrix
+from streams.core.verdicts import effects
+from streams.core.verdicts.cause import Finding
+from streams.core.verdicts.order import expectation
+from streams.core.verdicts.probes import Probes
+from streams.core.verdicts.reference import BLOCK, WINDOW, Reference
+from streams.core.verdicts.ring import Ring
+from streams.core.verdicts.said import Deploy, Said
+from streams.core.verdicts.sentences import sentence
+from streams.core.verdicts.shifts import OWN, RAW
+from streams.core.verdicts.words import QUIET, SEVERITY, Evidence, Statistic, Verdict, Word
+
+SHOWN = 6
+NEAR = 10 * BLOCK * WINDOW
+SEGMENT_LEAD = 1.3
+
+
+class Scene(Struct):
+    """What a verdict is told from."""
+
+    reference: Reference
+    ring: Ring
+    probes: Probes
+    ratios: Matrix
+    deploys: list[Deploy]
+    notes: list[str]
+
+
+def too_few(why: str, notes: list[str]) -> Verdict:
+    """No answer, and why."""
+    return replace(BARE, verdict=Word.TOO_FEW, sentence=f"No answer: {why}.", notes=notes)
+
+
+def tell(scene: Scene, finding: Finding, last: Said | None, *, acquitted: bool) -> tuple[Verdict, Said | None]:
+    """The verdict, without its window's bounds; and what to remember of it."""
+    changed = scene.probes.changed()
+    witness = "changed: " + ", ".join(changed) if changed else "acquit" if acquitted else "none"
+    evidence = _evidence(scene, witness, finding.statistic)
+    bare = replace(BARE, verdict=finding.word, evidence=evidence, notes=scene.notes)
+    if finding.word in QUIET:
+        return replace(bare, sentence=sentence(finding, [], [], bare)), None
+    said = _said(scene, finding, last)
+    models = [scene.reference.models[model] for model in finding.models]
+    fields = [scene.reference.fields[field].name for field in finding.fields]
+    near = [one for one in scene.deploys if one.event >= said.since_event - NEAR]
+    verdict = replace(
+        bare,
+        severity=SEVERITY[finding.word],
+        model=", ".join(models) or None,
+        field=", ".join(fields) or None,
+        since_event=said.since_event,
+        since_ms=said.since_ms,
+        also=finding.also,
+        deploys=[str(one) for one in near if not models or one.model in models],
+    )
+    verdict = _sized(scene, finding, said, verdict)
+    return replace(verdict, sentence=sentence(finding, models, fields, verdict)), said
+
+
+BARE = Verdict(
+    window=0,
+    verdict=Word.HEALTHY,
+    sentence="",
+    from_event=0,
+    to_event=0,
+    from_ms=0,
+    to_ms=0,
+    said_at_event=0,
+    said_at_ms=0,
+    events=0,
+    evidence=Evidence([], [], "none"),
+)
+
+
+def _said(scene: Scene, finding: Finding, last: Said | None) -> Said:
+    """The trouble's beginning: of the same trouble before, of the probes, or where the statistic began to lean."""
+    if last is not None and last.same(finding):
+        return last
+    since = scene.probes.since() if finding.by_probes else None
+    if since is not None:
+        kept = next((one for one in reversed(scene.ring.blocks) if one.start <= since), scene.ring.blocks[0])
+        return Said(finding.word, finding.models, since, int(kept.start_ms))
+    kept = scene.ring.onset(finding.statistic or 0)
+    return Said(finding.word, finding.models, kept.start, int(kept.start_ms))
+
+
+def _sized(scene: Scene, finding: Finding, said: Said, verdict: Verdict) -> Verdict:
+    """The verdict with the size of the effect, and where it is largest."""
+    reference, ring = scene.reference, scene.ring
+    statistic = finding.statistic or 0
+    what, _ = effects.name_of(reference, statistic)
+    place = statistic - reference.shifts.groups[what].start
+    recent = ring.since(said.since_event)
+    live, usual = ring.window(len(recent))
+    events = [event for kept in recent for event in kept.events]
+    if finding.word is Word.TRAFFIC:
+        return replace(verdict, effect=effects.of_traffic(reference, live, usual, what, place))
+    if what == "joint" and len(finding.fields) > 1:
+        return replace(verdict, effect=effects.of_pair(reference, live, usual, place))
+    if finding.fields and what in RAW:
+        return replace(verdict, effect=effects.of_field(reference.fields[place], what, events, live, usual, place))
+    model = finding.models[0] if finding.models else _loudest(scene)
+    effect = effects.of_model(reference, events, live, reference.whole(), model)
+    if finding.by_probes:
+        count, asked, largest = scene.probes.share_changed(reference.models[model])
+        effect += f"; {count} of {asked} probes answered otherwise, by up to {effects.plain(largest)}"
+    rescaled = finding.word in (Word.CODE, Word.CANARY) and _order_kept(scene, finding, model, said)
+    return replace(verdict, effect=effect, rescaled=rescaled, segment=None if rescaled else _segment(scene, model))
+
+
+def _loudest(scene: Scene) -> int:
+    groups = scene.reference.shifts.groups
+    return int(np.argmax(np.max([np.abs(scene.ratios[groups[name]]) for name in OWN], axis=0)))
+
+
+def _order_kept(scene: Scene, finding: Finding, model: int, said: Said) -> bool:
+    """Rescaled only: by the probes when they say so, else by the events since."""
+    if finding.by_probes and len(scene.probes.answers[scene.reference.models[model]].differ) > 1:
+        return scene.probes.order_kept(scene.reference.models[model])
+    reference = scene.reference
+    recent = [one for one in scene.ring.since(said.since_event) if one.start >= said.since_event]
+    if not recent:
+        return False
+    scores = np.concatenate([one.scores for one in recent])
+    bins = np.concatenate([one.bins for one in recent])
+    known = expectation(
+        reference.expected,
+        bins[:, : len(reference.fields)],
+        reference.ranks.of(scores),
+        reference.order.targets[model],
+    )
+    return reference.order.kept(model, scores[:, model], known)
+
+
+def _segment(scene: Scene, model: int) -> str | None:
+    """Where the model's scores moved most, when one place of one field stands out from all of them together."""
+    reference = scene.reference
+    live, _ = scene.ring.window(len(scene.ring.blocks))
+    usual = reference.whole()
+    z = np.abs(reference.shifts.segments(live, usual)[1][model])
+    groups = reference.shifts.groups
+    whole = np.abs(reference.shifts.of(live, usual)[groups["unexplained"].start + model])
+    if (
+        not z.size
+        or z.max() < SEGMENT_LEAD * whole
+        or z.max() < reference.thresholds.of[1][groups["unexplained"].start]
+    ):
+        return None
+    field, bin_ = (int(place) for place in np.unravel_index(int(np.argmax(z)), z.shape))
+    return reference.fields[field].coarse_label(bin_, 1 << reference.expected.inputs.coarse.shift)
+
+
+def _evidence(scene: Scene, witness: str, first: int | None) -> Evidence:
+    """The statistic that decided, then the strongest that moved; of each kind that did not, the nearest."""
+    size = np.abs(scene.ratios)
+    order = [int(place) for place in np.argsort(-size, kind="stable") if size[place] >= 1 and place != first]
+    order = ([first] if first is not None and size[first] >= 1 else []) + order[: SHOWN - 1]
+    still = []
+    for place in scene.reference.shifts.groups.values():
+        if place.stop > place.start and size[place].max() < 1:
+            still.append(place.start + int(np.argmax(size[place])))
+    return Evidence([_figure(scene, place) for place in order], [_figure(scene, place) for place in still], witness)
+
+
+def _figure(scene: Scene, place: int) -> Statistic:
+    what, subject = effects.name_of(scene.reference, place)
+    return Statistic(what, subject, round(float(scene.ratios[place]), 2))

@@ -1,0 +1,74 @@
+"""How much of each statistic the reference itself shows, window against the rest: that is the yardstick, no table.
+
+Real days are clustered, so textbook thresholds alarm on most quiet windows. A statistic whose spread over the
+reference's windows is more than chance gets Student's quantile times that spread; the others the normal one.
+"""
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from schemas.blocks import Matrix
+from streams.core.verdicts.shifts import PAIRED, Shifts
+from streams.core.verdicts.tails import chi_square_quantile, student, two_sided
+
+ALPHA = 0.001
+SCALES = 3
+LOOKS = 2
+CERTAIN = 0.98
+WIDE_SPREAD = 1.5
+CLUSTERED_SHARE = 0.4
+MARGINS = ("place", "quantiles", "mix")
+RESTLESS = 1.5
+HEAVY = (
+    2.0  # at least so many times the largest that the reference showed, where its windows differ by more than chance
+)
+
+
+class Thresholds(Struct, frozen=True):
+    """|z| from which a statistic has moved, by how many blocks the window has; and whether days are clustered."""
+
+    of: dict[int, Matrix]
+    clustered: bool
+    spread: Matrix
+
+    def ratios(self, z: Matrix, blocks: int) -> Matrix:
+        """Z as multiples of the threshold, signed."""
+        return z / self.of[blocks]
+
+
+def thresholds(shifts: Shifts, seen: dict[int, Matrix], count: int) -> Thresholds:
+    """From z of the reference's own windows, {blocks in a window: (windows, statistics)}; it has `count` blocks.
+
+    Windows may overlap; they tell as much as those that do not.
+    """
+    alpha = ALPHA / (shifts.size * SCALES * LOOKS)
+    found: dict[int, Matrix] = {}
+    spreads: dict[int, Matrix] = {}
+    degrees: dict[int, int] = {}
+    for blocks, z in seen.items():
+        degrees[blocks] = max(count // blocks, 1)
+        spreads[blocks] = np.sqrt((z * z).mean(0)) if len(z) else np.ones(shifts.size)
+    wide = {blocks: _more_than_chance(spreads[blocks], degrees[blocks]) for blocks in seen}
+    largest = {blocks: np.abs(z).max(0, initial=0.0) for blocks, z in seen.items()}
+    scales = sorted(seen)
+    for place, blocks in enumerate(scales):
+        spread = np.where(wide[blocks], np.maximum(spreads[blocks], 1.0), 1.0)
+        base = np.where(wide[blocks], student(alpha, degrees[blocks]), two_sided(alpha))
+        if degrees[blocks] < 12 and place:  # too few windows of this length: what a shorter one shows, and more
+            shorter = scales[place - 1]
+            spread = np.where(wide[shorter], np.maximum(spread, spreads[shorter]), 1.0)
+            base = np.where(wide[shorter], student(alpha, degrees[shorter]), two_sided(alpha))
+        found[blocks] = np.maximum(base * spread, HEAVY * largest[blocks] * wide[blocks])
+    middle = scales[min(1, len(scales) - 1)]
+    margins = np.concatenate([spreads[middle][shifts.groups[name]] for name in MARGINS])
+    clustered = bool(len(margins)) and bool((margins[margins > 0] > WIDE_SPREAD).mean() > CLUSTERED_SHARE)
+    for blocks, of in found.items():
+        for name in ("spread", "joint", "unexplained by segment", *(PAIRED if clustered else ())):
+            part = shifts.groups[name]
+            of[part] *= np.where(wide[blocks][part] | clustered, RESTLESS, 1.0)
+    return Thresholds(found, clustered, spreads[middle])
+
+
+def _more_than_chance(spread: Matrix, degrees: int) -> NDArray[np.bool_]:
+    return degrees * spread**2 > chi_square_quantile(CERTAIN, degrees)

@@ -1,0 +1,1 @@
+"""Verdicts on seeded scenarios with known cause and onset: right cause, delay, false alarms, cost."""

@@ -1,0 +1,378 @@
+"""Verdicts: the right word on known faults, silence on quiet and on hostile data, and each protection by its absence."""
+
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
+from itertools import islice
+
+import msgspec
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from streams.core.verdicts.events import Event, Model, Setting, read_event, read_setting
+from streams.core.verdicts.tails import student, z_of_log_tail
+from streams.core.verdicts.watch import Watch
+from streams.core.verdicts.words import SEVERITY, Severity, Verdict, Word
+from tests.bench.verdicts.playing import Stage, live, play
+from tests.bench.verdicts.scenarios import SCENARIOS
+from tests.bench.verdicts.world import CLUSTERED, DAILY, INDEPENDENT
+
+BY_NAME = {one.name: one for one in SCENARIOS}
+SEED = 11
+
+
+@pytest.fixture(scope="module")
+def plain() -> Stage:
+    return Stage("made", INDEPENDENT, SEED, probes=False)
+
+
+@pytest.fixture(scope="module")
+def probed() -> Stage:
+    return Stage("made", INDEPENDENT, SEED, probes=True)
+
+
+@pytest.fixture(scope="module")
+def daily() -> Stage:
+    return Stage("made", DAILY, SEED, probes=False)
+
+
+@pytest.fixture(scope="module")
+def quiet_events(plain: Stage) -> list[Event]:
+    return list(live(plain, 4000))
+
+
+def after(stage: Stage, events: Iterable[Event]) -> list[Verdict]:
+    """Verdicts on these events, after the stage's reference."""
+    watch = deepcopy(stage.watch)
+    found = [verdict for event in events if (verdict := watch.offer(event)) is not None]
+    last = watch.finish()
+    return found if last is None else [*found, last]
+
+
+def changed(events: list[Event], change: Callable[[int, Event], Event | None]) -> Iterator[Event]:
+    for place, event in enumerate(events):
+        new = change(place, event)
+        if new is not None:
+            yield new
+
+
+def words(verdicts: Iterable[Verdict]) -> list[str]:
+    return [str(verdict.verdict) for verdict in verdicts]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sudden shift of a field",
+        "miles become kilometres",
+        "5 % missing",
+        "new category",
+        "model file swapped",
+        "wrong feature order",
+        "recalibrated, order kept",
+        "bug in shared feature code",
+        "canary's file changed",
+        "traffic x5",
+        "latency x3",
+        "wrong join of two fields",
+        "rare encoder fault",
+    ],
+)
+def test_a_fault_is_named_by_statistics_alone(plain: Stage, name: str):
+    played = play(plain, BY_NAME[name])
+    assert played.right, played
+    assert played.delay is not None
+    assert played.delay <= 3
+    assert played.false_alarms == []
+
+
+@pytest.mark.parametrize(
+    "name", ["retrained twin", "bug in shared feature code", "canary's file changed", "5 % missing"]
+)
+def test_probes_name_whose_answers_changed_at_once(probed: Stage, name: str):
+    played = play(probed, BY_NAME[name])
+    assert played.right, played
+    assert played.delay is not None
+    assert played.delay <= 1
+
+
+def test_a_quiet_stream_is_healthy(plain: Stage, quiet_events: list[Event]):
+    verdicts = after(plain, quiet_events)
+    assert words(verdicts) == ["healthy"] * 4
+    assert [one.window for one in verdicts] == [0, 1, 2, 3]
+    assert [one.from_event for one in verdicts] == [20_000, 21_000, 22_000, 23_000]
+    assert [one.severity for one in verdicts] == [None] * 4
+
+
+def test_a_quiet_day_is_healthy_at_every_hour_because_it_is_held_against_the_same_hour(daily: Stage):
+    assert daily.watch.reference is not None
+    assert daily.watch.reference.by_clock.any()
+    assert set(words(after(daily, live(daily, 12_000)))) == {"healthy"}
+    without = deepcopy(daily)
+    reference = without.watch.reference
+    assert reference is not None
+    assert without.watch.ring is not None
+    without.watch.reference = replace(reference, by_clock=np.zeros_like(reference.by_clock))
+    without.watch.ring.reference = without.watch.reference
+    assert set(words(after(without, live(daily, 12_000)))) != {"healthy"}
+
+
+def test_a_rescaled_model_is_code_with_its_order_kept_and_a_swapped_one_is_not(
+    plain: Stage, quiet_events: list[Event]
+):
+    def bend(place: int, event: Event) -> Event:
+        scores = dict(event.scores)
+        scores["champion"] = scores["champion"] ** 2
+        return replace(event, scores=scores)
+
+    first = next(one for one in after(plain, changed(quiet_events, bend)) if not one.quiet)
+    assert (first.verdict, first.model, first.rescaled, first.severity) == (
+        Word.CODE,
+        "champion",
+        True,
+        Severity.PAGE,
+    )
+    assert "rescaled, order unchanged" in first.sentence
+
+    def swap(place: int, event: Event) -> Event:
+        scores = dict(event.scores)
+        scores["champion"] = quiet_events[(place + 7) % 4000].scores["champion"]
+        return replace(event, scores=scores)
+
+    first = next(one for one in after(plain, changed(quiet_events, swap)) if not one.quiet)
+    assert (first.verdict, first.model, first.rescaled) == (Word.CODE, "champion", False)
+
+
+def test_a_verdict_says_since_when_how_much_and_on_what_evidence(plain: Stage, quiet_events: list[Event]):
+    def miles(place: int, event: Event) -> Event:
+        factor = 1.609 if place >= 1500 else 1.0
+        return replace(event, features=event.features | {"amount": event.features["amount"] * factor})
+
+    found = [one for one in after(plain, changed(quiet_events, miles)) if not one.quiet]
+    assert {one.verdict for one in found} == {Word.DATA}
+    first = found[0]
+    assert first.field == "amount"
+    assert first.severity is Severity.NOTICE
+    assert first.since_event is not None
+    assert abs(first.since_event - 21_500) <= 250
+    assert "median" in first.effect
+    assert first.evidence.moved[0].of == "amount"
+    assert first.evidence.moved[0].of_threshold >= 1
+    assert all(abs(one.of_threshold) < 1 for one in first.evidence.unmoved)
+    assert {one.since_event for one in found} == {first.since_event}  # the same trouble keeps its beginning
+    assert first.said_at_event < first.to_event  # before the window ends
+
+
+def test_every_window_has_one_verdict_even_when_it_was_said_early(plain: Stage, quiet_events: list[Event]):
+    def broken(place: int, event: Event) -> Event:
+        return replace(event, features=event.features | {"age": 0.0}) if place >= 600 else event
+
+    verdicts = after(plain, changed(quiet_events, broken))
+    assert [one.window for one in verdicts] == [0, 1, 2, 3]
+
+
+def test_two_models_are_enough_to_tell_whose_fault_it_is(plain: Stage):
+    setting = Setting({"champion": Model("champion"), "yardstick": Model("canary")}, 5000, plain.world.fields)
+    events = list(live(plain, 9000))
+
+    def noisy(place: int, event: Event) -> Event:
+        other = events[(place + 3) % 9000].scores
+        scores = event.scores | ({"champion": other["champion"]} if place >= 6000 else {})
+        return replace(event, scores={name: scores[name] for name in setting.models})
+
+    watch = Watch(setting)
+    found = [one for event in changed(events, noisy) if (one := watch.offer(event)) and not one.quiet]
+    assert (found[0].verdict, found[0].model) == (Word.CODE, "champion")
+
+
+def test_without_raw_fields_models_are_still_compared(plain: Stage):
+    setting = replace(plain.watch.setting, features=(), reference_rows=5000)
+    events = list(live(plain, 8000))
+
+    def shuffled(place: int, event: Event) -> Event:
+        scores = event.scores | ({"shadow": events[place - 5].scores["shadow"]} if place >= 6000 else {})
+        return replace(event, scores=scores, features={})
+
+    watch = Watch(setting)
+    found = [one for event in changed(events, shuffled) if (one := watch.offer(event)) and not one.quiet]
+    assert (found[0].verdict, found[0].model) == (Word.CODE, "shadow")
+
+
+def spoiled_scores(place: int, event: Event) -> Event:
+    bad = (float("nan"), "0.3", None, float("inf"), True, [1])[place % 6]
+    return replace(event, scores=event.scores | ({"champion": bad} if place % 50 == 0 else {}))
+
+
+def vanished(place: int, event: Event) -> Event:
+    return replace(event, scores={name: score for name, score in event.scores.items() if name != "shadow"})
+
+
+def appeared(place: int, event: Event) -> Event:
+    return replace(event, scores=event.scores | {"stranger": 0.5})
+
+
+def jumping(place: int, event: Event) -> Event:
+    day_ms = 86_400_000.0
+    return replace(
+        event, ts_ms=event.ts_ms + (90 * day_ms if 500 <= place < 1500 else -day_ms if place >= 2500 else 0)
+    )
+
+
+def timeless(place: int, event: Event) -> Event:
+    return replace(event, ts_ms=float("nan")) if place % 3 == 0 else event
+
+
+def redeployed(place: int, event: Event) -> Event:
+    return replace(event, versions=dict.fromkeys(event.scores, str(place // 100)))
+
+
+def strange_latency(place: int, event: Event) -> Event:
+    return replace(event, latency_ms=(None, -1, "fast", {"champion": None}, event.latency_ms)[min(place % 40, 4)])
+
+
+@pytest.mark.parametrize(
+    "hostile", [spoiled_scores, vanished, appeared, jumping, timeless, redeployed, strange_latency]
+)
+def test_hostile_events_raise_no_alarm(
+    plain: Stage, quiet_events: list[Event], hostile: Callable[[int, Event], Event]
+):
+    verdicts = after(plain, changed(quiet_events, hostile))
+    assert words(verdicts) == ["healthy"] * 4
+
+
+def test_what_is_hostile_is_said(plain: Stage, quiet_events: list[Event]):
+    def notes(hostile: Callable[[int, Event], Event]) -> str:
+        return " ".join(note for one in after(plain, changed(quiet_events, hostile)) for note in one.notes)
+
+    assert "champion: 13 of 1000 scores are no finite numbers" in notes(spoiled_scores)
+    assert "shadow scored 0 of 1000 events" in notes(vanished)
+    assert "jumps of the clock" in notes(jumping)
+    assert "events without a time" in notes(timeless)
+    assert "latencies that are no time" in notes(strange_latency)
+
+
+def test_a_field_that_changes_type_is_data_and_no_page(plain: Stage, quiet_events: list[Event]):
+    def as_text(place: int, event: Event) -> Event:
+        return replace(event, features=event.features | {"amount": str(event.features["amount"])})
+
+    verdicts = after(plain, changed(quiet_events, as_text))
+    assert {(one.verdict, one.field, one.severity) for one in verdicts} == {(Word.DATA, "amount", Severity.NOTICE)}
+    assert "another type" in verdicts[0].effect
+
+
+def test_a_field_of_lists_and_objects_does_not_crash(plain: Stage, quiet_events: list[Event]):
+    def nested(place: int, event: Event) -> Event:
+        odd = [1, 2] if place % 2 else {"a": 10**400}
+        return replace(event, features=event.features | {"amount": odd, "country": odd, "age": 10**400})
+
+    assert {one.severity for one in after(plain, changed(quiet_events, nested))} <= {Severity.NOTICE, None}
+
+
+def test_the_last_window_is_too_few_below_500_events(plain: Stage, quiet_events: list[Event]):
+    assert words(after(plain, quiet_events[:1])) == ["too-few"]
+    assert words(after(plain, quiet_events[:1499])) == ["healthy", "too-few"]
+    assert words(after(plain, quiet_events[:1500])) == ["healthy", "healthy"]
+
+
+@pytest.mark.parametrize("rows", [0, 10, 1999])
+def test_a_reference_that_is_too_small_gives_no_answer(plain: Stage, quiet_events: list[Event], rows: int):
+    watch = Watch(replace(plain.watch.setting, reference_rows=rows))
+    verdicts = [one for event in quiet_events if (one := watch.offer(event))]
+    assert set(words(verdicts)) == {"too-few"}
+    assert "reference" in verdicts[0].sentence
+
+
+def test_a_reference_without_scores_gives_no_answer(plain: Stage, quiet_events: list[Event]):
+    watch = Watch(replace(plain.watch.setting, reference_rows=2000))
+    verdicts = [one for event in quiet_events if (one := watch.offer(replace(event, scores={})))]
+    assert words(verdicts) == ["too-few"] * 2
+
+
+def test_identifiers_and_counters_are_not_watched(plain: Stage):
+    watch = Watch(replace(plain.watch.setting, reference_rows=3000, features=("amount", "id", "number", "never")))
+    for place, event in enumerate(live(plain, 6000)):
+        features = event.features | {"id": f"r{place}", "number": place}
+        verdict = watch.offer(replace(event, features=features))
+        assert verdict is None or verdict.verdict is Word.HEALTHY
+    assert watch.reference is not None
+    assert [field.name for field in watch.reference.fields] == ["amount"]
+    assert len([note for note in watch.reference.notes if "not watched" in note]) == 3
+
+
+def test_the_same_events_give_the_same_verdicts(plain: Stage, quiet_events: list[Event]):
+    def broken(place: int, event: Event) -> Event:
+        return replace(event, scores=event.scores | {"champion": 0.5}) if place >= 1700 else event
+
+    once, again = (msgspec.json.encode(after(plain, changed(quiet_events, broken))) for _ in range(2))
+    assert once == again
+    assert b'"code"' in once
+
+
+def test_memory_does_not_grow_with_the_stream(plain: Stage, quiet_events: list[Event]):
+    watch = deepcopy(plain.watch)
+    for _ in range(6):
+        for event in quiet_events:
+            watch.offer(event)
+    assert watch.ring is not None
+    assert len(watch.ring.blocks) == 16
+    assert sum(len(kept.events) for kept in watch.ring.blocks) == 1000
+    assert len(watch.ring.before) <= 5
+    assert watch.recorder is None
+
+
+def test_a_model_with_randomness_is_not_called_changed(plain: Stage):
+    chance = np.random.default_rng(3)
+    watch = Watch(replace(plain.watch.setting, reference_rows=2000))
+    events = list(live(plain, 4000))
+    asked = events[:30]
+    said = []
+    for place, event in enumerate(events):
+        if place % 250 == 0:
+            for key, probe in enumerate(asked):
+                scores = {name: score + 0.01 * chance.normal() for name, score in probe.scores.items()}
+                said.append(watch.offer(replace(probe, scores=scores, probe=f"p{key}")))
+        said.append(watch.offer(event))
+    assert {one.verdict for one in said if one} == {Word.HEALTHY}
+    assert watch.probes.answers["champion"].noise > 0
+
+
+def test_probes_are_no_events(probed: Stage):
+    count = len(list(islice(live(probed, 1000), None)))
+    assert count > 1000
+    verdicts = after(probed, live(probed, 2000))
+    assert [one.events for one in verdicts] == [1000, 1000]
+    assert all(one.probes > 0 for one in verdicts)
+
+
+def test_clustered_days_must_be_seen_twice():
+    stage = Stage("made", CLUSTERED, 13, probes=False)
+    assert stage.watch.reference is not None
+    assert stage.watch.reference.thresholds.clustered
+    verdicts = after(stage, live(stage, 15_000))
+    assert sum(not one.quiet for one in verdicts) <= 1
+
+
+def test_every_alarm_has_a_severity_and_only_code_that_answers_pages():
+    assert set(SEVERITY) == set(Word) - {Word.HEALTHY, Word.TOO_FEW}
+    assert {word for word, severity in SEVERITY.items() if severity is Severity.PAGE} == {Word.CODE, Word.UPSTREAM}
+
+
+def test_tails_agree_with_tables():
+    assert student(0.05, 10) == pytest.approx(2.228, rel=0.01)
+    assert student(9.7346e-7, 20) == pytest.approx(6.94, rel=0.005)
+    assert z_of_log_tail(np.log([6.33e-5, 5.73e-7])).tolist() == pytest.approx([4.0, 5.0], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, [], {}, {"models": {}}, {"models": {"a": {}}}, {"models": {"a": {}}, "reference_rows": "9"},
+     {"models": {"a": {}}, "reference_rows": 9, "features": [1]}],
+)  # fmt: skip
+def test_a_setting_that_says_too_little_is_refused_with_what_to_write(given: object):
+    with pytest.raises(ValueError, match="write"):
+        read_setting(given)
+
+
+@pytest.mark.parametrize("given", [None, 3, [], {}, {"features": 3, "scores": {}}, {"features": {}, "scores": [1]}])
+def test_what_is_no_event_says_why(given: object):
+    assert isinstance(read_event(given), str)

@@ -1,0 +1,96 @@
+"""`rendezvous verdicts --from-scores`: files in, verdicts out, and nothing in a file that makes it crash."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from agents.cli.verdicts import verdicts
+from schemas.errors import RendezvousError, UnreadableRecord
+from tests.bench.verdicts.made import Made
+from tests.bench.verdicts.world import INDEPENDENT, events
+
+ROWS = 3000
+SETTING = {
+    "models": {name: {"role": role, "version": "1"} for name, role in Made.models.items()},
+    "reference_rows": ROWS,
+    "features": list(Made.fields),
+}
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[str]:
+    world, chance = Made(5), np.random.default_rng(5)
+    columns = world.draw(chance, ROWS + 2300, INDEPENDENT, 15_000.0)
+    scores = {name: world.score(name, columns) for name in world.models}
+    latency = {name: np.full(ROWS + 2300, 5.0) for name in world.models}
+    return [
+        json.dumps({"ts_ms": one.ts_ms, "features": one.features, "scores": one.scores})
+        for one in events(columns, scores, latency, None, world.fields)
+    ]
+
+
+def run(file: Path, *options: str) -> Result:
+    return CliRunner().invoke(verdicts, ["--from-scores", str(file), *options], catch_exceptions=False)
+
+
+def written(folder: Path, lines: list[str]) -> Path:
+    file = folder / "scores.jsonl"
+    file.write_text("\n".join([json.dumps(SETTING), *lines]) + "\n")
+    return file
+
+
+def test_one_verdict_a_window_as_json_and_as_text(tmp_path: Path, lines: list[str]):
+    file = written(tmp_path, lines)
+    found = [json.loads(line) for line in run(file, "--json").stdout.splitlines()]
+    assert [one["verdict"] for one in found] == ["healthy", "healthy", "too-few"]
+    assert [one["from_event"] for one in found] == [3000, 4000, 5000]
+    assert found[2]["events"] == 300
+    text = run(file).stdout.splitlines()
+    assert len(text) == 3
+    assert "healthy: Nothing moved." in text[0]
+    assert "2011-01-2" in text[0]
+
+
+def test_garbage_between_the_lines_is_counted_and_changes_nothing(tmp_path: Path, lines: list[str]):
+    usual = run(written(tmp_path, lines), "--json").stdout
+    garbage = ["{", "[]", "null", '{"scores": 3}', "\x00\x01", "[" * 100_000, "", '{"features": {}, "scores": []}']
+    spoiled = lines.copy()
+    for place, line in enumerate(garbage):
+        spoiled.insert(100 + 700 * place, line)
+    done = run(written(tmp_path, spoiled), "--json")
+    assert done.stdout == usual
+    assert "3 lines are no events: no JSON" in done.stderr
+    assert "lines are no events: no JSON object" in done.stderr
+
+
+def test_nan_as_others_write_it_is_read_and_counted(tmp_path: Path, lines: list[str]):
+    spoiled = lines.copy()
+    for place in range(ROWS + 100, ROWS + 140):
+        event = json.loads(lines[place])
+        event["scores"]["champion"] = float("nan")
+        spoiled[place] = json.dumps(event)
+    found = [json.loads(line) for line in run(written(tmp_path, spoiled), "--json").stdout.splitlines()]
+    assert found[0]["verdict"] == "healthy"
+    assert any("40 of 1000 scores are no finite numbers" in note for note in found[0]["notes"])
+
+
+def test_a_file_that_ends_in_its_reference_says_so(tmp_path: Path, lines: list[str]):
+    done = run(written(tmp_path, lines[:100]))
+    assert done.stdout == ""
+    assert "100 events: the reference of 3,000 is not complete" in done.stderr
+
+
+@pytest.mark.parametrize(("text", "match"), [("", "is empty"), ("garbage\n", "line 1"), ("{}\n", "names no models")])
+def test_a_file_without_a_setting_is_refused(tmp_path: Path, text: str, match: str):
+    file = tmp_path / "scores.jsonl"
+    file.write_text(text)
+    with pytest.raises(UnreadableRecord, match=match):
+        run(file)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path):
+    with pytest.raises(RendezvousError, match="cannot be read"):
+        run(tmp_path / "none.jsonl")

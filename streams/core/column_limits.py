@@ -32,6 +32,9 @@ KNOWN: dict[type[Struct], tuple[str, ...]] = {
 """A key that is not known here may change how requests are answered: then the core answers."""
 
 
+TIGHT = "a step ends within the time that an answer takes to leave"
+
+
 def cannot(pipeline: Pipeline, base: Pipeline, table: Table, lead_ms: float) -> str:
     """Why this is the core's to do; empty when columns will do."""
     parts = (pipeline, pipeline.request, *pipeline.models, pipeline.policy, *pipeline.policy.steps)
@@ -48,10 +51,8 @@ def cannot(pipeline: Pipeline, base: Pipeline, table: Table, lead_ms: float) -> 
             if (~np.isnan(scores) & (log_ms < table.at_ms)).any():
                 return "a score is older than its request"
     budgets = own_budgets(table, pipeline, base)
-    tight = _tight(pipeline, budgets, lead_ms)
-    again = np.flatnonzero(tight & (table.repeats != NOBODY))
-    if (table.at_ms[again] - table.at_ms[table.repeats[again]] <= budgets[again]).any():
-        return "requests repeat others while a step ends within the time that an answer takes to leave"
+    if _tight(pipeline, budgets, lead_ms).any():
+        return TIGHT
     own, new = base.request.budget_ms, pipeline.request.budget_ms
     if own != new and (table.budgets_ms == new).any():
         return "requests that name this very budget may repeat others"
@@ -64,14 +65,9 @@ def _tight(pipeline: Pipeline, budgets: Offsets, lead_ms: float) -> Bools:
     return tight
 
 
-def alone(pipeline: Pipeline, table: Table, budgets: Offsets, lead_ms: float) -> Offsets:
-    """Rows that are answered one by one: tight ones whose models fail, and those that ask for better answers."""
-    out = np.zeros(len(table.offsets), dtype=bool)
-    for times in (table.failed, table.not_asked):
-        for scores, _, _ in times.values():
-            out |= ~np.isnan(scores)
-    wanted = out & _tight(pipeline, budgets, lead_ms) | table.refined
-    return np.flatnonzero(wanted & (table.repeats == NOBODY) & (table.happened.outcome != REJECTED))
+def alone(table: Table) -> Offsets:
+    """Rows that are answered one by one: those that ask for better answers."""
+    return np.flatnonzero(table.refined & (table.repeats == NOBODY) & (table.happened.outcome != REJECTED))
 
 
 def last_timer(pipeline: Pipeline, budgets: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:

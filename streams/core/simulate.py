@@ -32,7 +32,7 @@ def answers(pipeline: Pipeline, base: Pipeline, table: Table, lead_ms: float, na
         rows = slice(start, start + SLICE)
         parts.append(_Slice(pipeline, table, rows, budgets[rows], lead_ms).run(names))
     found = Answers.joined(parts) if parts else Answered(names).rows(table.offsets)
-    if len(single := alone(pipeline, table, budgets, lead_ms)):
+    if len(single := alone(table)):
         own = one_by_one(pipeline, table, single, budgets, lead_ms, names)
         _put(found, single, own.outcome, own.model, own.score, own.used_ms)
     rejected = table.happened.outcome == REJECTED

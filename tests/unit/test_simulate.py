@@ -33,7 +33,7 @@ from streams.archive.segment import Record, sealed_parts
 from streams.candidate_file import only_models
 from streams.core.alike import Values, alike
 from streams.core.answers import Answers, Names
-from streams.core.column_limits import cannot
+from streams.core.column_limits import TIGHT, cannot
 from streams.core.past import Past, Way
 from streams.core.recorded import Recorded
 from streams.core.simulate import answers
@@ -133,7 +133,7 @@ def test_the_columns_give_the_answers_of_the_core(seed: int, way: Pipeline):
     table = one.table(BASE.request.budget_ms)
     (core,) = by_core([way], found, names)
     if why := cannot(way, BASE, table, LEAD_MS):
-        assert why == "requests repeat others while a step ends within the time that an answer takes to leave"
+        assert why == TIGHT
         return
     columns = answers(way, BASE, table, LEAD_MS, names)
     for name in ("outcome", "model", "score", "used_ms"):

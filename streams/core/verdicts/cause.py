@@ -14,8 +14,9 @@ from streams.core.verdicts.shifts import OWN, PAIRED, RAW, SCORES
 from streams.core.verdicts.words import Also, Word
 
 EARLY = 1.15
-STILL = 0.7
-PART = 0.3
+STILL = 0.75
+STRANGE = ("types", "new values", "range")
+SOME = 0.45
 APART = 1.5
 CLEAR = 1.3
 AHEAD = 0.4  # in squares of thresholds: about ten in squares of z
@@ -45,6 +46,7 @@ class Moves:
         self.upper = reference.shifts.upper
         models = len(reference.models)
         self.raw = self._largest(RAW)
+        self.strange = self._largest(STRANGE)  # what a reference hardly ever has: a few are no chance
         self.joint = self.size[self.groups["joint"]]
         self.own = self._largest(OWN)
         self.margin = self._largest(SCORES)
@@ -82,8 +84,11 @@ def find(reference: Reference, moves: Moves, probes: Probes, *, final: bool, acq
         return _data(reference, moves)
     disturbed = max(_top(moves.own), _top(moves.margin), _top(moves.between))
     if disturbed >= enough:
-        if not final and disturbed < APART * max(raw, joint):
+        some = _top(moves.strange) >= SOME
+        if not final and (some or disturbed < APART * max(raw, joint)):
             return None
+        if some:
+            return _strange(moves)
         if acquitted:
             return _acquitted(reference, moves, disturbed) if final else None
         return _models(reference, moves, final=final)
@@ -113,6 +118,14 @@ def _data(reference: Reference, moves: Moves) -> Finding:
         word = Word.CANARY if reference.canaries[alone] else Word.CODE
         found.also = [Also(word, reference.models[alone])]
     return found
+
+
+def _strange(moves: Moves) -> Finding:
+    """Scores moved, and a few values came that never came before: these are the cause."""
+    field = int(np.argmax(moves.strange))
+    return Finding(
+        Word.DATA, fields=[field], statistic=moves.strongest(STRANGE, field), strength=float(moves.strange[field])
+    )
 
 
 def _by_probes(reference: Reference, moves: Moves, models: list[int]) -> Finding | None:
@@ -178,7 +191,7 @@ def sole(moves: Moves) -> int | None:
         rest = _top(moves.alone[others])
         without = _top(moves.between[np.ix_(others, others)])
         enough = moves.alone[model] >= 1.0 or models > 2
-        if enough and rest <= max(STILL, PART * float(moves.alone[model])) and without <= max(STILL, PART * mine):
+        if enough and rest <= STILL and without <= STILL:
             found.append(model)
     return found[0] if len(found) == 1 else _ahead(moves, found)
 

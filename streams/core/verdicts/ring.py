@@ -18,7 +18,8 @@ from streams.core.verdicts.thresholds import WIDE_SPREAD
 ONSET_Z = 1.0
 LEAST_LONG = 0.75
 OVERWHELMING = 3.0
-CAREFUL = (*OWN, *PAIRED, *SCORES, "spread", "joint", "nulls", "new values")
+OUTAGES = ("nulls", "new values")  # a day without a weather station is no news
+CAREFUL = (*OWN, *PAIRED, *SCORES, "spread", "joint", *OUTAGES)
 RATE_FLOOR, LATENCY_FLOOR = np.log(2.0), np.log(1.3)
 
 
@@ -41,10 +42,13 @@ class Ring:
     def __init__(self, reference: Reference) -> None:
         self.reference = reference
         self.blocks: deque[Kept] = deque(maxlen=SCALES[-1])
+        self.overwhelming = np.full(reference.shifts.size, OVERWHELMING)
         self.twice = reference.thresholds.spread > WIDE_SPREAD
         if reference.thresholds.clustered:
             for name in CAREFUL:
                 self.twice[reference.shifts.groups[name]] = True
+            for name in OUTAGES:
+                self.overwhelming[reference.shifts.groups[name]] = np.inf
         self.before: deque[Matrix] = deque(maxlen=WINDOW + 1)
 
     def take(self, rows: Rows, start: int) -> Matrix:
@@ -63,11 +67,11 @@ class Ring:
         return self._confirmed(ratios)
 
     def _confirmed(self, ratios: Matrix) -> Matrix:
-        """What is restless, and on clustered days most, has to be seen in the window before as well, or be overwhelming."""
+        """What is restless, on clustered days most, has to be seen in the window before as well or overwhelm."""
         self.before.append(ratios)
         past = self.before[0] if len(self.before) > WINDOW else np.zeros(len(ratios))
         again = np.where(past * ratios > 0, np.minimum(np.abs(past), np.abs(ratios)), 0.0) * np.sign(ratios)
-        return np.where(~self.twice | (np.abs(ratios) >= OVERWHELMING), ratios, again)
+        return np.where(~self.twice | (np.abs(ratios) >= self.overwhelming), ratios, again)
 
     def window(self, blocks: int) -> tuple[Sums, Sums]:
         """Sums of the last blocks, and of the reference beside them."""

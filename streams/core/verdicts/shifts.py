@@ -1,6 +1,6 @@
 """How far a window is from a reference: every statistic as a z, from the sums of the two.
 
-Sources: Kolmogorov and Smirnov's bound for quantiles; Anscombe's root for counts; Wilson and Hilferty's for
+Sources: Kolmogorov and Smirnov's bound for quantiles; the binomial deviance for counts; Wilson and Hilferty's for
 chi-square; Fisher's z for correlations of normal scores. Where events are not independent, z is too large: thresholds
 come from the reference's own windows (`thresholds.py`), never from here.
 """
@@ -79,8 +79,8 @@ class Shifts:
         spread = self._mean(self.second, mine, theirs, fresh)
         share = live["rows"][0] / max(reference["rows"][0], 1.0)
         null = live["bins"][:fields, BINS] - live["odd"]
-        usual = (reference["bins"][:fields, BINS] - reference["odd"]) * share
-        counts = [z_of_count(live[name], reference[name] * share, share) for name in ("odd", "unseen", "outside")]
+        usual = reference["bins"][:fields, BINS] - reference["odd"]
+        counts = [z_of_count(live[name], reference[name], share) for name in ("odd", "unseen", "outside")]
         return (
             quantiles,
             place,

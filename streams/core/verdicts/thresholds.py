@@ -32,6 +32,12 @@ class Thresholds(Struct, frozen=True):
     clustered: bool
     spread: Matrix
 
+    def spreads_of_threshold(self) -> Matrix:
+        """How many of its own spreads in the reference each threshold is."""
+        of = self.of[sorted(self.of)[1]]
+        found: Matrix = of / np.maximum(self.spread, 1.0)
+        return found
+
     def ratios(self, z: Matrix, blocks: int) -> Matrix:
         """Z as multiples of the threshold, signed."""
         return z / self.of[blocks]

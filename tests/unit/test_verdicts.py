@@ -227,7 +227,7 @@ def redeployed(place: int, event: Event) -> Event:
 
 
 def strange_latency(place: int, event: Event) -> Event:
-    return replace(event, latency_ms=(None, -1, "fast", {"champion": None}, event.latency_ms)[min(place % 40, 4)])
+    return replace(event, latency_ms={"champion": (None, -1, "fast", 7.0)[min(place % 40, 3)]})
 
 
 @pytest.mark.parametrize(

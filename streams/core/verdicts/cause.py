@@ -14,8 +14,11 @@ from streams.core.verdicts.shifts import OWN, PAIRED, RAW, SCORES
 from streams.core.verdicts.words import Also, Word
 
 EARLY = 1.15
-STILL = 0.7
-PART = 0.3
+STILL = 3.75  # spreads: what the largest of some dozens of quiet statistics comes to
+LEANING = 5.0
+STRANGE = ("types", "new values", "range")
+SOME = 0.7
+CALM = 0.7
 APART = 1.5
 CLEAR = 1.3
 AHEAD = 0.4  # in squares of thresholds: about ten in squares of z
@@ -41,18 +44,25 @@ class Moves:
     def __init__(self, reference: Reference, ratios: Matrix) -> None:
         self.groups = reference.shifts.groups
         self.size = np.abs(ratios)
+        self.spreads = self.size * reference.thresholds.spreads_of_threshold()
         self.pairs = reference.expected.pairs
         self.upper = reference.shifts.upper
         models = len(reference.models)
         self.raw = self._largest(RAW)
+        self.strange = self._largest(STRANGE)  # what a reference hardly ever has: a few are no chance
         self.joint = self.size[self.groups["joint"]]
         self.own = self._largest(OWN)
         self.margin = self._largest(SCORES)
+        models_alone = [self.spreads[self.groups[name]] for name in (*OWN, *SCORES)]
+        self.leaning = np.max(models_alone, axis=0)  # the same, in spreads of what the reference itself does
+        self.leaning_between = np.zeros((models, models))
         self.alone = np.maximum(self.own, self.margin)  # what moved of a model, when the input did not
         self.between = np.zeros((models, models))
         for name in PAIRED:
-            for (one, other), size in zip(self.pairs, self.size[self.groups[name]], strict=True):
-                self.between[one, other] = self.between[other, one] = max(self.between[one, other], size)
+            for number, (one, other) in enumerate(self.pairs):
+                place = self.groups[name].start + number
+                for table, size in ((self.between, self.size), (self.leaning_between, self.spreads)):
+                    table[one, other] = table[other, one] = max(table[one, other], size[place])
         self.traffic = self.size[self.groups["rate"].start :]
 
     def _largest(self, names: tuple[str, ...]) -> Matrix:
@@ -82,12 +92,15 @@ def find(reference: Reference, moves: Moves, probes: Probes, *, final: bool, acq
         return _data(reference, moves)
     disturbed = max(_top(moves.own), _top(moves.margin), _top(moves.between))
     if disturbed >= enough:
-        if not final and disturbed < APART * max(raw, joint):
+        some = _top(moves.strange) >= SOME
+        if not final and (some or disturbed < APART * max(raw, joint)):
             return None
+        if some:
+            return _strange(moves)
         if acquitted:
             return _acquitted(reference, moves, disturbed) if final else None
         return _models(reference, moves, final=final)
-    if _top(moves.traffic) >= enough and (final or disturbed < STILL):
+    if _top(moves.traffic) >= enough and (final or disturbed < CALM):
         statistic = moves.strongest(("rate", "latency"))
         return Finding(Word.TRAFFIC, statistic=statistic, strength=float(moves.size[statistic]))
     return Finding(Word.HEALTHY) if final else None
@@ -113,6 +126,14 @@ def _data(reference: Reference, moves: Moves) -> Finding:
         word = Word.CANARY if reference.canaries[alone] else Word.CODE
         found.also = [Also(word, reference.models[alone])]
     return found
+
+
+def _strange(moves: Moves) -> Finding:
+    """Scores moved, and a few values came that never came before: these are the cause."""
+    field = int(np.argmax(moves.strange))
+    return Finding(
+        Word.DATA, fields=[field], statistic=moves.strongest(STRANGE, field), strength=float(moves.strange[field])
+    )
 
 
 def _by_probes(reference: Reference, moves: Moves, models: list[int]) -> Finding | None:
@@ -143,7 +164,7 @@ def _models(reference: Reference, moves: Moves, *, final: bool) -> Finding | Non
         word = Word.CANARY if reference.canaries[alone] else Word.CODE
         statistic = _of_model(moves, alone)
         return Finding(word, models=[alone], statistic=statistic, strength=float(moves.size[statistic]))
-    moved = np.flatnonzero(moves.own >= 1.0).tolist()
+    moved = np.flatnonzero((moves.own >= 1.0) | ((moves.leaning >= LEANING) & (moves.own.max() >= 1.0))).tolist()
     statistic = moves.strongest((*OWN, *SCORES, *PAIRED))
     strength = float(moves.size[statistic])
     if len(moved) > 1:
@@ -175,10 +196,10 @@ def sole(moves: Moves) -> int | None:
         mine = max(float(moves.alone[model]), float(moves.between[model].max()))
         if mine < 1.0:
             continue
-        rest = _top(moves.alone[others])
-        without = _top(moves.between[np.ix_(others, others)])
+        rest = _top(moves.leaning[others])
+        without = _top(moves.leaning_between[np.ix_(others, others)])
         enough = moves.alone[model] >= 1.0 or models > 2
-        if enough and rest <= max(STILL, PART * float(moves.alone[model])) and without <= max(STILL, PART * mine):
+        if enough and rest <= STILL and without <= STILL:
             found.append(model)
     return found[0] if len(found) == 1 else _ahead(moves, found)
 

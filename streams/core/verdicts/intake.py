@@ -11,6 +11,7 @@ from streams.core.verdicts.events import Event, numbers
 
 BACKWARDS_MS = 60_000.0
 LONGEST_GAP_MS = 24 * 3_600_000.0
+SHORTEST_GAP_MS = 0.1
 EVERY = "all"
 
 
@@ -21,7 +22,7 @@ class Rows(Struct):
     at_ms: Matrix  # (n,)
     scores: Matrix  # (n, models)
     bad: Matrix  # (models,) scores that are there and no finite number
-    gaps: tuple[int, float]
+    gaps: tuple[float, float, float, float]  # how many, sum, sum of logs, sum of their squares
     latencies: dict[str, Matrix]
 
 
@@ -36,35 +37,36 @@ class Intake:
 
     def rows(self, events: list[Event]) -> Rows:
         """Arrays of these events."""
-        at_ms = self._times(events)
+        at_ms = np.array([event.ts_ms for event in events])
+        gaps = self._gaps(at_ms)
         scores = np.empty((len(events), len(self.models)))
         bad = np.zeros(len(self.models))
         given = [event.scores for event in events]
         for place, name in enumerate(self.models):
             scores[:, place], bad[place] = numbers([row.get(name) for row in given])
-        return Rows(events, at_ms, scores, bad, self._gaps(at_ms), self._latencies(events))
+        return Rows(events, self._filled(at_ms), scores, bad, gaps, self._latencies(events))
 
-    def _times(self, events: list[Event]) -> Matrix:
+    def _filled(self, at_ms: Matrix) -> Matrix:
         """Event times; one that is missing is the one before."""
-        at_ms = np.array([event.ts_ms for event in events])
         missing = np.isnan(at_ms)
         if missing.any():
             self.counts["events without a time"] += int(missing.sum())
             before = self.last_ms if np.isfinite(self.last_ms) else 0.0
             for place in np.flatnonzero(missing):
                 at_ms[place] = at_ms[place - 1] if place else before
+        self.last_ms = float(at_ms[-1])
         return at_ms
 
-    def _gaps(self, at_ms: Matrix) -> tuple[int, float]:
-        """Time between events, without the jumps of a clock."""
+    def _gaps(self, at_ms: Matrix) -> tuple[float, float, float, float]:
+        """Time between events that both have one, without the jumps of a clock."""
         gaps = np.diff(at_ms, prepend=self.last_ms)
-        self.last_ms = float(at_ms[-1])
         gaps = gaps[np.isfinite(gaps)]
         jumps = (gaps < -BACKWARDS_MS) | (gaps > self.longest_ms)
         if jumps.any():
             self.counts["jumps of the clock"] += int(jumps.sum())
         kept = np.maximum(gaps[~jumps], 0.0)
-        return len(kept), float(kept.sum())
+        logs = np.log(np.maximum(kept, SHORTEST_GAP_MS))  # a night between two days is one long gap, not the rate
+        return len(kept), float(kept.sum()), float(logs.sum()), float((logs * logs).sum())
 
     def _latencies(self, events: list[Event]) -> dict[str, Matrix]:
         given = [event.latency_ms for event in events]

@@ -11,11 +11,15 @@ from streams.core.verdicts.events import Event
 from streams.core.verdicts.fields import Bins
 from streams.core.verdicts.intake import Rows
 from streams.core.verdicts.reference import SCALES, WINDOW, Reference
+from streams.core.verdicts.shifts import OWN, PAIRED, SCORES
 from streams.core.verdicts.sums import Sums
+from streams.core.verdicts.thresholds import WIDE_SPREAD
 
 ONSET_Z = 1.0
 LEAST_LONG = 0.75
 OVERWHELMING = 3.0
+OUTAGES = ("nulls", "new values")  # a day without a weather station is no news
+CAREFUL = (*OWN, *PAIRED, *SCORES, "spread", "joint", *OUTAGES)
 RATE_FLOOR, LATENCY_FLOOR = np.log(2.0), np.log(1.3)
 
 
@@ -38,6 +42,13 @@ class Ring:
     def __init__(self, reference: Reference) -> None:
         self.reference = reference
         self.blocks: deque[Kept] = deque(maxlen=SCALES[-1])
+        self.overwhelming = np.full(reference.shifts.size, OVERWHELMING)
+        self.twice = reference.thresholds.spread > WIDE_SPREAD
+        if reference.thresholds.clustered:
+            for name in CAREFUL:
+                self.twice[reference.shifts.groups[name]] = True
+            for name in OUTAGES:
+                self.overwhelming[reference.shifts.groups[name]] = np.inf
         self.before: deque[Matrix] = deque(maxlen=WINDOW + 1)
 
     def take(self, rows: Rows, start: int) -> Matrix:
@@ -53,14 +64,14 @@ class Ring:
         if len(self.blocks) > WINDOW:
             self.blocks[-WINDOW - 1].events = []
         ratios = self._ratios()
-        return self._confirmed(ratios) if reference.thresholds.clustered else ratios
+        return self._confirmed(ratios)
 
     def _confirmed(self, ratios: Matrix) -> Matrix:
-        """Clustered days: what is not overwhelming has to be seen in the window before as well."""
+        """What is restless, on clustered days most, has to be seen in the window before as well or overwhelm."""
         self.before.append(ratios)
         past = self.before[0] if len(self.before) > WINDOW else np.zeros(len(ratios))
         again = np.where(past * ratios > 0, np.minimum(np.abs(past), np.abs(ratios)), 0.0) * np.sign(ratios)
-        return np.where(np.abs(ratios) >= OVERWHELMING, ratios, again)
+        return np.where(~self.twice | (np.abs(ratios) >= self.overwhelming), ratios, again)
 
     def window(self, blocks: int) -> tuple[Sums, Sums]:
         """Sums of the last blocks, and of the reference beside them."""
@@ -90,7 +101,7 @@ class Ring:
         """A rate has to double, a latency to grow by a third: less is nobody's trouble."""
         groups = self.reference.shifts.groups
         found = ratios.copy()
-        now, before = (np.log(max(sums["gaps"][1], 1e-3) / max(sums["gaps"][0], 1)) for sums in (live, usual))
+        now, before = (sums["gaps"][2] / max(sums["gaps"][0], 1) for sums in (live, usual))
         if abs(now - before) < RATE_FLOOR:
             found[groups["rate"]] *= 0.5
         logs = [sums["latency"][1] / np.maximum(sums["latency"][0], 1) for sums in (live, usual)]

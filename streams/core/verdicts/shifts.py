@@ -1,6 +1,6 @@
 """How far a window is from a reference: every statistic as a z, from the sums of the two.
 
-Sources: Kolmogorov and Smirnov's bound for quantiles; Anscombe's root for counts; Wilson and Hilferty's for
+Sources: Kolmogorov and Smirnov's bound for quantiles; the binomial deviance for counts; Wilson and Hilferty's for
 chi-square; Fisher's z for correlations of normal scores. Where events are not independent, z is too large: thresholds
 come from the reference's own windows (`thresholds.py`), never from here.
 """
@@ -79,8 +79,8 @@ class Shifts:
         spread = self._mean(self.second, mine, theirs, fresh)
         share = live["rows"][0] / max(reference["rows"][0], 1.0)
         null = live["bins"][:fields, BINS] - live["odd"]
-        usual = (reference["bins"][:fields, BINS] - reference["odd"]) * share
-        counts = [z_of_count(live[name], reference[name] * share, share) for name in ("odd", "unseen", "outside")]
+        usual = reference["bins"][:fields, BINS] - reference["odd"]
+        counts = [z_of_count(live[name], reference[name], share) for name in ("odd", "unseen", "outside")]
         return (
             quantiles,
             place,
@@ -159,9 +159,11 @@ class Shifts:
         return z_of_largest(np.abs(z).max((1, 2)), enough.sum()), z
 
     def _traffic(self, live: Sums, reference: Sums) -> tuple[Matrix, Matrix]:
-        (gaps, took), (usual_gaps, usual) = live["gaps"], reference["gaps"]
-        fresh = 1 / max(gaps, 1.0) + 1 / max(usual_gaps, 1.0)
-        rate = -np.log(max(took, 1e-3) / max(gaps, 1.0) / (max(usual, 1e-3) / max(usual_gaps, 1.0)))
+        gaps, _, logs, _ = live["gaps"]
+        usual_gaps, _, usual, squares = reference["gaps"]
+        gaps, usual_gaps = max(gaps, 1.0), max(usual_gaps, 1.0)
+        spread = max(squares / usual_gaps - (usual / usual_gaps) ** 2, 0.1)
+        rate = (usual / usual_gaps - logs / gaps) / np.sqrt(spread * (1 / gaps + 1 / usual_gaps))
         n, total, _ = live["latency"]
         m, logs, squares = reference["latency"]
         variance = np.maximum(squares / np.maximum(m, 1) - (logs / np.maximum(m, 1)) ** 2, 1e-4)
@@ -169,7 +171,7 @@ class Shifts:
             variance * (1 / np.maximum(n, 1) + 1 / np.maximum(m, 1))
         )
         enough = (n >= LEAST_LIVE) & (m >= LEAST_REFERENCE)
-        return np.array([rate / np.sqrt(fresh) if gaps >= LEAST_LIVE and usual > 0 else 0.0]), slower * enough
+        return np.array([rate if min(gaps, usual_gaps) >= LEAST_LIVE else 0.0]), slower * enough
 
 
 def _coarse(bins: Matrix, width: int) -> Matrix:

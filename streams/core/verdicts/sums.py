@@ -31,7 +31,9 @@ class Layout(Struct, frozen=True):
         joint = min(self.fields, JOINT_FIELDS) * 2
         return {
             "rows": (1,),
-            "gaps": (2,),  # how many gaps between events, and their sum in ms
+            "gaps": (
+                4,
+            ),  # gaps between events: how many, their sum in ms, the sum of their logs, of the squares of these
             "bins": (self.fields + self.models, WIDE),
             "odd": (self.fields,),  # another type than the field has
             "unseen": (self.fields,),  # a category, or one of few numbers, that the reference never had
@@ -81,7 +83,7 @@ class Block(Struct):
     unseen: Matrix
     outside: Matrix
     bad: Matrix  # (models,)
-    gaps: tuple[int, float]
+    gaps: tuple[float, float, float, float]
     latencies: Matrix  # (rows, L) logs of ms, NaN where none
 
 

@@ -36,9 +36,19 @@ def z_of_chi_square(value: Matrix, degrees: Matrix) -> Matrix:
     return (np.cbrt(value / degrees) - (1 - spread)) / np.sqrt(spread)
 
 
-def z_of_count(count: Matrix, expected: Matrix, share: Matrix | float) -> Matrix:
-    """Anscombe's root of a count against its expectation, itself known from `1 / share` times as many events."""
-    return 2 * (np.sqrt(count + 0.375) - np.sqrt(expected + 0.375)) / np.sqrt(1 + share)
+def z_of_count(count: Matrix, before: Matrix, share: float) -> Matrix:
+    """Signed root of the binomial deviance of a count against one from `1 / share` times as many events.
+
+    Right for a handful of events that never occurred before, where roots of counts are far too calm. Half an event is
+    granted to the past.
+    """
+    past = before + 0.5
+    total = count + past
+    part = share / (1 + share)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mine = np.where(count > 0, count * np.log(count / (total * part)), 0.0)
+        square = 2 * (mine + past * np.log(past / (total * (1 - part))))
+    return np.sign(count - past * share) * np.sqrt(np.maximum(square, 0.0))
 
 
 def two_sided(alpha: float) -> float:

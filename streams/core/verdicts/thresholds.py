@@ -32,6 +32,12 @@ class Thresholds(Struct, frozen=True):
     clustered: bool
     spread: Matrix
 
+    def spreads_of_threshold(self) -> Matrix:
+        """How many of its own spreads in the reference each threshold is."""
+        of = self.of[sorted(self.of)[1]]
+        found: Matrix = of / np.maximum(self.spread, 1.0)
+        return found
+
     def ratios(self, z: Matrix, blocks: int) -> Matrix:
         """Z as multiples of the threshold, signed."""
         return z / self.of[blocks]
@@ -64,10 +70,19 @@ def thresholds(shifts: Shifts, seen: dict[int, Matrix], count: int) -> Threshold
     margins = np.concatenate([spreads[middle][shifts.groups[name]] for name in MARGINS])
     clustered = bool(len(margins)) and bool((margins[margins > 0] > WIDE_SPREAD).mean() > CLUSTERED_SHARE)
     for blocks, of in found.items():
+        of[shifts.groups["joint"]] *= _wandering(shifts, spreads[blocks])
         for name in ("spread", "joint", "unexplained by segment", *(PAIRED if clustered else ())):
             part = shifts.groups[name]
             of[part] *= np.where(wide[blocks][part] | clustered, RESTLESS, 1.0)
     return Thresholds(found, clustered, spreads[middle])
+
+
+def _wandering(shifts: Shifts, spread: Matrix) -> Matrix:
+    """How restless the more restless of two fields is by itself: its company says as little as it does."""
+    fields = np.max([spread[shifts.groups[name]] for name in MARGINS], axis=0)
+    one, other = (upper // 2 for upper in shifts.upper)
+    found = np.maximum(fields[one], fields[other]) if len(one) else np.empty(0)
+    return np.where(found > WIDE_SPREAD, found, 1.0)
 
 
 def _more_than_chance(spread: Matrix, degrees: int) -> NDArray[np.bool_]:

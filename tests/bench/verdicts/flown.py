@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
+from inspect import getsource
 
 import lightgbm
 import numpy as np
@@ -18,6 +18,7 @@ WORDS = ("carrier", "origin", "dest")
 NUMBERS = ("month", "weekday", "hour", "minute", "distance", *WEATHER)
 DAY_MS = 86_400_000.0
 SUMMER = (7, 8, 9)
+A_DAY = 10_000  # flights, on days as busy as to have a daily cycle within ten windows
 
 
 class Pool:
@@ -88,7 +89,8 @@ def columns_of(events: Sequence[Event]) -> Columns:
 def pool() -> Pool:
     """Read and trained once; kept beside the demo's files."""
     prepare()
-    made_by = hashlib.sha256(Path(__file__).read_bytes() + (BUILD / "made-by").read_bytes()).hexdigest()[:16]
+    source = "".join(map(getsource, (make_pool, trained, matrix, columns_of)))
+    made_by = hashlib.sha256(source.encode() + (BUILD / "made-by").read_bytes()).hexdigest()[:16]
     file = BUILD / f"verdicts-{made_by}.npz"
     if not file.exists():
         made = make_pool()
@@ -107,7 +109,9 @@ def pool() -> Pool:
 class Flown(World):
     """A seed draws other flights, or other days."""
 
-    fields = tuple(name for name in (*WORDS, *NUMBERS) if name != "month")  # the calendar moves by itself
+    fields = tuple(
+        name for name in (*WORDS, *NUMBERS) if name not in ("month", "weekday")
+    )  # the calendar moves by itself
     models = {"full": "champion", "fast": "challenger", "rule": "challenger", "january": "canary"}
     changed_model, canary = "full", "january"
 
@@ -120,26 +124,19 @@ class Flown(World):
         if kind == CLUSTERED:
             return self.days(rng.choice(self._summer_days(), 2 + count // 600), count, start_day)
         rows = np.flatnonzero(np.isin(pool.columns["month"], SUMMER))
-        chosen = np.sort(rng.choice(rows, count)) if kind == DAILY else rng.choice(rows, count)
-        if kind == DAILY:  # ten thousand flights a day, in the order of the clock
-            chosen = self._by_clock(rng, chosen, count, int(10_000 * rate))
-        found = {name: values[chosen] for name, values in pool.columns.items()}
+        a_day = int(A_DAY * rate)
+        days = -(-count // a_day)
+        chosen = rng.choice(rows, days * a_day if kind == DAILY else count)
+        found = take(pool.columns, chosen)
         if kind == DAILY:
-            clock = (found["hour"] + found["minute"] / 60) / 24
-            day = np.arange(count) // int(10_000 * rate)
-            found["at_ms"] = (start_day + day + clock) * DAY_MS + np.sort(rng.random(count)) * 60_000
-        else:
-            found["at_ms"] = (start_day + np.cumsum(rng.exponential(size=count)) / (20_000 * rate)) * DAY_MS
+            clock = (found["hour"] * 60 + found["minute"] + rng.random(len(chosen))) / 1440
+            found["at_ms"] = (start_day + np.arange(len(chosen)) // a_day + clock) * DAY_MS
+            return take(take(found, np.argsort(found["at_ms"], kind="stable")), slice(count))
+        found["at_ms"] = (start_day + np.cumsum(rng.exponential(size=count)) / (20_000 * rate)) * DAY_MS
         return found
 
     def _summer_days(self) -> np.ndarray:
         return np.unique(self.pool.day[np.isin(self.pool.columns["month"], SUMMER)])
-
-    def _by_clock(self, rng: np.random.Generator, chosen: np.ndarray, count: int, a_day: int) -> np.ndarray:
-        columns = self.pool.columns
-        mixed = rng.permutation(chosen)
-        clock = columns["hour"][mixed] * 60 + columns["minute"][mixed]
-        return mixed[np.lexsort((clock, np.arange(count) // a_day))]
 
     def days(self, days: Sequence[int] | np.ndarray, count: int, start_day: float) -> Columns:
         """Whole days, one after the other."""

@@ -16,6 +16,9 @@ END = "end.json"
 RETIRED = "retired.json"
 Note = TypeVar("Note", bound=Struct)
 
+READS = 3
+"""How often a note is read that is replaced meanwhile."""
+
 
 class Gap(Struct, frozen=True):
     """Offsets that were gone from the topic before they could be archived."""
@@ -104,8 +107,14 @@ def put_forgotten(layout: Layout, mark: Forgotten, writer: str) -> None:
 
 
 def read_mark(path: Path, kind: type[Note]) -> Note:
-    """One note; raises ArchiveDamaged."""
-    try:
-        return json.decode(path.read_bytes(), type=kind)
-    except (DecodeError, OSError, UnicodeDecodeError) as error:
-        raise ArchiveDamaged(f"{path}: no readable note ({error}); restore it from a copy") from error
+    """One note; raises ArchiveDamaged.
+
+    In a bucket, one that is replaced while it is read is an error of that read: it is read again.
+    """
+    for left in reversed(range(READS)):
+        try:
+            return json.decode(path.read_bytes(), type=kind)
+        except (DecodeError, OSError, UnicodeDecodeError) as error:
+            if not left or not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
+                raise ArchiveDamaged(f"{path}: no readable note ({error}); restore it from a copy") from error
+    raise AssertionError("the last read returns or raises")

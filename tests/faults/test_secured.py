@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -85,16 +86,17 @@ def test_each_role_runs_with_its_own_rights_and_every_command_with_a_persons(
         until(lambda: f"{name}.raw" in person("dead-letters", "ls").out, 30, "the dead letter")
         shown = [json.loads(line) for line in person("topics", "--json").out.splitlines()]
         assert {topic["name"] for topic in shown if topic["exists"]} >= {topic for _, topic, _ in people(pipeline)}
-        until(lambda: clean(person("verify", "--json")), 30, "a clean verify")
+        await_clean(lambda: person("verify", "--json"))
         assert json.loads(person("verify", "--json").out)["accepted"] >= 22
     assert_no_secret(said, state)
     note("TLS, SCRAM and access lists", "a principal for each role; every command")
 
 
-def clean(done: Ended) -> bool:
-    """Nothing wrong, and the archive has caught up."""
-    found = json.loads(done.out)
-    return bool(found["ok"] and not found["behind"])
+def await_clean(verify: Callable[[], Ended]) -> None:
+    """Wait until nothing is wrong and the archive has caught up."""
+    deadline_s = time.monotonic() + 60
+    while not (found := json.loads(verify().out))["ok"] or found["behind"]:
+        assert time.monotonic() < deadline_s, found
 
 
 @contextmanager
@@ -142,7 +144,7 @@ def test_up_with_one_principal_for_all_roles_and_its_standby(
     with up(Cluster(""), file, name, state, "--standby", more=kafka.environment(name)) as running:
         asked = rendezvous(("ask", EVENT.format("u")), person, state)
         assert (asked.code, json.loads(asked.out)["outcome"]) == (0, "preferred"), asked.err
-        until(lambda: clean(rendezvous(("verify", "--json"), person, state)), 30, "a clean verify")
+        await_clean(lambda: rendezvous(("verify", "--json"), person, state))
         assert {role["restarts"] for role in running.status["roles"].values()} == {0}
         assert_no_secret(json.dumps(running.status), state)
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from schemas.decisions import decode_decision
 from streams.kafka.clients import Cluster
+from streams.kafka.reading import TopicReader
 from tests.broker.models import CRASH, LATE, POISON, SEGFAULT
-from tests.broker.pipelines import FILE, until, up, write
+from tests.broker.pipelines import FILE, Up, until, up, write
 from tests.faults.conftest import LONG, Note
 from tests.faults.load import Load, assert_kept, decisions, findings, plain, suspended
 from tests.faults.test_kills import assert_on_time
@@ -24,12 +26,26 @@ def test_a_rendezvous_that_stood_still_says_nothing_before_it_has_looked(
             load.wait(2)
             with suspended([pipeline.pid("rendezvous")]):
                 load.wait(asleep_s)
-            until(lambda: pipeline.running("rendezvous", 1), 30, "it started again")
-            load.wait(2)
+            await_owner(pipeline, load)
         found = findings(pipeline, file, load)
     assert_kept(found)  # what the sleeper had on its way is a second record: counted, and read by nobody
     assert found.by_standby >= 300 * (asleep_s - 1)
     note(f"SIGSTOP of the rendezvous for {asleep_s} s, then SIGCONT", "once", found)
+
+
+def await_owner(pipeline: Up, load: Load) -> None:
+    """Wait until the owner answers what came after now: it was started again, or its group gave it partitions anew,
+    whichever came first; either way it has read decisions back.
+    """
+    woken_at, deadline_s = max(load.acknowledged), time.monotonic() + 30
+    with TopicReader(pipeline.cluster, pipeline.topics.decisions) as reader:
+        reader.start("end")
+        while time.monotonic() < deadline_s:
+            for message in reader.poll(0.2):
+                decision = decode_decision(message.value() or b"")
+                if not decision.standby and (decision.ticket.partition, decision.ticket.offset) > woken_at:
+                    return
+    raise AssertionError("the owner never answered again")
 
 
 NARROW = (

@@ -117,7 +117,7 @@ class Desk:
         for decision in known:
             cores[decision.ticket.partition].decided(decision, now_ms)
         for number, core in cores.items():
-            recovery = Recovery(core, *ends[number])
+            recovery = Recovery(core, *ends[number], GRACE_MS if self._pipeline.standby else 0.0)
             if not recovery.done:
                 self._recoveries[number] = recovery
         self.cores = cores
@@ -240,6 +240,7 @@ class Desk:
     async def _publish(self, core: Rendezvous, replies: Sequence[Reply]) -> None:
         if not replies:
             return
+        self._stay_awake()  # it may have stood still since it took what it decided by
         final = [reply.request.offset for reply in replies if reply.decision.final]
         self.decided += len(final)
         sending = Published(core, final)
@@ -292,12 +293,14 @@ class Desk:
         return found
 
     def _stay_awake(self) -> None:
-        before_s, self._awake_s = self._awake_s, time.monotonic()
-        if self.cores and self._awake_s - before_s > PAUSE_S:
+        """Raises Paused after a pause, and ever after: nothing may be said while this process ends."""
+        now_s = time.monotonic()
+        if self.cores and now_s - self._awake_s > PAUSE_S:
             raise Paused(
-                f"stood still for {self._awake_s - before_s:.1f} s: others may have answered meanwhile, so this "
+                f"stood still for {now_s - self._awake_s:.1f} s: others may have answered meanwhile, so this "
                 "process ends, to be started again and read what was decided"
             )
+        self._awake_s = now_s
 
     async def tick(self) -> None:
         """Let the broker tell the time: one small record on `scores`."""

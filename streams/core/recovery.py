@@ -2,7 +2,9 @@
 
 A request that is overdue is decided as of its deadline, with what was in the log by then: taking the best
 score there is now would give another answer than the live run when a step of the schedule was satisfied
-before. Reads no clock and sends nothing.
+before. Beside a twin (owner and standby are each other's), what it must have said meanwhile is kept back until
+its record could be read: else each restart would say a second or two of traffic twice. Reads no clock and sends
+nothing.
 """
 
 from collections.abc import Iterable
@@ -12,14 +14,18 @@ from msgspec.structs import replace
 from schemas.requests import Rejection, Request
 from streams.core.log_order import LogOrder, Offer
 from streams.core.pending import Reply
-from streams.core.rendezvous import Rendezvous
+from streams.core.rendezvous import Rendezvous, grace_of
 
 
 class Recovery:
-    """Merges raw and scores of one partition until both have reached the ends they had at the start."""
+    """Merges raw and scores of one partition until both have reached the ends they had at the start.
 
-    def __init__(self, core: Rendezvous, raw_end: int, scores_end: int) -> None:
+    `twin_grace_ms` is what owner and standby leave each other; 0 without a standby.
+    """
+
+    def __init__(self, core: Rendezvous, raw_end: int, scores_end: int, twin_grace_ms: float = 0.0) -> None:
         self.core = core
+        self._twin_grace_ms = twin_grace_ms
         start = core.checkpoint()
         self._ends = {"raw": raw_end, "scores": scores_end}
         self._order = LogOrder(core, raw=start.raw < raw_end, scores=start.scores < scores_end)
@@ -54,7 +60,25 @@ class Recovery:
         replies = self._order.run()
         if self.done:
             replies += self._order.through(now_ms)
-        return [_marked(reply, now_ms) for reply in replies if reply.decision.final or _in_time(reply, now_ms)]
+        said: list[Reply] = []
+        for found in replies:
+            leave_ms = self._leave_ms(found, now_ms)
+            reply = _marked(found, leave_ms)
+            if leave_ms > now_ms:
+                self.core.keep_back(reply, leave_ms)
+            elif reply.decision.final or _in_time(reply, now_ms):
+                said.append(reply)
+        return said
+
+    def _leave_ms(self, reply: Reply, now_ms: float) -> float:
+        """Now, or a grace later when a twin that lives has said it by now."""
+        request, decision = reply.request, reply.decision
+        if not (self._twin_grace_ms and decision.final):
+            return now_ms
+        budget_ms = decision.budget_ms
+        grace_ms = grace_of(self._twin_grace_ms, budget_ms)
+        twin_ms = request.at_ms + min(decision.used_ms + grace_ms, budget_ms)
+        return now_ms + grace_ms if twin_ms <= now_ms else now_ms
 
 
 def _in_time(reply: Reply, now_ms: float) -> bool:
@@ -62,7 +86,7 @@ def _in_time(reply: Reply, now_ms: float) -> bool:
     return now_ms < reply.request.at_ms + reply.decision.budget_ms
 
 
-def _marked(reply: Reply, now_ms: float) -> Reply:
+def _marked(reply: Reply, leave_ms: float) -> Reply:
     decision = reply.decision
-    late_by_ms = max(0.0, now_ms - reply.request.at_ms - decision.budget_ms)
+    late_by_ms = max(0.0, leave_ms - reply.request.at_ms - decision.budget_ms)
     return Reply(replace(decision, recovered=True, late_by_ms=round(late_by_ms, 1)), reply.request)

@@ -28,10 +28,15 @@ from streams.core.held import LIMIT, Held, What
 from streams.core.pending import Explanation, Pending, Reply
 from streams.core.policy_branches import branches_of, plan_of
 from streams.core.policy_combine import Combine
-from streams.core.repeats import Known, Repeats, logged
+from streams.core.repeats import Known, Repeats, logged, repeatable
 
 GRACE_SHARE = 0.5
 """A standby leaves the owner no more than this share of a request's budget."""
+
+
+def grace_of(grace_ms: float, budget_ms: float) -> float:
+    """What owner and standby leave each other, of a request with this budget; ms."""
+    return min(grace_ms, GRACE_SHARE * budget_ms)
 
 
 @dataclass(slots=True)
@@ -93,7 +98,7 @@ class Rendezvous:
         self._explain = Explanation(pipeline, partition, standby=grace_ms > 0)
         self._repeats = Repeats(pipeline.request.repeat_s)
         self._followers: dict[int, list[int]] = {}
-        self._decided: set[int] = set()
+        self._decided: dict[int, Known | None] = {}  # ahead of raw
         self._versions = {model.name: model.version for model in pipeline.models if model.role is not Role.DECOY}
         self._pending: dict[int, Pending] = {}
         self._held = Held()
@@ -115,11 +120,11 @@ class Rendezvous:
             if first:
                 self._mark(offset, request.at_ms)
                 first = False
-            if offset != self._next_raw and held:
-                self.counts.refused += held.drop(self._next_raw, offset)
+            if offset != self._next_raw:
+                self._skip(offset)
             self._next_raw = offset + 1
             if self._decided and offset in self._decided:
-                self._decided.discard(offset)
+                self._remember(offset)
                 self.counts.late += len(held.take(offset))
                 continue
             self._order.append(offset)
@@ -138,6 +143,19 @@ class Rendezvous:
             if pending.request.offset in self._pending:
                 self._consider(pending, now_ms, replies, arm=True)
         return replies
+
+    def _skip(self, to: int) -> None:
+        """Raw has no records from its next offset up to this one: they were deleted, or are a transaction's."""
+        if self._held:
+            self.counts.refused += self._held.drop(self._next_raw, to)
+        for offset in sorted(offset for offset in self._decided if offset < to):
+            self._remember(offset)
+
+    def _remember(self, offset: int) -> None:
+        """Raw has come to a request that was decided ahead of it; it may be repeated from now on."""
+        known = self._decided.pop(offset)
+        if known is not None:
+            self._repeats.read_back(known)
 
     def _begin(
         self, pending: Pending, request: Request, now_ms: float, replies: list[Reply], overdue: list[Pending]
@@ -196,11 +214,14 @@ class Rendezvous:
         self._pending.pop(offset, None)
         self._unpublished.discard(offset)
         if offset >= self._next_raw:
-            self._decided.add(offset)
+            self._decided.setdefault(offset, logged(decision) if repeatable(decision) else None)
+            return []
         replies: list[Reply] = []
-        known = self._repeats.read_back(decision)
+        known = logged(decision)
+        if repeatable(decision):
+            known = self._repeats.read_back(known)
         if self._followers:
-            self._answer_followers(known or logged(decision), now_ms, replies)
+            self._answer_followers(known, now_ms, replies)
         return replies
 
     def _was_said(self, decision: Decision) -> None:
@@ -414,12 +435,19 @@ class Rendezvous:
         """
         if self._grace_ms:
             pending.ready = reply
-            grace_ms = min(self._grace_ms, GRACE_SHARE * pending.request.budget_ms)
+            grace_ms = grace_of(self._grace_ms, pending.request.budget_ms)
             pending.leave_ms = min(now_ms + grace_ms, max(now_ms, pending.deadline_ms + self.lead_ms))
             if pending.leave_ms > now_ms:
                 heappush(self._timers, (pending.leave_ms, pending.request.offset))
                 return
         self._leave(pending, reply, now_ms, replies)
+
+    def keep_back(self, reply: Reply, leave_ms: float) -> None:
+        """Say it at `leave_ms`, unless a twin's decision of this request was read by then."""
+        request = reply.request
+        offset, deadline_ms = request.offset, request.at_ms + reply.decision.budget_ms
+        self._pending[offset] = Pending(request, request.at_ms, deadline_ms, ready=reply, leave_ms=leave_ms)
+        heappush(self._timers, (leave_ms, offset))
 
     def _leave(self, pending: Pending, reply: Reply, now_ms: float, replies: list[Reply]) -> None:
         del self._pending[pending.request.offset]

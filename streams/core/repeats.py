@@ -31,7 +31,7 @@ class Known(Struct, gc=False):
     score: float | None = None
     logged: bool = False
 
-    def take(self, decision: Decision, *, logged: bool = False) -> None:
+    def take(self, decision: "Decision | Known", *, logged: bool = False) -> None:
         """Keep the answer that repeats are given, unless the log has another."""
         if not self.logged:
             self.outcome, self.model, self.version = decision.outcome, decision.model, decision.version
@@ -59,20 +59,20 @@ class Repeats:
             return known
         return self._add(Known(request.offset, request.at_ms, fingerprint))
 
-    def read_back(self, decision: Decision) -> Known | None:
-        """Keep the answer for repeats to come; returns the request it belongs to, if repeats may.
+    def read_back(self, found: Known) -> Known:
+        """Keep what the log says, for repeats to come; returns the request it belongs to.
 
-        The decision is in the log: another life's, or a twin's.
+        In the order of raw: a request that raw has not reached would take the place, within the horizon, of one that
+        is still asked for.
         """
-        if not decision.fingerprint or decision.duplicate_of is not None:
-            return None
-        offset, known = decision.ticket.offset, self._known.get(decision.fingerprint)
-        if known is not None and known.offset == offset:
-            known.take(decision, logged=True)
+        known = self._known.get(found.fingerprint)
+        if known is not None and known.offset == found.offset:
+            known.take(found, logged=True)
             return known
-        found = logged(decision)
-        if known and (known.offset > offset or (known.outcome and known.at_ms >= found.at_ms - self._horizon_ms)):
-            return None
+        if known and (
+            known.offset > found.offset or (known.outcome and known.at_ms >= found.at_ms - self._horizon_ms)
+        ):
+            return found
         return self._add(found)
 
     def _add(self, known: Known) -> Known:
@@ -85,6 +85,11 @@ class Repeats:
             if self._known.get(gone.fingerprint) is gone:
                 del self._known[gone.fingerprint]
         return known
+
+
+def repeatable(decision: Decision) -> bool:
+    """Whether later requests may repeat the one it answers."""
+    return bool(decision.fingerprint) and decision.duplicate_of is None
 
 
 def logged(decision: Decision) -> Known:

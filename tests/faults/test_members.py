@@ -27,7 +27,11 @@ WIDE = FILE.replace("[request]", f"partitions = {PARTITIONS}\n\n[request]").repl
     DOUBLE, DOUBLE + 'expired = "score"\n'
 )
 """Several partitions, and a champion that scores what is too late too: every request must be seen by it."""
-GUESTS = {"rendezvous": ["rendezvous", "--no-standby"], "router": ["router"], "scorer.good": ["scorer", "--model", "good"]}
+GUESTS = {
+    "rendezvous": ["rendezvous", "--no-standby"],
+    "router": ["router"],
+    "scorer.good": ["scorer", "--model", "good"],
+}
 STAY_S = 2.0
 
 Numbers = dict[str, set[int]]

@@ -183,3 +183,57 @@ def test_a_repeat_is_answered_whatever_its_first_one_was_taken_for():
     core.requests_seen([named(5, "a"), named(6, "a", 1_010)], 1_010)
     (again,) = core.decided(replace(decision_of(5, "a"), duplicate_of=Ticket(0, 1)), 1_020)
     assert (again.decision.ticket.offset, again.decision.score) == (6, 0.7)
+
+
+def test_a_request_is_a_repeat_of_what_came_before_it_in_raw_whatever_was_decided_of_later_ones_first():
+    """A twin's decisions are read ahead of raw: of a request beyond the horizon of the first, among others."""
+    core = desk(from_log=True)
+    core.requests_seen([named(0, "a", 1_000)], 1_000)
+    core.decided(decision_of(0, "a"), 1_010)
+    core.decided(replace(decision_of(2, "a", 2_105), used_ms=5.0), 2_110)
+    (again,) = core.requests_seen([named(1, "a", 1_990)], 2_120)
+    assert again.decision.duplicate_of == Ticket(0, 0)
+    assert core.requests_seen([named(2, "a", 2_100)], 2_120) == []
+    (again,) = core.requests_seen([named(3, "a", 2_200)], 2_200)
+    assert again.decision.duplicate_of == Ticket(0, 2)
+
+
+def test_what_was_decided_of_requests_that_raw_does_not_show_any_more_can_be_repeated():
+    core = desk()
+    core.decided(decision_of(3, "a"), 1_010)
+    (again,) = core.requests_seen([named(7, "a", 1_100)], 1_100)
+    assert again.decision.duplicate_of == Ticket(0, 3)
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "kept_ms"),
+    [
+        pytest.param(1_030, 0, id="a standby leaves it to the owner still"),
+        pytest.param(1_056, 50, id="a standby has said it by now"),
+        pytest.param(9_000, 50, id="long overdue"),
+    ],
+)
+def test_what_a_twin_must_have_said_meanwhile_is_kept_back_for_a_grace(now_ms: float, kept_ms: float):
+    core = desk(lead_ms=4, from_log=True)
+    recovery = Recovery(core, 1, 1, GRACE_MS)
+    recovery.requests_seen([named(0, "a")])
+    recovery.scores_offered(0, 1_005, lambda at_ms: core.scores_offered(scores("first", 0), 0, 1_005, at_ms))
+    said = recovery.run(now_ms)
+    assert len(said) == (0 if kept_ms else 1)
+    assert core.due(now_ms + kept_ms - 1) == []
+    said += core.due(now_ms + kept_ms)
+    (reply,) = said
+    assert reply.decision.recovered
+    assert reply.decision.used_ms == 5
+    assert reply.decision.late_by_ms == max(0, now_ms + kept_ms - 1_100)
+
+
+def test_what_was_kept_back_is_not_said_when_the_twin_is_heard():
+    core = desk(lead_ms=4, from_log=True)
+    recovery = Recovery(core, 1, 0, GRACE_MS)
+    recovery.requests_seen([named(0, "a")])
+    assert recovery.run(9_000) == []
+    assert core.checkpoint().raw == 0
+    core.decided(decision_of(0, "a"), 9_010)
+    assert core.due(10_000) == []
+    assert core.checkpoint().raw == 1

@@ -24,6 +24,8 @@ class Variant:
     """The owner reads decisions too, and answers a repeat from the log."""
     pause_noticed: bool = True
     """A member that stood still says nothing but what it had queued before."""
+    kept_back: bool = True
+    """What a twin must have said while a member was away is kept back for a grace."""
     first_wins: bool = True
     refine: bool = False
     """Answers get better before they are final."""
@@ -47,7 +49,8 @@ class Seat:
         self.core = Rendezvous(pipeline, logs.number, start, LEAD_MS, grace_ms, from_log=hears)
         if variant.read_back:
             self._read_back(commit, now_ms, horizon=variant.horizon)
-        self.recovery: Recovery | None = Recovery(self.core, logs.raw.end, logs.scores.end)
+        twin_grace_ms = GRACE_MS if hears and variant.kept_back else 0.0
+        self.recovery: Recovery | None = Recovery(self.core, logs.raw.end, logs.scores.end, twin_grace_ms)
         self.raw_at, self.scores_at = logs.raw.place(start.raw), logs.scores.place(start.scores)
         self.decisions_at = len(logs.decisions) if hears else -1
 

@@ -1,0 +1,31 @@
+"""The desk's own clock: who stood still says nothing more."""
+
+import time
+
+import pytest
+
+from agents.desk import PAUSE_S, Desk
+from schemas.errors import Paused
+from streams.core.pending import Reply
+from streams.core.rendezvous import Rendezvous
+from streams.kafka.clients import Cluster
+from tests.unit.small import pipeline, request, scores
+
+
+def replies(core: Rendezvous) -> list[Reply]:
+    core.requests_seen([request(0)], 1_000)
+    return core.scores_offered(scores("first", 0), 0, 1_004, 1_005)
+
+
+async def test_a_desk_that_stood_still_says_nothing_ever_after(monkeypatch: pytest.MonkeyPatch):
+    now_s = time.monotonic()
+    monkeypatch.setattr("agents.desk.time.monotonic", lambda: now_s)
+    desk = Desk(pipeline(), Cluster("127.0.0.1:1"))
+    core = desk.cores[0] = Rendezvous(pipeline(), 0)
+    answered = replies(core)
+    now_s += PAUSE_S + 0.1
+    for _ in range(2):  # the process ends, which takes it some more callbacks
+        with pytest.raises(Paused, match=r"stood still for 3\.1 s"):
+            await desk.on_time()
+        with pytest.raises(Paused, match=r"stood still for 3\.1 s"):
+            await desk._publish(core, answered)

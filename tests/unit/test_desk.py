@@ -1,5 +1,6 @@
 """The desk's own clock: who stood still says nothing more."""
 
+import asyncio
 import time
 
 import pytest
@@ -17,7 +18,7 @@ def replies(core: Rendezvous) -> list[Reply]:
     return core.scores_offered(scores("first", 0), 0, 1_004, 1_005)
 
 
-async def test_a_desk_that_stood_still_says_nothing_ever_after(monkeypatch: pytest.MonkeyPatch):
+def test_a_desk_that_stood_still_says_nothing_ever_after(monkeypatch: pytest.MonkeyPatch):
     now_s = time.monotonic()
     monkeypatch.setattr("agents.desk.time.monotonic", lambda: now_s)
     desk = Desk(pipeline(), Cluster("127.0.0.1:1"))
@@ -26,6 +27,6 @@ async def test_a_desk_that_stood_still_says_nothing_ever_after(monkeypatch: pyte
     now_s += PAUSE_S + 0.1
     for _ in range(2):  # the process ends, which takes it some more callbacks
         with pytest.raises(Paused, match=r"stood still for 3\.1 s"):
-            await desk.on_time()
+            asyncio.run(desk.on_time())
         with pytest.raises(Paused, match=r"stood still for 3\.1 s"):
-            await desk._publish(core, answered)
+            asyncio.run(desk._publish(core, answered))

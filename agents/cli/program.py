@@ -18,6 +18,7 @@ COMMANDS = {
     "ask": "agents.cli.ask:ask",
     "decisions": "agents.cli.decisions:decisions",
     "explain": "agents.cli.explain:explain",
+    "label": "agents.cli.label:label",
     "backtest": "agents.cli.backtest:backtest",
     "simulate": "agents.cli.simulate:simulate",
     "dead-letters": "agents.cli.dead_letters:dead_letters",

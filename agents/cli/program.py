@@ -19,6 +19,7 @@ COMMANDS = {
     "decisions": "agents.cli.decisions:decisions",
     "explain": "agents.cli.explain:explain",
     "label": "agents.cli.label:label",
+    "quality": "agents.cli.quality:quality",
     "backtest": "agents.cli.backtest:backtest",
     "simulate": "agents.cli.simulate:simulate",
     "dead-letters": "agents.cli.dead_letters:dead_letters",

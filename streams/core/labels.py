@@ -83,8 +83,10 @@ class Labels:
         """
         truths = _Join(partitions, offsets, ids, at_ms)
         log_ms = np.array(self._log_ms, dtype=np.int64)
-        order = np.lexsort((np.array(self._offsets), np.array(self._partitions), log_ms)) if len(log_ms) else []
-        for place in map(int, order):
+        order = np.lexsort(
+            (np.array(self._offsets, dtype=np.int64), np.array(self._partitions, dtype=np.int64), log_ms)
+        )
+        for place in order.tolist():
             truths.take(self._labels[place], int(log_ms[place]))
         found = truths.found
         found.counts.update(self.counts)

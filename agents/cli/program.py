@@ -20,6 +20,7 @@ COMMANDS = {
     "explain": "agents.cli.explain:explain",
     "label": "agents.cli.label:label",
     "quality": "agents.cli.quality:quality",
+    "label-next": "agents.cli.label_next:label_next",
     "backtest": "agents.cli.backtest:backtest",
     "simulate": "agents.cli.simulate:simulate",
     "dead-letters": "agents.cli.dead_letters:dead_letters",

@@ -21,6 +21,7 @@ COMMANDS = {
     "label": "agents.cli.label:label",
     "quality": "agents.cli.quality:quality",
     "label-next": "agents.cli.label_next:label_next",
+    "report": "agents.cli.report:report",
     "backtest": "agents.cli.backtest:backtest",
     "simulate": "agents.cli.simulate:simulate",
     "dead-letters": "agents.cli.dead_letters:dead_letters",

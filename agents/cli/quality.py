@@ -73,7 +73,7 @@ def quality(
         raise click.UsageError(
             f"--by {by}: not among [labels] segments of {path} (declared: {declared}); add it there"
         )
-    found = judged(root, pipeline, Period(since, until), by)
+    found = told_of(root, pipeline, Period(since, until), by)
     if as_json:
         click.echo(msgspec.json.encode(found))
         return
@@ -81,12 +81,12 @@ def quality(
         click.echo(line)
 
 
-def judged(root: Path, pipeline: Pipeline, period: Period, by: str) -> Report:
-    """Figures of a range; mature days are stored, or read when they are."""
-    stored = [day for day in stored_days(root, pipeline.name, by) if _whole(day, period)]
+def told_of(root: Path, pipeline: Pipeline, period: Period, by: str) -> Report:
+    """Figures of a range, from the archive; of what it does not hold any more, those that were stored."""
     try:
         found = read_races(root, pipeline, period, (by,) if by else ())
     except ConfigurationRefused:
+        stored = [day for day in stored_days(root, pipeline.name, by) if _whole(day, period)]
         if not stored:
             raise
         days = [row for day in stored for row in read_figures(place_of(root, pipeline.name, day_name(day), by)) or ()]
@@ -95,6 +95,12 @@ def judged(root: Path, pipeline: Pipeline, period: Period, by: str) -> Report:
             pipeline=pipeline.name, period=str(period), by=by, first=None, last=None, requests=0, labelled=0,
             labels={}, delay_s=quantiles(np.zeros(0), (0.5, 0.9, 1.0)), notes=notes, range=[], days=days,
         )  # fmt: skip
+    return judged(root, pipeline, period, by, found)
+
+
+def judged(root: Path, pipeline: Pipeline, period: Period, by: str, found: Found) -> Report:
+    """Figures of a range that was read; mature days are stored, or read when they are."""
+    stored = [day for day in stored_days(root, pipeline.name, by) if _whole(day, period)]
     judge = Judge(found.races, found.truths, pipeline.labels, found.reached_ms)
     notes = [f"{count:,} {what}" for what, count in sorted(found.counts.items())]
     days = []

@@ -75,8 +75,8 @@ class Races:
 
     `scores` and `took_ms` are NaN where a model has not scored; `took_ms` is from raw's log time to the score's.
     `ways` are numbers into `way_names`; `failed` and `not_asked` say for which requests a model had no score, and
-    why. `decided_ms` is the decision's log time, else that of the request. `segments` are the event's own fields, by
-    number; `values` has the numbers of a field's values.
+    why. `decided_ms` is the decision's log time, else that of the request; `decision_at` where it lies, NOBODY
+    without one. `segments` are the event's own fields, by number; `values` has the numbers of a field's values.
     """
 
     partitions: Offsets
@@ -85,6 +85,7 @@ class Races:
     at_ms: Offsets
     budgets_ms: Offsets
     decided_ms: Offsets
+    decision_at: Offsets
     answers: Answers
     ways: Codes
     way_names: Names
@@ -123,6 +124,7 @@ class Races:
             self.at_ms[rows],
             self.budgets_ms[rows],
             self.decided_ms[rows],
+            self.decision_at[rows],
             self.answers.only(rows),
             self.ways[rows],
             self.way_names,
@@ -159,6 +161,7 @@ class Races:
             column("at_ms"),
             column("budgets_ms"),
             column("decided_ms"),
+            column("decision_at"),
             Answers.joined([part.answers for part in parts]),
             column("ways").astype(np.int16),
             parts[0].way_names,
@@ -188,6 +191,7 @@ class Racing:
         self._answered = Answered(names)
         self._ids: list[str] = []
         self._tickets, self._budgets_ms, self._ways = array("q"), array("q"), array("h")
+        self._positions = array("q")
         self._scores: dict[ModelKey, ScoreColumn] = {}
         self._failed: dict[str, ScoreColumn] = {}
         self._not_asked: dict[str, ScoreColumn] = {}
@@ -202,13 +206,14 @@ class Racing:
                 codes = self._values[field]
                 column.append(codes.setdefault(value_at(event, field), len(codes)))
 
-    def decided(self, told: Told, log_ms: int) -> None:
-        """A decision, in the order of their log; of a ticket, the first final one counts."""
+    def decided(self, told: Told, position: int, log_ms: int) -> None:
+        """A decision that lies at `position`, in the order of their log; of a ticket, the first final one counts."""
         if not told.final:
             return
         self._answered.said(told.ticket.offset, Outcome(told.outcome), told.model, told.score, log_ms)
         self._ids.append(told.request_id)
         self._tickets.append(told.ticket.offset)
+        self._positions.append(position)
         self._budgets_ms.append(told.budget_ms)
         self._ways.append(self._way_names.code(way_of(told)))
 
@@ -238,6 +243,8 @@ class Racing:
         budgets[place] = np.array(self._budgets_ms, dtype=np.int64)[first]
         ways = np.full(len(offsets), NOBODY, dtype=np.int16)
         ways[place] = np.array(self._ways, dtype=np.int16)[first]
+        decision_at = np.full(len(offsets), NOBODY, dtype=np.int64)
+        decision_at[place] = np.array(self._positions, dtype=np.int64)[first]
         ids = [f"{self._partition}-{offset}" for offset in offsets.tolist()]
         for row, told in zip(place.tolist(), first.tolist(), strict=True):
             ids[row] = self._ids[told]
@@ -252,6 +259,7 @@ class Racing:
             at_ms,
             budgets,
             decided_ms,
+            decision_at,
             answers,
             ways,
             self._way_names,

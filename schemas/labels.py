@@ -1,6 +1,5 @@
 """The label: what became of one request, one JSON object per record on `labels`, minutes or weeks later."""
 
-from math import isfinite
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, json
@@ -46,6 +45,4 @@ def decode_label(value: bytes | None) -> Label:
     ticket = label.ticket
     if ticket is not None and not (0 <= ticket.partition <= MAX_OFFSET and 0 <= ticket.offset <= MAX_OFFSET):
         raise UnreadableRecord(f"not a label: no request has the ticket {ticket}")
-    if not isfinite(label.weight):
-        raise UnreadableRecord(f"not a label: its weight is {label.weight}")
     return label

@@ -18,8 +18,9 @@ th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd;
 th:first-child, td:first-child { text-align: left; }
 svg { max-width: 100%; height: auto; } p.note, figcaption { color: #555; max-width: 48rem; }
 figure { margin: .5rem 0 1rem; } .wide { overflow-x: auto; }
-@media print { section { break-inside: avoid-page; } h2 { break-after: avoid; } figure, table { break-inside: avoid; }
-  body { font-size: 11px; margin: 0; max-width: none; } }
+@media print { h2 { break-after: avoid; } figure, table { break-inside: avoid; } .wide { overflow: visible; }
+  body { font-size: 11px; margin: 0; max-width: none; } th, td { padding: .1rem .5rem; }
+  figure svg { max-height: 11cm; } }
 @media (prefers-color-scheme: dark) { body { background: #fff; } }
 """
 SETTINGS = {

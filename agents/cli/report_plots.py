@@ -31,10 +31,15 @@ def colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
+def others_of(found: Overview) -> list[str]:
+    """The ways that are drawn by themselves too, because one leaves them little room."""
+    names = list(found.ways)
+    return names[1:] if found.ways[names[0]] >= ZOOMED_FROM * found.requests else []
+
+
 def ways(figure: Any, found: Overview) -> None:
     """Shares of all ways over time, and of all but the most frequent one."""
-    names = list(found.ways)
-    rest = names[1:] if found.ways[names[0]] >= ZOOMED_FROM * found.requests else []
+    names, rest = list(found.ways), others_of(found)
     panels = figure.subplots(2 if rest else 1, 1, sharex=True, squeeze=False)[:, 0]
     edges = _times([one.from_ms for one in found.slices] + [found.slices[-1].to_ms])
     for axes, shown in zip(panels, (names, rest), strict=False):

@@ -30,7 +30,8 @@ div.wide th { vertical-align: bottom; } div.wide td:first-child { white-space: n
 article { border: 1px solid #ddd; border-radius: 4px; padding: .4rem .8rem; margin: .8rem 0; break-inside: avoid; }
 article h3 { font-size: 1rem; margin: .2rem 0; overflow-wrap: anywhere; } article p { margin: .2rem 0; }
 article code { overflow-wrap: anywhere; color: #555; font-size: .8rem; } small { font-weight: normal; color: #555; }
-@media print { p.look { display: none; } td.bar, td.bar i { print-color-adjust: exact; } }
+@media print { p.look { display: none; } div.estimates td { font-size: .8em; }
+  td.bar, td.bar i { print-color-adjust: exact; } }
 </style>"""
 
 
@@ -65,7 +66,7 @@ def answers(found: Figures) -> str:
     rows = [["way", "requests", "share"]]
     rows += [[way, f"{count:,}", percent(count / all_.requests)] for way, count in all_.ways.items()]
     rows.append(["later than budget + 10 ms", f"{all_.late:,}", percent(all_.late / all_.requests)])
-    height = 4.2 if len(all_.ways) > 1 else 2.4
+    height = 4.2 if plots.others_of(all_) else 2.6
     drawn = picture(lambda figure: plots.ways(figure, all_), 9.0, height)
     return table(rows) + captioned(drawn, "Share of requests by who answered and why, over time.")
 
@@ -121,7 +122,7 @@ def pairs(found: Figures) -> str:
     ]  # fmt: skip
     others = len({one.other for one in found.pairs})
     names = plots.legend_names(found)
-    drawn = picture(lambda figure: plots.quantiles(figure, found.pairs, names), 4.5 * others, 4.4)
+    drawn = picture(lambda figure: plots.quantiles(figure, found.pairs, names), 4.1 * others + 1.3, 3.9)
     return _wide(table(rows)) + captioned(
         drawn,
         "Quantiles from 0.1% to 99.9% of each model's scores against those of champion and canary, over the requests "

@@ -106,10 +106,10 @@ def _story(
     if decision is not None:
         events.append(Event(float(races.answers.used_ms[row]), "decision", _answer(decision)))
     failed = {model: "failed" for model, rows in races.failed.items() if rows[row]}
-    passed = {model: "was passed over by the router" for model, rows in races.not_asked.items() if rows[row]}
+    passed = {model: "passed over by the router" for model, rows in races.not_asked.items() if rows[row]}
     if decision is not None:
         failed |= {model: f"failed: {why}" for model, why in decision.failed.items()}
-        passed |= {model: f"was passed over: {why}" for model, why in decision.not_asked.items()}
+        passed |= {model: f"passed over: {why}" for model, why in decision.not_asked.items()}
     return Story(
         request_id=races.ids[row],
         ticket=f"{number}/{offset}",
@@ -117,10 +117,18 @@ def _story(
         budget_ms=budget_ms,
         value=value[:VALUE_SHOWN].decode(errors="replace") + ("…" if len(value) > VALUE_SHOWN else ""),
         events=sorted(events, key=lambda event: event.at_ms),
-        without_score=[f"{model} {what}" for model, what in {**passed, **failed}.items()],
+        without_score=_together({**passed, **failed}),
         why=decision.reason if decision is not None else "there is no decision in the archive",
         truth=_truth(int(truths.truth[row]), (int(truths.log_ms[row]) - int(races.decided_ms[row])) / 1e3),
     )
+
+
+def _together(whys: dict[str, str]) -> list[str]:
+    """Models that have the same reason, in one line."""
+    models: dict[str, list[str]] = {}
+    for model, why in whys.items():
+        models.setdefault(why, []).append(model)
+    return [f"{', '.join(names)}: {why}" for why, names in models.items()]
 
 
 def _answer(decision: Decision) -> str:

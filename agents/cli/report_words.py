@@ -54,5 +54,9 @@ def change(shift: Shift) -> str:
     if gap >= shift.effect - 1e-9 and gap:
         return f"{percent(shift.absent_then)} were without it, now {percent(shift.absent_now)}"
     if shift.kind == "number":
-        return f"its median was {number(shift.then, 3)}, now {number(shift.now, 3)}"
+        return f"its median was {_plain(shift.then)}, now {_plain(shift.now)}"
     return f"{shift.word} was {percent(shift.then)}, now {percent(shift.now)}"
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.6g}"

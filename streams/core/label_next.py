@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from schemas.blocks import Matrix, Offsets
 
 EQUAL_SHARE = 0.5
+HAIR = 1e-9
 
 
 def spread(scores: Sequence[Matrix]) -> Matrix:
@@ -64,9 +65,11 @@ def chances(spreads: Matrix, count: int) -> Matrix:
 
 
 def draw(chance: Matrix, start: float) -> Offsets:
-    """Rows drawn with these chances, which sum to a whole number; `start` is a uniform number in [0, 1)."""
-    ends = np.cumsum(chance)
+    """Rows drawn with these chances, which sum to a whole number, rising; `start` is a uniform number in [0, 1)."""
+    certain = chance > 1 - HAIR  # laid apart: by rounding, two of the units could meet in one of them
+    others = np.flatnonzero(~certain)
+    ends = np.cumsum(chance[others])
     count = round(float(ends[-1])) if len(ends) else 0
-    points = np.minimum(np.arange(count) + start, np.nextafter(ends[-1], 0)) if count else np.zeros(0)
-    rows: NDArray[np.int64] = np.searchsorted(ends, points, "right").astype(np.int64)
+    drawn = others[np.searchsorted(ends[:-1], np.arange(count) + start, "right")]
+    rows: NDArray[np.int64] = np.sort(np.concatenate([np.flatnonzero(certain), drawn])).astype(np.int64)
     return rows

@@ -100,9 +100,9 @@ def ways_of(races: Races) -> list[str]:
 
 
 def _edges(at_ms: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Equal stretches of time, of at least a second."""
+    """Equal stretches of time, of at least a quarter of a second."""
     first, last = int(at_ms.min()), int(at_ms.max()) + 1
-    return np.linspace(first, last, max(1, min(SLICES, (last - first) // 1_000)) + 1)
+    return np.linspace(first, last, max(1, min(SLICES, (last - first) // 250)) + 1)
 
 
 def _heat(used_ms: NDArray[np.float64], decided: NDArray[np.bool_], place: NDArray[np.int64], slices: int) -> Heat:

@@ -101,6 +101,13 @@ def test_a_draw_with_unequal_chances_is_told_as_what_it_was_drawn_from():
     assert plain / 200 > 0.5  # without the weights it would have been told as more than half
 
 
+def test_few_heavy_rows_are_fewer_rows():
+    truth, weight = np.arange(100) % 2 == 0, np.where(np.arange(100) % 4 < 2, 1.0, 9.0)
+    heavy, plain = share(truth, weight), share(truth, ONES(100))
+    assert heavy.value == plain.value == 0.5
+    assert heavy.high - heavy.low == pytest.approx(1.27 * (plain.high - plain.low), rel=0.01)  # as of 61 rows
+
+
 def test_nothing_and_next_to_nothing_have_no_interval():
     none = np.zeros(0)
     assert share(none > 0, none) == mean(none, none) == auc(none, none > 0, none) == Estimate()

@@ -99,7 +99,9 @@ def test_quality_weighs_by_what_the_list_says(tmp_path: Path):
     values = [json.encode({**one, "truth": truth_of(one["ticket"]["offset"])}) for one in found]
     writer.append([Record(place, 2_000_000_000_000, 1, None, v, None) for place, v in enumerate(values)], 0.0)
     writer.close_segment()
-    base = told(tmp_path)["range"][0]["measures"]["base"]["value"]
+    measures = told(tmp_path)["range"][0]["measures"]
     weights = np.array([one["weight"] for one in found])
     truth = np.array([truth_of(one["ticket"]["offset"]) for one in found])
-    assert base == pytest.approx((weights * truth).sum() / weights.sum(), abs=1e-6)
+    assert measures["base"]["value"] == pytest.approx((weights * truth).sum() / weights.sum(), abs=1e-6)
+    right = np.array([(one["answer"] >= 0.5) == is_true for one, is_true in zip(found, truth, strict=True)])
+    assert measures["accuracy"]["value"] == pytest.approx((weights * right).sum() / weights.sum(), abs=1e-6)

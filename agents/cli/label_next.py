@@ -8,10 +8,9 @@ import msgspec
 import numpy as np
 
 from agents.cli import place
-from agents.cli.past import Moment
+from agents.cli.past import Moment, period_of
 from agents.cli.races import read_races
 from schemas.decisions import Ticket
-from streams.archive.ranges import Period
 from streams.core.label_next import chances, draw, spread
 
 
@@ -55,10 +54,10 @@ def label_next(
     path = place.pipeline_path(file)
     pipeline = place.pipeline(path)
     root = archive or place.archive(pipeline, path.resolve().parent)
-    found = read_races(root, pipeline, Period(since, until))
+    found = read_races(root, pipeline, period_of(since, until))
     open_ = found.races.only(found.races.asked & ~found.truths.known)
     if not len(open_):
-        click.echo(f"every request of {Period(since, until)} has its label", err=True)
+        click.echo(f"every request of {period_of(since, until)} has its label", err=True)
         return
     spreads = spread(list(open_.scores.values()))
     chance = chances(spreads, count)

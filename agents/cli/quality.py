@@ -9,7 +9,7 @@ import numpy as np
 
 from agents.cli import place
 from agents.cli.archive import writer_name
-from agents.cli.past import Moment
+from agents.cli.past import Moment, period_of
 from agents.cli.races import Found, read_races
 from agents.cli.report_page import lines
 from schemas.errors import ConfigurationRefused
@@ -73,7 +73,7 @@ def quality(
         raise click.UsageError(
             f"--by {by}: not among [labels] segments of {path} (declared: {declared}); add it there"
         )
-    found = told_of(root, pipeline, Period(since, until), by)
+    found = told_of(root, pipeline, period_of(since, until), by)
     if as_json:
         click.echo(msgspec.json.encode(found))
         return

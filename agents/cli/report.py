@@ -6,12 +6,11 @@ import click
 import msgspec
 
 from agents.cli import place
-from agents.cli.past import Moment, write_whole
+from agents.cli.past import Moment, period_of, write_whole
 from agents.cli.races import read_races
 from agents.cli.report_figures import figures
 from agents.cli.report_sections import report_page
 from agents.cli.report_stories import stories
-from streams.archive.ranges import Period
 
 
 @click.command(short_help="what happened, as a page")
@@ -38,7 +37,7 @@ def report(
     path = place.pipeline_path(file)
     pipeline = place.pipeline(path)
     root = archive or place.archive(pipeline, path.resolve().parent)
-    period = Period(since, until)
+    period = period_of(since, until)
     found = read_races(root, pipeline, period)
     told = figures(root, pipeline, period, found)
     if out is not None:

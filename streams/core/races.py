@@ -188,7 +188,9 @@ class Racing:
         self._values = values
         self._segments = {field: array("q") for field in values}
         self._offsets, self._at_ms = array("q"), array("q")
-        self._answered = Answered(names)
+        self._outcomes: list[Outcome] = []
+        self._models: list[str | None] = []
+        self._said, self._log_ms = array("d"), array("d")
         self._ids: list[str] = []
         self._tickets, self._budgets_ms, self._ways = array("q"), array("q"), array("h")
         self._positions = array("q")
@@ -210,7 +212,10 @@ class Racing:
         """A decision that lies at `position`, in the order of their log; of a ticket, the first final one counts."""
         if not told.final:
             return
-        self._answered.said(told.ticket.offset, Outcome(told.outcome), told.model, told.score, log_ms)
+        self._outcomes.append(Outcome(told.outcome))
+        self._models.append(told.model)
+        self._said.append(np.nan if told.score is None else told.score)
+        self._log_ms.append(log_ms)
         self._ids.append(told.request_id)
         self._tickets.append(told.ticket.offset)
         self._positions.append(position)
@@ -236,7 +241,8 @@ class Racing:
     def races(self, budget_ms: int) -> Races:
         """Everything was given; a request without a decision has the pipeline's budget and its ticket as its id."""
         offsets, at_ms = np.array(self._offsets, dtype=np.int64), np.array(self._at_ms, dtype=np.int64)
-        place, known = places(offsets, np.array(self._tickets, dtype=np.int64))
+        tickets = np.array(self._tickets, dtype=np.int64)
+        place, known = places(offsets, tickets)
         first = np.flatnonzero(known)[::-1]
         place = place[first]
         budgets = np.full(len(offsets), budget_ms, dtype=np.int64)
@@ -248,7 +254,9 @@ class Racing:
         ids = [f"{self._partition}-{offset}" for offset in offsets.tolist()]
         for row, told in zip(place.tolist(), first.tolist(), strict=True):
             ids[row] = self._ids[told]
-        answers = self._answered.rows(offsets)
+        answered = Answered(self._names)
+        answered.said(tickets, self._outcomes, self._models, np.array(self._said), np.array(self._log_ms))
+        answers = answered.rows(offsets)
         decided_ms = np.where(np.isnan(answers.used_ms), at_ms, answers.used_ms).astype(np.int64)
         answers = Answers(answers.outcome, answers.model, answers.score, answers.used_ms - at_ms)
         found = {key: column.rows(offsets) for key, column in self._scores.items()}

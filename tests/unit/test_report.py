@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from agents.cli.report import report
 from agents.cli.report_figures import Figures
 from agents.cli.report_sections import report_page
+from agents.cli.report_stories import Event, Story, printed
 from agents.cli.report_words import summary
 from schemas.blocks import ScoreBlock, decode_scores, offsets_of, scores_of
 from schemas.decisions import Outcome, decode_decision, encode_decision
@@ -190,6 +191,11 @@ def test_whatever_a_request_is_called_the_page_stays_a_page(folder: Path):
     assert [story["ticket"] for story in held if HOSTILE in story["value"]] == ["0/7"]
     assert not [attributes for _, attributes in page.tags if any(name.startswith("on") for name in attributes)]
     assert page.tags.count(("script", {})) == 1
+    shown = json.decode(json.encode(next(story for story in held if HOSTILE in story["value"])), type=Story)
+    worst = replace(shown, request_id=HOSTILE, why=HOSTILE, without_score=[HOSTILE], truth=HOSTILE)
+    alone = Elements(printed(replace(worst, events=[Event(0.0, "raw", HOSTILE)])))
+    assert {tag for tag, _ in alone.tags} == {"article", "h3", "small", "code", "table", "tr", "td", "i", "p"}
+    assert sum(HOSTILE in text for text in alone.text) == 6
 
 
 def test_the_look_up_holds_what_somebody_would_ask_for(folder: Path):

@@ -18,7 +18,7 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
-    """File name -> schema: decision, label, a row and a score for other languages, the pipeline file (for editors)."""
+    """File name -> schema: decision, label, a row and a score for other languages, pipeline file (for editors)."""
     return {
         "decision.schema.json": _schema(Decision),
         "label.schema.json": _schema(Label),

@@ -1,4 +1,4 @@
-"""raw + scores + decisions + dead-letters -> Parquet
+"""raw + scores + decisions + dead-letters + labels -> Parquet
 
 The files are the commit log: where they end is where reading goes on, whatever the group's offset says. A file is
 closed by size, rows or age, also when no record comes; what is buffered and lost is read again.
@@ -273,7 +273,7 @@ def columns_of(messages: Sequence[Message]) -> Columns:
 def topics_of(pipeline: str) -> tuple[str, ...]:
     """What is archived."""
     topics = Topics(pipeline)
-    return (topics.raw, topics.scores, topics.decisions, topics.dead_letters)
+    return (topics.raw, topics.scores, topics.decisions, topics.dead_letters, topics.labels)
 
 
 def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf) -> None:

@@ -11,15 +11,17 @@ import msgspec
 
 from schemas.blocks import JsonRow, JsonScore
 from schemas.decisions import Decision
+from schemas.labels import Label
 from schemas.pipeline import Pipeline
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
-    """File name -> schema: the decision, a row and a score for other languages, the pipeline file (for editors)."""
+    """File name -> schema: decision, label, a row and a score for other languages, pipeline file (for editors)."""
     return {
         "decision.schema.json": _schema(Decision),
+        "label.schema.json": _schema(Label),
         "pipeline.schema.json": _schema(Pipeline),
         "row.schema.json": _schema(JsonRow),
         "score.schema.json": _schema(JsonScore),

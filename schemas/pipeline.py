@@ -281,6 +281,31 @@ class Quarantine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     within_s: float = 300.0
 
 
+class Costs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an answer costs, in any unit: a score from the threshold on says yes."""
+
+    false_yes: float = 1.0
+    false_no: float = 1.0
+    true_yes: float = 0.0
+    true_no: float = 0.0
+
+
+class LabelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How models are held against labels, and when a day of decisions is mature: then its figures stay as they are.
+
+    `segments` are fields of the event (`a.b` is b inside a) by whose values figures are split. A day (UTC) is mature
+    once it is over and the share `mature_share` of the labels that are `expected` (a share of its requests) is there,
+    or `mature_days` have passed.
+    """
+
+    threshold: float = 0.5
+    segments: tuple[str, ...] = ()
+    expected: float = 1.0
+    mature_share: float = 0.9
+    mature_days: float = 30.0
+    costs: Costs | None = None
+
+
 class KafkaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """librdkafka settings, passed on as they are."""
 
@@ -313,6 +338,7 @@ class Pipeline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     output: Output = Output()
     overload: Overload = Overload()
     quarantine: Quarantine = Quarantine()
+    labels: LabelSettings = LabelSettings()
     kafka: KafkaSettings = KafkaSettings()
 
     def model(self, name: str) -> Model:

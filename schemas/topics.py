@@ -52,7 +52,14 @@ DEAD_LETTERS = Entry(
     "people, archiver",
 )
 
-CATALOGUE = (RAW, MODEL, SCORES, DECISIONS, DEAD_LETTERS)
+LABELS = Entry(
+    "labels",
+    "one JSON object: a request's id or ticket, and its truth, when known",
+    "labellers",
+    "archiver",
+)
+
+CATALOGUE = (RAW, MODEL, SCORES, DECISIONS, DEAD_LETTERS, LABELS)
 
 
 class Topic(Struct, frozen=True):
@@ -74,6 +81,7 @@ class Topics:
         self.scores = f"{pipeline}.scores"
         self.decisions = f"{pipeline}.decisions"
         self.dead_letters = f"{pipeline}.dead-letters"
+        self.labels = f"{pipeline}.labels"
 
     def model(self, name: str) -> str:
         """Return the topic of one model's rows."""
@@ -104,4 +112,5 @@ def topics_of(pipeline: Pipeline) -> list[Topic]:
         topic(names.scores, SCORES, BLOCK_CAP),
         topic(names.decisions, DECISIONS, BLOCK_CAP),
         topic(names.dead_letters, DEAD_LETTERS, raw + DEAD_LETTER_ROOM),
+        topic(names.labels, LABELS, BLOCK_CAP),
     ]

@@ -53,15 +53,15 @@ def cluster(*, looked_at: bool = False) -> Cluster:
     return Cluster(running.bootstrap)
 
 
-def cluster_to_ask(of: Pipeline) -> Cluster:
-    """The cluster, once it is known that this principal may write to raw; raises as `cluster` does.
+def cluster_to_ask(of: Pipeline, role: str = "producers") -> Cluster:
+    """The cluster, once it is known that this principal may write what this role writes; raises as `cluster` does.
 
     A producer that may write nowhere at all dies by a fatal error in the middle of a callback (2.16.1).
     """
     from streams.kafka.admin import Admin
 
     found = cluster()
-    Admin(found).check_rights(rights_of(of, "producers"), [])
+    Admin(found).check_rights(rights_of(of, role), [])
     return found
 
 

@@ -16,7 +16,11 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child { text-align: left; }
-svg { max-width: 100%; height: auto; } p.note { color: #555; max-width: 48rem; }
+svg { max-width: 100%; height: auto; } p.note, figcaption { color: #555; max-width: 48rem; }
+figure { margin: .5rem 0 1rem; } .wide { overflow-x: auto; }
+@media print { h2 { break-after: avoid; } figure, table { break-inside: avoid; } .wide { overflow: visible; }
+  body { font-size: 11px; margin: 0; max-width: none; } th, td { padding: .1rem .5rem; }
+  figure svg { max-height: 11cm; } }
 @media (prefers-color-scheme: dark) { body { background: #fff; } }
 """
 SETTINGS = {
@@ -30,16 +34,16 @@ SETTINGS = {
     "figure.constrained_layout.use": True,
 }
 Draw = Callable[[Any], None]
-"""Draws on matplotlib's axes."""
+"""Draws on matplotlib's axes, or on its figure."""
 
 
-def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
-    """A page of headings, each with its HTML."""
-    body = "\n".join(f"<h2>{escape(heading)}</h2>\n{content}" for heading, content in sections)
+def page(title: str, sections: Sequence[tuple[str, str]], lead: str = "") -> str:
+    """A page of headings, each with its HTML; `lead` is HTML between the title and the first of them."""
+    body = "\n".join(f"<section><h2>{escape(heading)}</h2>\n{content}</section>" for heading, content in sections)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><h1>{escape(title)}</h1>\n{body}\n"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><h1>{escape(title)}</h1>\n{lead}{body}\n"
         "</body></html>\n"
     )
 
@@ -57,23 +61,33 @@ def note(text: str) -> str:
 
 
 def plot(draw: Draw, width: float = 8.0, height: float = 3.2) -> str:
-    """An SVG element."""
+    """An SVG element of one set of axes."""
+    return picture(lambda figure: draw(figure.add_subplot()), width, height)
+
+
+def picture(draw: Draw, width: float, height: float) -> str:
+    """An SVG element of a whole figure, inches wide and high."""
     try:
         from matplotlib import rc_context
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigurationRefused(
-            "--html draws with matplotlib, which is not installed: pip install 'rendezvous-kafka[report]'"
+            "plots are drawn with matplotlib, which is not installed: pip install 'rendezvous-kafka[report]'"
         ) from error
     with rc_context(SETTINGS):
         figure = Figure(figsize=(width, height))
         canvas = FigureCanvasSVG(figure)
-        draw(figure.add_subplot())
+        draw(figure)
         out = io.StringIO()
         canvas.print_svg(out, metadata={"Date": None, "Creator": None})
     text = out.getvalue()
     return text[text.index("<svg") :]
+
+
+def captioned(svg: str, caption: str) -> str:
+    """A picture and what it shows."""
+    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def lines(rows: Sequence[Sequence[str]]) -> list[str]:

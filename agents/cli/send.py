@@ -51,7 +51,7 @@ def send(
     pipeline = place.pipeline(pipeline_file)
     if str(file) == "-" and sys.stdin.isatty():
         click.echo("reading JSON lines from the keyboard; Ctrl-D ends", err=True)
-    values = list(_limited(read_values(file), count)) if str(file) != "-" else _limited(read_values(file), count)
+    values = list(limited(read_values(file), count)) if str(file) != "-" else limited(read_values(file), count)
     if dry_run:
         click.echo(f"{sum(1 for _ in values)} events would be sent to {Topics(pipeline.name).raw}", err=True)
         return
@@ -163,7 +163,8 @@ def _word(text: str) -> Any:
 _encode = msgspec.json.Encoder().encode
 
 
-def _limited(values: Iterable[bytes], count: int | None) -> Iterable[bytes]:
+def limited(values: Iterable[bytes], count: int | None) -> Iterable[bytes]:
+    """The first so many, or all."""
     from itertools import islice
 
     return values if count is None else islice(values, count)

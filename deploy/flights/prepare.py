@@ -33,6 +33,7 @@ MODELS = HERE / "models"
 BUILD = HERE / "build"
 EVENTS = BUILD / "events.jsonl"
 LABELS = BUILD / "labels.jsonl"
+REPORT = BUILD / "report.html"
 
 LATE_MIN = 15
 TRAIN_MONTHS = range(1, 7)

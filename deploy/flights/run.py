@@ -1,7 +1,7 @@
 """The demo from end to end: `make run`.
 
-Prepares once, brings the pipeline up, sends later flights at a steady rate, prints what happened, stops what it
-started. Exit 0 only when every flight got its decision.
+Prepares once, brings the pipeline up, sends later flights at a steady rate, then what became of them, prints what
+happened, stops what it started, and writes the report. Exit 0 only when every flight got its decision.
 """
 
 import json
@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from deploy.flights.prepare import EVENTS, LABELS, PIPELINE, Label, prepare
+from deploy.flights.prepare import EVENTS, LABELS, PIPELINE, REPORT, Label, prepare
 from deploy.flights.report import Run, quantiles
 from schemas.blocks import ScoreBlock, decode_scores, offsets_of, scores_of
 from schemas.decisions import decode_decision
@@ -55,9 +55,11 @@ def main(events: int, rate: float) -> None:
         cluster = cluster_of(os.environ) or Cluster(about["bootstrap"])
         warm_up(cluster, pipeline, others[:WARM_UP], rate)
         run = send_and_read(cluster, pipeline, lines, rate)
+        landed(about, run)
         read_raw(cluster, pipeline, run)
         read_scores(cluster, pipeline, run)
         exact = verified(about)
+    reported = write_report(about, run)
     show(run, pipeline, about)
     console.print(f"[bold]rendezvous verify[/]\n{exact.stdout}")
     if exact.returncode:
@@ -66,13 +68,41 @@ def main(events: int, rate: float) -> None:
     if run.lost() or len(run.decisions) < len(lines):
         aside.print(f"[red]{run.lost()} flights have no final decision: look into {about['logs']}")
         sys.exit(1)
+    if reported.returncode:
+        aside.print(f"[red]`rendezvous report` ended with {reported.returncode} {reported.stderr}")
+        sys.exit(1)
+    console.print(f"[bold]the report of this run[/]: {REPORT} (open it in a browser)")
 
 
 def verified(about: Mapping[str, Any]) -> "subprocess.CompletedProcess[str]":
     """Hold raw, decisions and archive against each other, everything of this and earlier runs."""
-    command = [sys.executable, "-m", "agents", "verify", "--pipeline", str(PIPELINE)]
+    return rendezvous(about, "verify")
+
+
+def landed(about: Mapping[str, Any], run: Run) -> None:
+    """Say of each flight that was decided whether it was late: the labels of this run."""
+    decided = {decision.request_id for decision in run.decisions.values()}
+    lines = [line for line in LABELS.read_text().splitlines(keepends=True) if _label(line).request_id in decided]
+    aside.print(f"the flights land: {len(lines):,} labels")
+    sent = rendezvous(about, "label", "-", "--truth", "late", given="".join(lines))
+    if sent.returncode:
+        aside.print(f"[red]`rendezvous label` ended with {sent.returncode} {sent.stderr}")
+        sys.exit(1)
+
+
+def write_report(about: Mapping[str, Any], run: Run) -> "subprocess.CompletedProcess[str]":
+    """The page about this run, from what the archiver has closed: it closes everything when it is stopped."""
+    since_ms = min(run.raw_at_ms.values(), default=0)
+    return rendezvous(about, "report", "--since", str(since_ms), "--archive", about["archive"], "-o", str(REPORT))
+
+
+def rendezvous(
+    about: Mapping[str, Any], verb: str, *words: str, given: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    """A command of the program, on the demo's pipeline and cluster."""
+    command = [sys.executable, "-m", "agents", verb, "--pipeline", str(PIPELINE), *words]
     environment = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": about["bootstrap"]}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return subprocess.run(command, input=given, capture_output=True, text=True, check=False, env=environment)
 
 
 @contextmanager
@@ -213,8 +243,10 @@ def _samples(run: Run) -> list[Any]:
 
 
 def _labels() -> dict[str, bool]:
-    decode = msgspec.json.Decoder(Label).decode
-    return {label.request_id: label.late for label in map(decode, LABELS.read_bytes().splitlines())}
+    return {label.request_id: label.late for label in map(_label, LABELS.read_bytes().splitlines())}
+
+
+_label = msgspec.json.Decoder(Label).decode
 
 
 def _ms(figures: Mapping[str, float]) -> str:
@@ -224,6 +256,7 @@ def _ms(figures: Mapping[str, float]) -> str:
 def _where(about: Mapping[str, Any]) -> None:
     console.print(f"""
 [bold]where things are[/]
+  report    {REPORT}
   archive   {about["archive"]}
   logs      {about["logs"]}
   pipeline  {PIPELINE}
@@ -233,6 +266,8 @@ def _where(about: Mapping[str, Any]) -> None:
   .venv/bin/rendezvous send {EVENTS} --rate 500
   .venv/bin/rendezvous decisions --follow
   .venv/bin/rendezvous explain REQUEST_ID
+  .venv/bin/rendezvous quality --by carrier
+  .venv/bin/rendezvous label-next 10
   .venv/bin/rendezvous verify
   kill -9 a scorer's pid (see `make up`) and watch the others answer
 """)

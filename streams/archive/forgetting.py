@@ -1,4 +1,4 @@
-"""One request taken out of the archive: its raw record, decisions, dead letters, and its rows in blocks of scores.
+"""One request taken out of the archive: raw, decisions, dead letters, labels, and its rows in blocks of scores.
 
 What is taken out is noted first (offset, why, and the hash by which it would be known), then the file is written
 anew without it. Raw comes last: whoever is killed before finds the request again and finishes.
@@ -29,6 +29,7 @@ from schemas.blocks import (
 from schemas.dead_letters import PREFIX
 from schemas.decisions import decode_decision
 from schemas.errors import UNREADABLE, UnreadableRecord
+from schemas.labels import decode_label
 from schemas.topics import Topics
 from streams.archive.layout import Layout, partitions
 from streams.archive.marks import Forgotten, put_forgotten
@@ -65,7 +66,7 @@ def forget(root: Path, pipeline: str, wanted: Wanted, writer: str, *, dry_run: b
     """Take out one request; yields each file as it is done. Raises ArchiveDamaged, ArchiveBusy, DiskTrouble."""
     topics = Topics(pipeline)
     places = set(find(root, topics, wanted))
-    for topic in (topics.scores, topics.dead_letters, topics.decisions, topics.raw):
+    for topic in (topics.scores, topics.dead_letters, topics.labels, topics.decisions, topics.raw):
         for layout in partitions(root):
             if layout.topic == topic:
                 yield from _take_out(layout, _cut(layout, topics, wanted, places), writer, dry_run=dry_run)
@@ -105,7 +106,11 @@ def _cut(layout: Layout, topics: Topics, wanted: Wanted, places: set[Place]) -> 
         mine = wanted.request_id is not None and _is_request(record, -1, wanted)
         return None if mine or any(here(*ticket) for ticket in _origins(record, topics)) else record
 
-    return {topics.raw: raw, topics.decisions: decisions, topics.scores: scores}.get(layout.topic, dead_letters)
+    def labels(record: Record) -> Record | None:
+        return None if _speaks_of(record, wanted, here) else record
+
+    cuts = {topics.raw: raw, topics.decisions: decisions, topics.scores: scores, topics.labels: labels}
+    return cuts.get(layout.topic, dead_letters)
 
 
 def _take_out(layout: Layout, cut: Cut, writer: str, *, dry_run: bool) -> Iterator[Rewritten]:
@@ -188,6 +193,17 @@ def _ticket(record: Record, wanted: Wanted) -> tuple[int, int] | None:
         return None
     ticket = (decision.ticket.partition, decision.ticket.offset)
     return ticket if ticket == wanted.ticket or decision.request_id == wanted.request_id else None
+
+
+def _speaks_of(record: Record, wanted: Wanted, here: Callable[[int, int], bool]) -> bool:
+    """Whether a label is the request's, by its id or its ticket; one that nobody can read, when the id is in it."""
+    try:
+        label = decode_label(record.value)
+    except UnreadableRecord:
+        return bool(wanted.request_id) and (wanted.request_id or "").encode() in (record.value or b"")
+    if label.ticket is not None and here(label.ticket.partition, label.ticket.offset):
+        return True
+    return wanted.request_id is not None and label.request_id == wanted.request_id
 
 
 def _origins(record: Record, topics: Topics) -> Iterator[tuple[int, int]]:

@@ -19,7 +19,8 @@ Bools = NDArray[np.bool_]
 KNOWN: dict[type[Struct], tuple[str, ...]] = {
     Pipeline: (
         "name", "partitions", "replication", "retention_hours", "start", "record_cap_bytes", "request", "features",
-        "models", "policy", "default", "archive", "output", "overload", "kafka", "replay", "quarantine",
+        "models", "policy", "default", "archive", "output", "overload", "labels", "kafka", "replay",
+        "quarantine",
     ),
     RequestShape: ("id", "budget", "budget_ms", "max_budget_ms", "repeat_s"),
     Model: (

@@ -30,7 +30,7 @@ SECURITY = ("security.", "sasl.", "ssl.", "enable.ssl.", "enable.sasl.")
 
 def mistakes_of(pipeline: Pipeline) -> list[Mistake]:
     """Every contradiction in a pipeline; empty when there is none."""
-    checks = (_whole, _budget, _features, _models, policy_mistakes, _limits, _kafka)
+    checks = (_whole, _budget, _features, _models, policy_mistakes, _limits, _labels, _kafka)
     return [mistake for check in checks for mistake in check(pipeline)]
 
 
@@ -158,6 +158,25 @@ def _limits(pipeline: Pipeline) -> Iterator[Mistake]:
         yield Mistake("output.reply_to_prefix", f"{prefix!r} begins no topic", "use letters, digits, . _ -")
     if pipeline.default.score is not None and not math.isfinite(pipeline.default.score):
         yield Mistake("default.score", "not finite", "write a number, or remove it")
+
+
+def _labels(pipeline: Pipeline) -> Iterator[Mistake]:
+    settings = pipeline.labels
+    for key in ("expected", "mature_share"):
+        if not 0 < getattr(settings, key) <= 1:
+            yield Mistake(f"labels.{key}", "is a share", "write a number above 0, at most 1")
+    if not settings.mature_days > 0:
+        yield Mistake("labels.mature_days", "must be positive", "write 30 to begin with")
+    if not math.isfinite(settings.threshold):
+        yield Mistake("labels.threshold", "not finite", "write the score from which on an answer means yes")
+    for path in settings.segments:
+        if not PATH(path):
+            yield Mistake("labels.segments", f"{path!r} is no path", 'write "a" or "a.b"')
+    yield from doubles("labels.segments", settings.segments)
+    if settings.costs is not None:
+        for key in settings.costs.__struct_fields__:
+            if not math.isfinite(getattr(settings.costs, key)):
+                yield Mistake(f"labels.costs.{key}", "not finite", "write what such an answer costs")
 
 
 def _kafka(pipeline: Pipeline) -> Iterator[Mistake]:

@@ -1,0 +1,209 @@
+"""Every number of a report, before anything is drawn: the page shows these and holds them as JSON."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from agents.cli.quality import Report as QualityReport
+from agents.cli.quality import judged
+from agents.cli.races import Found, records_at
+from schemas.blocks import Matrix, Offsets
+from schemas.errors import UNREADABLE
+from schemas.pipeline import Feature, FeatureType, Pipeline, Role
+from schemas.topics import Topics
+from streams.archive.ranges import Period, iso
+from streams.core.overview import Overview, overview
+from streams.core.pairs import Pair, pair
+from streams.core.quality import quantiles
+from streams.core.races import ModelKey, Races
+from streams.core.shifts import FEWEST, Shift, of_numbers, of_words
+
+SAMPLE = 5_000
+"""Requests of either part whose fields are looked at."""
+
+BINS = 40
+OF_A_MODEL = (0.5, 0.99, 1.0)
+
+
+class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What one version of a model did. `in_time` are scores no later than their request's budget, by log times."""
+
+    model: str
+    version: str
+    role: str
+    scored: int
+    in_time: int
+    failed: int
+    not_asked: int
+    took_ms: dict[str, float | None]
+
+
+class ThenAndNow(msgspec.Struct, frozen=True, kw_only=True):
+    """One model's scores in the first and in the last third of the range: counts between `edges`."""
+
+    shift: Shift
+    edges: list[float]
+    then: list[int]
+    now: list[int]
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers of one report."""
+
+    pipeline: str
+    period: str
+    budget_ms: int
+    overview: Overview
+    models: list[ModelFigures]
+    pairs: list[Pair]
+    then: str
+    now: str
+    scores: list[ThenAndNow]
+    fields: list[Shift]
+    quality: QualityReport
+    notes: list[str]
+
+
+def figures(root: Path, pipeline: Pipeline, period: Period, found: Found) -> Figures:
+    """Take every figure of a range that was read."""
+    races = found.races
+    first, last = thirds(races)
+    notes = [f"{count:,} {what}" for what, count in sorted(found.counts.items())]
+    if not len(first):
+        notes.append(f"fewer than {3 * FEWEST} requests: no part of the range is compared with another")
+    fields, unreadable = _fields(root, pipeline, races, first, last)
+    if unreadable:
+        notes.append(f"{unreadable:,} of the requests whose fields were looked at are no JSON objects")
+    return Figures(
+        pipeline=pipeline.name,
+        period=str(period),
+        budget_ms=pipeline.request.budget_ms,
+        overview=overview(races),
+        models=[_model(pipeline, races, key) for key in keys_of(pipeline, races)],
+        pairs=_pairs(pipeline, races),
+        then=_span(races, first),
+        now=_span(races, last),
+        scores=[_then_and_now(key, races.scores[key], first, last) for key in keys_of(pipeline, races) if len(first)],
+        fields=fields,
+        quality=judged(root, pipeline, period, "", found),
+        notes=notes,
+    )
+
+
+def thirds(races: Races) -> tuple[Offsets, Offsets]:
+    """The rows of the first and of the last third, in the order of their log times; none when they are too few."""
+    order = np.argsort(races.at_ms, kind="stable").astype(np.int64)
+    count = len(order) // 3
+    return (order[:count], order[-count:]) if count >= FEWEST else (order[:0], order[:0])
+
+
+def keys_of(pipeline: Pipeline, races: Races) -> list[ModelKey]:
+    """Models that scored, in the order of the pipeline file; what it does not name comes last."""
+    named = [(model.name, model.version) for model in pipeline.models]
+    return sorted(races.scores, key=lambda key: (named.index(key) if key in named else len(named), key))
+
+
+def _span(races: Races, rows: Offsets) -> str:
+    if not len(rows):
+        return ""
+    return f"{len(rows):,} requests, {iso(int(races.at_ms[rows[0]]))} to {iso(int(races.at_ms[rows[-1]]))}"
+
+
+def _model(pipeline: Pipeline, races: Races, key: ModelKey) -> ModelFigures:
+    model, version = key
+    took = races.took_ms[key]
+    scored = ~np.isnan(took)
+    none = np.zeros(len(races), dtype=bool)
+    return ModelFigures(
+        model=model,
+        version=version,
+        role=_roles(pipeline).get(key, "not in the pipeline file"),
+        scored=int(scored.sum()),
+        in_time=int((took[scored] <= races.budgets_ms[scored]).sum()),
+        failed=int(races.failed.get(model, none).sum()),
+        not_asked=int(races.not_asked.get(model, none).sum()),
+        took_ms=quantiles(took[scored], OF_A_MODEL),
+    )
+
+
+def _roles(pipeline: Pipeline) -> Mapping[ModelKey, str]:
+    return {(model.name, model.version): str(model.role) for model in pipeline.models}
+
+
+def _pairs(pipeline: Pipeline, races: Races) -> list[Pair]:
+    """Every model against the champion and against each canary."""
+    roles = _roles(pipeline)
+    yardsticks = [
+        key for role in (Role.CHAMPION, Role.CANARY) for key in keys_of(pipeline, races) if roles.get(key) == role
+    ]
+    found = [
+        pair(" ".join(key), races.scores[key], " ".join(other), races.scores[other], pipeline.labels.threshold)
+        for other in yardsticks
+        for key in keys_of(pipeline, races)
+        if key != other
+    ]
+    return [one for one in found if one is not None]
+
+
+def _then_and_now(key: ModelKey, scores: Matrix, first: Offsets, last: Offsets) -> ThenAndNow:
+    then, now = scores[first], scores[last]
+    there = scores[np.concatenate([first, last])]
+    there = there[~np.isnan(there)]
+    low, high = (float(there.min()), float(there.max())) if len(there) else (0.0, 1.0)
+    edges = np.linspace(low, high if high > low else low + 1e-9, BINS + 1)
+    counts = [np.histogram(part[~np.isnan(part)], edges)[0].tolist() for part in (then, now)]
+    return ThenAndNow(shift=of_numbers(" ".join(key), then, now), edges=edges.tolist(), then=counts[0], now=counts[1])
+
+
+def _fields(root: Path, pipeline: Pipeline, races: Races, first: Offsets, last: Offsets) -> tuple[list[Shift], int]:
+    """Every declared field, then and now, the largest shift first; and how many records were unreadable."""
+    parts = [rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows)), dtype=np.int64)] for rows in (first, last)]
+    if not len(parts[0]):
+        return [], 0
+    events = raw_of(root, pipeline, races, np.concatenate(parts))
+    unreadable = sum(event is None for event in events)
+    then, now = events[: len(parts[0])], events[len(parts[0]) :]
+    shifts = [_shift(feature, then, now) for feature in pipeline.features if not feature.derive]
+    return sorted(shifts, key=lambda shift: (-shift.effect, shift.name)), unreadable
+
+
+def _shift(feature: Feature, then: list[object], now: list[object]) -> Shift:
+    one, other = ([_value(event, feature.parts) for event in part] for part in (then, now))
+    if feature.type is FeatureType.NUMBER:
+        return of_numbers(feature.name, *(np.array([_number(value) for value in part]) for part in (one, other)))
+    return of_words(feature.name, *([_word(value) for value in part] for part in (one, other)))
+
+
+def _value(event: object, parts: tuple[str, ...]) -> object:
+    for part in parts:
+        event = event.get(part) if isinstance(event, dict) else None
+    return event
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else np.nan
+
+
+def _word(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return str(value).lower() if isinstance(value, bool) else f"({type(value).__name__})"
+
+
+def raw_of(root: Path, pipeline: Pipeline, races: Races, rows: Offsets) -> list[object]:
+    """The events of some rows, decoded; None where the record is gone or no JSON."""
+    topic, found = Topics(pipeline.name).raw, dict[tuple[int, int], bytes | None]()
+    partitions, offsets = races.partitions[rows], races.offsets[rows]
+    for number in np.unique(partitions).tolist():
+        records = records_at(root, topic, number, offsets[partitions == number])
+        found.update({(number, offset): record.value for offset, record in records.items()})
+    return [_decoded(found.get(ticket)) for ticket in zip(partitions.tolist(), offsets.tolist(), strict=True)]
+
+
+def _decoded(value: bytes | None) -> object:
+    try:
+        return msgspec.json.decode(value or b"")
+    except UNREADABLE:
+        return None

@@ -1,0 +1,248 @@
+"""A report as a page: a sentence first, then the sections, each with its numbers in a table beside the picture."""
+
+from collections.abc import Sequence
+from html import escape
+
+import msgspec
+
+from agents.cli import report_plots as plots
+from agents.cli.quality import STATES
+from agents.cli.report_figures import Figures
+from agents.cli.report_page import captioned, note, page, picture, plot, table
+from agents.cli.report_stories import Story, looked_up
+from agents.cli.report_words import summary
+from agents.cli.ways_report import number, percent
+from streams.core.intervals import Estimate
+from streams.core.judged import Judged
+from streams.core.shifts import Shift
+
+FIELDS_DRAWN = 20
+
+STYLE = """<style>
+p.lead { font-size: 1.15rem; margin: .5rem 0; } p.verdict { font-size: 1.3rem; font-weight: 600; margin: .5rem 0; }
+table.race { width: 100%; } table.race td { border: 0; padding: .05rem .5rem; text-align: left; white-space: nowrap; }
+table.race td:first-child { width: 5rem; text-align: right; } td.bar { width: 45%; background: #f4f4f4; }
+td.bar i { display: block; width: 4%; min-width: 6px; height: .7rem; background: #888; }
+td.bar i.score { background: #0072B2; } td.bar i.decision { background: #009E73; }
+td.bar i.deadline { background: #D55E00; }
+div.estimates td { white-space: pre; font-size: .9em; line-height: 1.25; }
+div.wide th { vertical-align: bottom; } div.wide td:first-child { white-space: nowrap; }
+article { border: 1px solid #ddd; border-radius: 4px; padding: .4rem .8rem; margin: .8rem 0; break-inside: avoid; }
+article h3 { font-size: 1rem; margin: .2rem 0; overflow-wrap: anywhere; } article p { margin: .2rem 0; }
+article code { overflow-wrap: anywhere; color: #555; font-size: .8rem; } small { font-weight: normal; color: #555; }
+@media print { p.look { display: none; } div.estimates td { font-size: .8em; }
+  td.bar, td.bar i { print-color-adjust: exact; } }
+</style>"""
+
+
+def report_page(found: Figures, told: list[Story], verdict: str | None = None) -> str:
+    """The whole page; a `verdict` (one sentence, plain text) comes before everything else."""
+    sections = [
+        ("Who answered, and why", answers(found)),
+        ("How fast, against the budget", latency(found)),
+        ("The models", models(found)),
+        ("Quantile against quantile", pairs(found)),
+        ("Scores then and now", then_and_now(found)),
+        ("Fields then and now", fields(found)),
+        ("How good the models were", quality(found)),
+        ("One request, looked up", looked_up(told)),
+    ]
+    if found.notes or found.quality.notes:
+        sections.append(("Notes", "".join(map(note, [*found.notes, *found.quality.notes]))))
+    lead = f'<p class="verdict">{escape(verdict)}</p>' if verdict else ""
+    lead += "".join(f'<p class="lead">{escape(line)}</p>' for line in summary(found)[:1])
+    lead += "".join(f"<p>{escape(line)}</p>" for line in summary(found)[1:])
+    data = msgspec.json.encode(found).decode().replace("<", "\\u003c")
+    return page(
+        f"{found.pipeline}: what happened",
+        [(heading, content) for heading, content in sections if content],
+        f'{STYLE}{lead}<script type="application/json" id="figures">{data}</script>',
+    )
+
+
+def answers(found: Figures) -> str:
+    """Shares of ways over time."""
+    all_ = found.overview
+    rows = [["way", "requests", "share"]]
+    rows += [[way, f"{count:,}", percent(count / all_.requests)] for way, count in all_.ways.items()]
+    rows.append(["later than budget + 10 ms", f"{all_.late:,}", percent(all_.late / all_.requests)])
+    height = 4.2 if plots.others_of(all_) else 2.6
+    drawn = picture(lambda figure: plots.ways(figure, all_), 9.0, height)
+    return table(rows) + captioned(drawn, "Share of requests by who answered and why, over time.")
+
+
+def latency(found: Figures) -> str:
+    """Quantiles and a heat map."""
+    all_ = found.overview
+    rows = [
+        [
+            "from the request's log time to the decision's",
+            *(name.replace("most", "slowest") for name in all_.latency_ms),
+        ],
+        ["ms"],
+    ]
+    rows[1] += [number(value, 0) for value in all_.latency_ms.values()]
+    drawn = picture(lambda figure: plots.latency(figure, all_, found.budget_ms), 9.0, 5.2)
+    text = "Above: median, 99% and slowest answer. Below: darker cells hold more answers. The line is the budget."
+    if len(all_.budgets_ms) > 1:
+        text += f" {len(all_.budgets_ms):,} different budgets were asked for; the line is the pipeline's own."
+    return table(rows) + captioned(drawn, text)
+
+
+def models(found: Figures) -> str:
+    """What each version of each model did."""
+    rows = [["model", "role", "scored", "in time", "failed", "passed over", "median, ms", "99%, ms", "slowest, ms"]]
+    total = found.overview.requests
+    rows += [
+        [
+            f"{one.model} {one.version}",
+            one.role,
+            f"{one.scored:,} ({percent(one.scored / total)})",
+            percent(one.in_time / one.scored if one.scored else None),
+            f"{one.failed:,}",
+            f"{one.not_asked:,}",
+            *(number(one.took_ms[name], 0) for name in ("p50", "p99", "most")),
+        ]
+        for one in found.models
+    ]
+    return _wide(table(rows)) + note(
+        "In time: scored within the request's budget. Times are from log time to log time."
+    )
+
+
+def pairs(found: Figures) -> str:
+    """Models against champion and canary."""
+    if not found.pairs:
+        return ""
+    rows = [["model", "against", "requests", "same side of the threshold", "rank correlation", "mean difference"]]
+    rows += [
+        [one.model, one.other, f"{one.rows:,}", percent(one.agreement), number(one.rank_correlation, 3),
+         f"{one.difference:+.4f}"]
+        for one in found.pairs
+    ]  # fmt: skip
+    others = len({one.other for one in found.pairs})
+    names = plots.legend_names(found)
+    drawn = picture(lambda figure: plots.quantiles(figure, found.pairs, names), 4.1 * others + 1.3, 3.9)
+    return _wide(table(rows)) + captioned(
+        drawn,
+        "Quantiles from 0.1% to 99.9% of each model's scores against those of champion and canary, over the requests "
+        "that both scored. A straight line: the same distribution up to scale; a bend: scores are spread otherwise.",
+    )
+
+
+def then_and_now(found: Figures) -> str:
+    """Score distributions of the first third and the last."""
+    if not found.scores:
+        return ""
+    rows = [["model", "median then", "median now", "effect", "by chance, 1 in 100"]]
+    rows += [
+        [one.shift.name, number(one.shift.then, 4), number(one.shift.now, 4), f"{one.shift.effect:.3f}",
+         f"{one.shift.chance:.3f}"]
+        for one in found.scores
+    ]  # fmt: skip
+    height = 2.3 * -(-len(found.scores) // 2)
+    drawn = picture(lambda figure: plots.distributions(figure, found.scores), 9.0, height)
+    return table(rows) + captioned(drawn, f"First third: {found.then}. Last third: {found.now}.")
+
+
+def fields(found: Figures) -> str:
+    """Shifts of the event's fields, the largest first."""
+    if not found.fields:
+        return ""
+    rows = [["field", "effect", "by chance, 1 in 100", "then", "now", "absent then", "absent now"]]
+    rows += [
+        [
+            one.name,
+            f"{one.effect:.3f}",
+            f"{one.chance:.3f}",
+            _side(one, one.then),
+            _side(one, one.now),
+            percent(one.absent_then),
+            percent(one.absent_now),
+        ]
+        for one in found.fields
+    ]
+    drawn = found.fields[:FIELDS_DRAWN]
+    height = 0.27 * len(drawn) + 1.0
+    text = (
+        "Effect: the largest difference of the two distribution functions of a number (Kolmogorov and Smirnov), the "
+        "total variation of words, or the change of the absent share. Orange-red: more than chance gives at 1 in "
+        "100, if requests were independent; on real days they are not."
+    )
+    return captioned(plot(lambda axes: plots.shifts(axes, drawn), 8.0, height), text) + _wide(table(rows))
+
+
+def _side(shift: Shift, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"median {value:,.6g}" if shift.kind == "number" else f"{shift.word}: {percent(value)}"
+
+
+def quality(found: Figures) -> str:
+    """Accuracy with intervals and coverage; how to get it where no label is."""
+    told = found.quality
+    names = plots.legend_names(found)
+    known = sorted((row for row in told.range if row.measures.labelled), key=lambda row: _place(row, names))
+    if not known:
+        return note("No label has come for these requests yet: rendezvous label FILE sends what became of them.")
+    share = percent(told.labelled / told.requests)
+    text = note(
+        f"{told.labelled:,} of {told.requests:,} requests have a label ({share}); half "
+        f"of the labels came within {number(told.delay_s['p50'], 0)} s of the decision. Under each figure: its 95% "
+        "interval, which takes requests as independent. (decision) is what was answered, whoever did."
+    )
+    drawn = captioned(
+        picture(lambda figure: plots.estimates(figure, known), 9.0, 0.35 * len(known) + 1.1),
+        "Accuracy (Wilson) and AUC (DeLong) of each model over the requests that have its score and a label.",
+    )
+    bent = captioned(
+        plot(lambda axes: plots.calibration(axes, known, names), 7.0, 3.8),
+        "Calibration: of the requests in a decile of a model's scores, the share that was true.",
+    )
+    return text + _estimates(known) + drawn + bent + _days(found)
+
+
+def _place(row: Judged, names: Sequence[str]) -> int:
+    """Models in the order of the page; what was answered first."""
+    name = f"{row.model} {row.version}".strip()
+    return names.index(name) if name in names else -1
+
+
+def _estimates(rows: Sequence[Judged]) -> str:
+    """Every measure with its interval under it."""
+    costs = any(row.measures.cost.value is not None for row in rows)
+    head = ["model", "scored", "labelled", "accuracy", "AUC", "log loss", "Brier", "calibration error"]
+    shown = [[*head, *(["cost"] if costs else [])]]
+    for row in rows:
+        one = row.measures
+        shown.append(
+            [
+                f"{row.model} {row.version}".strip(),
+                f"{one.scored:,}",
+                percent(one.coverage),
+                *map(_estimate, (one.accuracy, one.auc, one.log_loss, one.brier)),
+                number(one.calibration_error, 4),
+                *([_estimate(one.cost)] if costs else []),
+            ]
+        )
+    return f'<div class="wide estimates">{table(shown)}</div>'
+
+
+def _estimate(found: Estimate) -> str:
+    interval = "" if found.low is None else f"\n{found.low:.4f} to {found.high:.4f}"
+    return f"{number(found.value, 4)}{interval}"
+
+
+def _days(found: Figures) -> str:
+    days = list(dict.fromkeys(row.day for row in found.quality.days))
+    states = {row.day: STATES[row.state] + (", stored" if row.stored else "") for row in found.quality.days}
+    shares = {row.day: row.coverage for row in found.quality.days}
+    rows = [["day of the decision", "labelled", "state"], *([day, percent(shares[day]), states[day]] for day in days)]
+    if len(days) < 2:
+        return table(rows)
+    drawn = picture(lambda figure: plots.by_day(figure, found.quality.days, plots.legend_names(found)), 9.0, 4.2)
+    return table(rows) + captioned(drawn, "AUC by day of the decision, and how much of each day is labelled.")
+
+
+def _wide(content: str) -> str:
+    return f'<div class="wide">{content}</div>'

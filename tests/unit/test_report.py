@@ -1,0 +1,324 @@
+"""The report: its numbers are the archive's, it opens offline, and it stays a page whatever requests are called."""
+
+import doctest
+import random
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from msgspec import convert, json
+from msgspec.structs import replace
+
+from agents.cli.report import report
+from agents.cli.report_figures import Figures
+from agents.cli.report_sections import report_page
+from agents.cli.report_stories import Event, Story, printed
+from agents.cli.report_words import summary
+from schemas.blocks import ScoreBlock, decode_scores, offsets_of, scores_of
+from schemas.decisions import Outcome, decode_decision, encode_decision
+from schemas.errors import ConfigurationRefused
+from schemas.pipeline import RequestShape
+from schemas.topics import Topics
+from streams.archive.reader import read_partition
+from streams.core import pairs as pairs_module
+from streams.core import shifts as shifts_module
+from streams.core.pairs import pair
+from streams.core.shifts import of_numbers, of_words
+from tests.unit.lived import Lived, play
+from tests.unit.small import TEXT, pipeline
+from tests.unit.test_quality import SETTINGS, label
+
+OF = pipeline(request=RequestShape(budget_ms=100, budget="limits.ms", repeat_s=0))
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+def latency(dice: random.Random, model: str) -> float | None:
+    """Some fail, some never answer, some are late."""
+    chance = dice.random()
+    if model == "first" and chance < 0.1:
+        return None if chance < 0.03 else -5.0
+    return dice.choice((5.0, 20.0, 70.0, 130.0))
+
+
+def lived(count: int = 600) -> Lived:
+    values = [
+        json.encode(
+            {
+                "request_id": HOSTILE if number == 7 else f"r{number}",
+                "x": number % 50 * (1.609 if number > count / 2 else 1.0),
+                "colour": "red" if number % 3 else "green",
+            }
+        )
+        for number in range(count)
+    ]
+    values[11:12] = [b'{"x": "no number"}'][: len(values) - 11]
+    live = play(OF, values, latency_ms=latency, rate=0.02)
+    for record in live.decisions[20:26]:  # a second final record changes nothing
+        other = replace(decode_decision(record.value), outcome=Outcome.DEFAULT, model=None, score=0.1, budget_ms=7)
+        last = live.decisions[-1]
+        live.decisions.append(replace(last, offset=last.offset + 1, value=encode_decision(other)))
+    return live
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report")
+    root = lived().write(path / "archive", "small")
+    label(root, {f"r{number}": number % 4 == 0 for number in range(400)}, 1_764_000_100_000)
+    (path / "p.toml").write_text(TEXT + SETTINGS)
+    told(path)
+    return path
+
+
+def told(folder: Path, *words: str, out: str = "page.html") -> str:
+    words = (*words, "-P", str(folder / "p.toml"), "--archive", str(folder / "archive"), "-o", str(folder / out))
+    found = CliRunner().invoke(report, list(words), standalone_mode=False)
+    if found.exception:
+        raise found.exception
+    return (folder / out).read_text()
+
+
+class Elements(HTMLParser):
+    """Every tag with its attributes, the text, and the JSON the page holds."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.held: dict[str, object] = {}
+        self._script: str | None = None
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._script = dict(attrs).get("id") if tag == "script" else None
+
+    def handle_endtag(self, tag: str) -> None:
+        self._script = None
+
+    def handle_data(self, data: str) -> None:
+        if self._script:
+            self.held[self._script] = json.decode(data)
+        else:
+            self.text.append(data.strip())
+
+
+def test_the_numbers_of_the_page_are_those_of_the_archive(folder: Path):
+    root, topics = folder / "archive", Topics("small")
+    found = convert(Elements((folder / "page.html").read_text()).held["figures"], Figures)
+    raw = {record.offset: record for record in read_partition(root, topics.raw, 0)}
+    decisions, decided_ms = {}, {}
+    for record in read_partition(root, topics.decisions, 0):
+        decision = decode_decision(record.value)
+        if decision.final and decision.ticket.offset not in decisions:
+            decisions[decision.ticket.offset] = decision
+            decided_ms[decision.ticket.offset] = record.timestamp_ms
+    used = {offset: decided_ms[offset] - raw[offset].timestamp_ms for offset in decisions}
+    all_ = found.overview
+    assert (all_.requests, all_.decided) == (len(raw), len(decisions))
+    outcomes = Counter(str(decision.outcome) for decision in decisions.values())
+    assert all_.outcomes == {str(word): outcomes[word] for word in Outcome}
+    assert len([word for word, count in outcomes.items() if count]) == 4
+    assert all_.ways["first, as wanted"] == outcomes["preferred"]
+    assert sum(count for way, count in all_.ways.items() if way.startswith("default")) == outcomes["default"]
+    assert all_.budgets_ms == {"100": len(raw)}
+    assert all_.winners == Counter(decision.model for decision in decisions.values() if decision.model)
+    assert all_.late == sum(used[offset] > one.budget_ms + 10 for offset, one in decisions.items())
+    assert all_.latency_ms["p99"] == pytest.approx(np.quantile(list(used.values()), 0.99))
+    assert all_.latency_ms["most"] == max(used.values())
+    assert sum(one.requests for one in all_.slices) == len(raw)
+    assert sum(one.late for one in all_.slices) == all_.late
+    assert sum((Counter(one.ways) for one in all_.slices), Counter()) == all_.ways
+    assert sum(map(sum, all_.heat.counts)) == len(decisions)
+
+    scores: dict[str, dict[int, tuple[float, int]]] = {}
+    failed: dict[str, set[int]] = {}
+    for record in read_partition(root, topics.scores, 0):
+        block = decode_scores(record.value)
+        if isinstance(block, ScoreBlock):
+            for offset, score in zip(offsets_of(block.offsets), scores_of(block.scores), strict=True):
+                scores.setdefault(block.model, {}).setdefault(offset, (score, record.timestamp_ms))
+            failed.setdefault(block.model, set()).update(error.offset for error in block.errors)
+    assert {one.model for one in found.models} == set(scores)
+    assert found.models[0].model == "first"
+    for one in found.models:
+        own = scores[one.model]
+        assert (one.scored, one.failed) == (len(own), len(failed[one.model]))
+        in_time = [at - raw[o].timestamp_ms <= decisions[o].budget_ms for o, (_, at) in own.items()]
+        assert one.in_time == sum(in_time)
+    for one in found.pairs:
+        model, other = one.model.split()[0], one.other.split()[0]
+        both = scores[model].keys() & scores[other].keys()
+        same = [(scores[model][o][0] >= 0.5) == (scores[other][o][0] >= 0.5) for o in both]
+        assert (one.rows, one.agreement) == (len(both), pytest.approx(np.mean(same), abs=1e-6))
+        assert one.quantiles[51] == pytest.approx(np.median([scores[model][o][0] for o in both]), abs=1e-6)
+    assert {(one.other) for one in found.pairs} == {"first 1", "yardstick 1"}
+    labelled = [decision for o, decision in decisions.items() if o < 400 and o not in (7, 11)]
+    assert found.quality.labelled == len(labelled)
+
+
+def test_what_is_shown_is_what_is_held(folder: Path):
+    page = Elements((folder / "page.html").read_text())
+    found = convert(page.held["figures"], Figures)
+    for way, count in found.overview.ways.items():
+        words = [word for word in page.text[page.text.index(way) :] if word]
+        assert words[:2] == [way, f"{count:,}"]
+    for one in found.quality.range:
+        if one.measures.accuracy.value is not None:
+            assert f"{one.measures.accuracy.value:.4f}\n" in "\n".join(page.text)
+    assert summary(found)[0] in page.text
+
+
+def test_the_page_needs_nothing_but_itself_and_is_small(folder: Path):
+    text = (folder / "page.html").read_text()
+    page = Elements(text)
+    assert len(text.encode()) < 2_000_000
+    assert not [tag for tag, _ in page.tags if tag in ("link", "img", "iframe", "object", "embed")]
+    for tag, attributes in page.tags:
+        assert "src" not in attributes, tag
+        for name in ("href", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:image/png;base64,")), attributes
+    assert sum(tag == "svg" for tag, _ in page.tags) == 7
+
+
+def test_whatever_a_request_is_called_the_page_stays_a_page(folder: Path):
+    page = Elements((folder / "page.html").read_text())
+    held = page.held["stories"]
+    assert [story["ticket"] for story in held if HOSTILE in story["value"]] == ["0/7"]
+    assert not [attributes for _, attributes in page.tags if any(name.startswith("on") for name in attributes)]
+    assert page.tags.count(("script", {})) == 1
+    shown = json.decode(json.encode(next(story for story in held if HOSTILE in story["value"])), type=Story)
+    worst = replace(shown, request_id=HOSTILE, why=HOSTILE, without_score=[HOSTILE], truth=HOSTILE)
+    alone = Elements(printed(replace(worst, events=[Event(0.0, "raw", HOSTILE)])))
+    assert {tag for tag, _ in alone.tags} == {"article", "h3", "small", "code", "table", "tr", "td", "i", "p"}
+    assert sum(HOSTILE in text for text in alone.text) == 6
+
+
+def test_the_look_up_holds_what_somebody_would_ask_for(folder: Path):
+    root, topics = folder / "archive", Topics("small")
+    held = {story["ticket"]: story for story in Elements((folder / "page.html").read_text()).held["stories"]}
+    every = [decode_decision(record.value) for record in read_partition(root, topics.decisions, 0)]
+    decisions = sorted({one.ticket: one for one in reversed(every)}.values(), key=lambda one: one.ticket)
+    rare = [one for one in decisions if one.outcome in ("default", "rejected")]
+    assert rare
+    for decision in rare[:30]:
+        assert str(decision.ticket) in held
+    for decision in decisions:
+        if (story := held.get(str(decision.ticket))) is None:
+            continue
+        assert (story["request_id"], story["why"]) == (decision.request_id, decision.reason)
+        said = [event["what"] for event in story["events"] if event["kind"] == "score"]
+        for model, seen in decision.scores.items():
+            assert f"{model} {seen.version} scores {seen.score:.4f}" in said
+        for model in decision.failed:
+            assert any(model in line and ": failed" in line for line in story["without_score"])
+        assert [event["at_ms"] for event in story["events"]] == sorted(event["at_ms"] for event in story["events"])
+    for ticket, story in held.items():
+        number = int(ticket.removeprefix("0/"))
+        if number < 400 and number not in (7, 11):
+            assert story["truth"].startswith(f"it was {'true' if number % 4 == 0 else 'false'}, said ")
+        else:
+            assert not story["truth"]
+
+
+def test_a_verdict_comes_first_when_there_is_one(folder: Path):
+    found = convert(Elements((folder / "page.html").read_text()).held["figures"], Figures)
+    page = report_page(found, [], "The new code of first is wrong <since> noon.")
+    words = [word for word in Elements(page).text if word]
+    place = words.index("The new code of first is wrong <since> noon.")
+    assert place < words.index(summary(found)[0])
+    assert 'class="verdict"' not in (folder / "page.html").read_text()
+
+
+def test_two_reports_have_the_same_bytes(folder: Path):
+    assert told(folder, out="again.html") == (folder / "page.html").read_text()
+
+
+def test_the_field_that_changed_its_unit_comes_first(folder: Path):
+    found = convert(Elements((folder / "page.html").read_text()).held["figures"], Figures)
+    assert [(one.name, one.beyond_chance) for one in found.fields] == [
+        ("x", True),
+        ("colour", False),
+        ("late", False),
+    ]
+    assert "x changed most of all fields" in " ".join(summary(found))
+
+
+def test_the_first_sentence_says_how_things_are(folder: Path):
+    found = convert(Elements((folder / "page.html").read_text()).held["figures"], Figures)
+    all_ = replace(found.overview, requests=100, decided=100, late=0, winners={"first": 90})
+    assert summary(replace(found, overview=all_))[0] == (
+        "All 100 requests were answered, each within its budget and 10 ms; first answered 90.00% of all."
+    )
+    all_ = replace(all_, decided=97, late=2)
+    assert summary(replace(found, overview=all_))[0] == (
+        "Of 100 requests 3 have no decision and 2 were answered late (2.00%); first answered 90.00% of all."
+    )
+
+
+def test_requests_that_the_archive_has_not_yet_all_of_are_left_out_not_called_lost(tmp_path: Path):
+    live = lived(300)
+    half = live.decisions[150].timestamp_ms
+    live.decisions = [record for record in live.decisions if record.timestamp_ms <= half]
+    live.write(tmp_path / "archive", "small")
+    (tmp_path / "p.toml").write_text(TEXT)
+    found = convert(Elements(told(tmp_path)).held["figures"], Figures)
+    assert found.overview.requests == found.overview.decided
+    assert 140 <= found.overview.decided <= 155
+    assert any("left out" in note for note in found.notes)
+
+
+def test_one_request_is_a_report_too_and_none_is_an_error(tmp_path: Path):
+    live = lived(1)
+    live.write(tmp_path / "archive", "small")
+    (tmp_path / "p.toml").write_text(TEXT)
+    found = convert(Elements(told(tmp_path)).held["figures"], Figures)
+    assert found.overview.requests == 1
+    assert found.fields == found.pairs == found.scores == []
+    with pytest.raises(ConfigurationRefused, match="no request of small.raw"):
+        told(tmp_path, "--since", "2030-01-01T00:00")
+    with pytest.raises(click.UsageError, match="where to"):
+        CliRunner().invoke(report, ["-P", str(tmp_path / "p.toml")], standalone_mode=False, catch_exceptions=False)
+
+
+@pytest.mark.parametrize("module", [shifts_module, pairs_module])
+def test_the_examples_are_true(module):
+    assert doctest.testmod(module).failed == 0
+
+
+def test_chance_is_exceeded_once_in_a_hundred_by_numbers_and_by_words():
+    dice = np.random.default_rng(4)
+    numbers = words = 0
+    letters = np.array(list("abcdefgh"))
+    for _ in range(400):
+        numbers += of_numbers("n", dice.normal(size=800), dice.normal(size=800)).beyond_chance
+        words += of_words("w", list(dice.choice(letters, 800)), list(dice.choice(letters, 800))).beyond_chance
+    assert numbers <= 12
+    assert words <= 12
+
+
+def test_a_shift_a_new_word_and_a_value_that_is_gone_are_seen():
+    dice = np.random.default_rng(4)
+    then = dice.normal(size=1_000)
+    assert of_numbers("n", then, then + 0.3).beyond_chance
+    gone = np.where(dice.random(1_000) < 0.1, np.nan, then)
+    shift = of_numbers("n", then, gone)
+    assert shift.beyond_chance
+    assert (shift.absent_then, shift.absent_now) == (0.0, pytest.approx(0.1, abs=0.03))
+    new = of_words("w", ["a"] * 1_000, ["a"] * 900 + ["b"] * 100)
+    assert (new.beyond_chance, new.effect) == (True, 0.1)
+    assert of_words("w", [None] * 100, ["a"] * 100).effect == 1.0
+    assert of_numbers("n", np.full(100, np.nan), np.ones(100)).effect == 1.0
+
+
+def test_a_model_that_was_only_rescaled_keeps_its_order():
+    score = np.random.default_rng(4).random(500)
+    found = pair("a", score**3, "b", score, 0.5)
+    assert found.rank_correlation == 1.0
+    assert found.agreement < 1.0
+    assert pair("a", score[:99], "b", score[:99], 0.5) is None
+    assert pair("a", np.ones(500), "b", score, 0.5).rank_correlation is None

@@ -151,9 +151,9 @@ class PerSpan(Generic[Made]):
         return self._current
 
     @property
-    def all_made(self) -> list[Made]:
-        """Of every span that was asked for."""
-        return list(self._made.values())
+    def versions(self) -> frozenset[tuple[str, str]]:
+        """Every model and version that is in any span: a score may be there before its request was read."""
+        return frozenset((model.name, model.version) for span in self._spans.spans for model in span.pipeline.models)
 
 
 def _begin(span: Span) -> float:

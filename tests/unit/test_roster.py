@@ -1,6 +1,7 @@
 """The roster: lawful moves, two operators at once, rollback, and who was entitled at which time."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -12,9 +13,11 @@ from schemas.errors import UnreadableRecord
 from schemas.pipeline import Kind, Model, Pipeline, Policy, PolicyKind, Role
 from schemas.roster import LEAD_MS, Began, Moved, State, decode_roster, definition_of, encode_roster, model_of
 from streams.core.entitlement import ALWAYS, History, PerSpan
+from streams.core.fan_out import FanOut
 from streams.core.policy_branches import plan_of
+from streams.core.rendezvous import Rendezvous
 from streams.core.roster import NEXT, Roster, after, began, refusal, rolled_back
-from tests.unit.small import pipeline
+from tests.unit.small import errors, pipeline, read, request, scores
 
 NEW = Model(name="third", version="2", kind=Kind.CONSTANT, value=0.8, role=Role.SHADOW)
 
@@ -313,3 +316,124 @@ def test_what_was_known_of_the_file_gives_way_to_a_roster_that_began_with_other_
     found.take(encode_roster(Began(models=tuple(map(definition_of, other.models)), who="a", at_ms=1)), 0, 0)
     per.follow(found.spans)
     assert per.at(5) == "second"
+
+
+# At work ----------------------------------------------------------------------------------------------------
+
+T = 1_000 + LEAD_MS
+"""When the first move of a history counts."""
+
+
+def desk(*moves: Moved, known: bool = True) -> Rendezvous:
+    found = Rendezvous(pipeline(), 0)
+    if known:
+        found.entitle(history(*moves).spans)
+    return found
+
+
+def test_a_request_is_answered_by_the_champion_of_its_time():
+    found = desk(promoted("second", State.CHALLENGER, "first"))
+    found.requests_seen([request(0, T - 1), request(1, T)], T)
+    replies = found.scores_offered(scores("second", 0, 1), 0, T + 5, T + 5)
+    replies += found.scores_offered(scores("first", 0, 1), 1, T + 6, T + 6)
+    assert [(r.request.offset, r.decision.model, r.decision.outcome) for r in replies] == [
+        (1, "second", "preferred"),
+        (0, "first", "preferred"),
+    ]
+
+
+def test_what_is_moved_while_a_request_waits_changes_nothing_for_it():
+    found = desk(known=False)
+    found.requests_seen([request(0, T - 1)], T - 1)
+    found.entitle(history(promoted("second", State.CHALLENGER, "first")).spans)
+    assert found.scores_offered(scores("second", 0), 0, T + 5, T + 5) == []
+    (reply,) = found.scores_offered(scores("first", 0), 1, T + 6, T + 6)
+    assert reply.decision.model == "first"
+
+
+def test_a_retired_model_is_not_believed_and_not_missed_from_its_time_on():
+    found = desk(move("second", State.CHALLENGER, State.RETIRED))
+    found.requests_seen([request(0, T - 1), request(1, T)], T)
+    assert found.scores_offered(scores("second", 0, 1), 0, T + 1, T + 1) == []
+    assert found.counts.untrusted == 1
+    both = {r.request.offset: r.decision for r in found.due(T + 200)}
+    assert (both[0].model, both[1].model) == ("second", None)
+    assert both[1].missing == ["first", "mirror", "yardstick"]
+
+
+def test_a_score_that_is_there_before_its_request_is_believed_by_the_time_of_the_request():
+    for block, untrusted in ((scores("second", 1), 1), (errors("second", 1), 0)):
+        found = desk(move("second", State.CHALLENGER, State.RETIRED))
+        found.requests_seen([request(0, T - 1)], T - 1)
+        found.scores_offered(block, 0, T, T)
+        found.requests_seen([request(1, T)], T)
+        (decision,) = [r.decision for r in found.due(T + 200) if r.request.offset == 1]
+        assert (decision.scores, decision.failed, found.counts.untrusted) == ({}, {}, untrusted)
+
+
+def test_of_two_versions_of_a_name_the_one_of_the_time_is_believed():
+    steps = [State.STAGED, State.WARMING, State.SHADOW, State.CHALLENGER]
+    found = desk(
+        move("second", State.CHALLENGER, State.RETIRED),
+        staged(replace(NEW, name="second"), State.RETIRED),
+        *(move("second", before, to, "2") for before, to in pairwise(steps)),
+    )
+    late = T + 6_000
+    found.requests_seen([request(0, T - 1, 100_000), request(1, late, 100_000)], late)
+    for version in ("1", "2"):
+        found.scores_offered(scores("second", 0, 1, version=version), int(version), late, late)
+    found = {r.request.offset: r.decision for r in found.due(late + 200_000)}
+    assert [(found[n].model, found[n].version) for n in (0, 1)] == [("second", "1"), ("second", "2")]
+
+
+@given(some.integers(0, 4_000), some.integers(0, 4_000), some.lists(some.integers(0, 1), max_size=3))
+def test_no_decision_is_by_a_model_that_was_not_entitled(first_ms: int, second_ms: int, undo: list[int]):
+    moves = [promoted("second", State.CHALLENGER, "first"), promoted("mirror", State.SHADOW, "second")]
+    told = history(*moves[: len(undo)])
+    found = Rendezvous(pipeline(), 0, spans=told.spans)
+    ages = sorted((first_ms, second_ms))
+    replies = found.requests_seen([request(n, at_ms) for n, at_ms in enumerate(ages)], ages[1])
+    for place, name in enumerate(("mirror", "second", "first", "yardstick")):
+        replies += found.scores_offered(scores(name, 0, 1), place, ages[1] + 1, ages[1] + 1)
+    replies += found.due(1e9)
+    assert len(replies) == 2
+    for reply in replies:
+        assert told.spans.unentitled(reply.decision, ages[reply.request.offset]) == ""
+
+
+def test_a_decision_by_whoever_was_not_entitled_is_told():
+    spans = history(promoted("second", State.CHALLENGER, "first")).spans
+    found = desk(known=False)
+    found.requests_seen([request(0)], 1_000)
+    (reply,) = found.scores_offered(scores("first", 0), 0, 1_005, 1_005)
+    said = [
+        spans.unentitled(replace(reply.decision, model=model, version=version), 1_000)
+        for model, version in (("first", "1"), ("first", "2"), ("mirror", "1"), ("nobody", "1"), (None, None))
+    ]
+    assert said == ["", "first was version 1", "mirror was a shadow", "nobody was not there", ""]
+
+
+def test_a_model_is_asked_for_the_requests_of_its_time():
+    shadow = [
+        staged(),
+        move("third", State.STAGED, State.WARMING, "2"),
+        move("third", State.WARMING, State.SHADOW, "2"),
+    ]
+    told = history(*shadow, move("second", State.CHALLENGER, State.RETIRED))
+    fan_out = FanOut(pipeline())
+    fan_out.entitle(told.spans)
+    third_ms, second_ms = (span.from_ms for span in told.spans.spans[1:])
+    asked = [
+        read(b'{"x": 1, "limits": {"ms": 100000}}', offset=n, at_ms=int(at_ms))
+        for n, at_ms in enumerate((third_ms - 1, third_ms, second_ms - 1, second_ms))
+    ]
+    rows: dict[str, list[int]] = {}
+    for model, block in fan_out.fan(asked, second_ms).rows:  # type: ignore[arg-type]
+        rows.setdefault(model.name, []).extend(block.offsets.tolist())
+    assert rows == {
+        "first": [0, 1, 2, 3],
+        "second": [0, 1, 2],
+        "mirror": [0, 1, 2, 3],
+        "yardstick": [0, 1, 2, 3],
+        "third": [1, 2, 3],
+    }

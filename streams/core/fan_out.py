@@ -41,9 +41,9 @@ class FanOut:
 
     When events wait, shadows are passed over first, then challengers, then everybody: work on a request that will
     be late makes the next one late too, until all are (first come, first served, fails at once under overload). A
-    request past its deadline is sent only to models that always want it (`expired = "score"`). Who is asked for a request is
-    said by the roster as of its log time, so that any router asks each model for the same requests. Pure: the time
-    (ms, broker's clock) is an argument, and what a row costs is told by `took`.
+    request past its deadline is sent only to models that always want it (`expired = "score"`). Who is asked for a
+    request is said by the roster as of its log time, so that any router asks each model for the same requests. Pure:
+    the time (ms, broker's clock) is an argument, and what a row costs is told by `took`.
     """
 
     def __init__(

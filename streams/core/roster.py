@@ -29,6 +29,24 @@ NEXT: Mapping[State, tuple[State, ...]] = {
 """The moves that a model may make by itself."""
 
 
+HOW_IT_RUNS = frozenset(
+    {
+        "name",
+        "version",
+        "role",
+        "artifact",
+        "expired",
+        "wire",
+        "timeout_ms",
+        "memory_mb",
+        "nice",
+        "threads",
+        "instances",
+    }
+)
+"""Fields of a model that do not change what it scores; its file is known by the sha256."""
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """One model as it stands; `position` is that of the record that put it there."""
@@ -127,6 +145,8 @@ def refusal(roster: Roster, move: Moved) -> str:
         return f"{move.model} is {is_now}, not {move.before or 'new'}: somebody else was first. Look, and move again"
     if now is None or now is State.RETIRED:
         return _refused_entry(roster, move)
+    if move.after is State.STAGED:
+        return f"{move.model} is {now}: its name is free when it is retired. Give this one a name of its own"
     own = roster.members[move.model].model.version
     if own != move.version:
         return f"{move.model} is version {own}, not {move.version}: somebody else was first. Look, and move again"
@@ -205,7 +225,8 @@ def _as(model: Model, state: State) -> Model:
 
 
 def _made_of(model: Model) -> str:
-    return "|".join(map(str, (model.kind, model.sha256, model.callable, model.value, model.prepare, model.features)))
+    """What its scores depend on; how it is run and what for may change."""
+    return "|".join(f"{name}={getattr(model, name)}" for name in model.__struct_fields__ if name not in HOW_IT_RUNS)
 
 
 def _at_first(model: Model, record: Began | None) -> Member:

@@ -107,6 +107,16 @@ def test_of_two_rollbacks_at_once_the_later_is_refused():
     assert found.champion == "second"
 
 
+def test_a_rollback_is_of_the_last_promotion_and_of_nothing_else():
+    found = moved(began(pipeline()), promoted("second", State.CHALLENGER, "first"))
+    for wrong in (
+        move("mirror", State.SHADOW, State.CHAMPION, displaced="second", displaced_to=State.CHALLENGER, undoes=True),
+        replace(taken_back(found), displaced_to=State.RETIRED),
+        replace(taken_back(found), after=State.SHADOW),
+    ):
+        assert "the last promotion is that of second over first" in refusal(found, wrong)
+
+
 def test_of_two_operators_who_move_one_model_at_once_the_later_is_refused():
     before = began(pipeline())
     found = moved(before, move("second", State.CHALLENGER, State.RETIRED))
@@ -124,7 +134,7 @@ def test_a_move_of_another_version_is_refused():
     assert "version 1, not 9" in refusal(began(pipeline()), promoted("second", State.CHALLENGER, "first", "9"))
 
 
-@pytest.mark.parametrize("to", [State.CHAMPION, State.CHALLENGER, State.SHADOW, State.STAGED])
+@pytest.mark.parametrize("to", [State.CHAMPION, State.CHALLENGER, State.SHADOW])
 def test_a_canary_is_never_promoted(to: State):
     wanted = move("yardstick", State.CANARY, to, displaced="first", displaced_to=State.CHALLENGER, forced=("x",))
     assert "never" in refusal(began(pipeline()), wanted)
@@ -145,6 +155,11 @@ def test_no_move_but_a_promotion_lets_another_make_room():
     assert "nobody makes room" in refusal(began(pipeline()), wanted)
     entry = replace(staged(), displaced="first", displaced_to=State.SHADOW)
     assert "nobody makes room" in refusal(began(pipeline()), entry)
+
+
+def test_a_name_that_is_taken_is_no_new_models():
+    taken = staged(replace(NEW, name="second"), State.CHALLENGER)
+    assert "second is challenger: its name is free when it is retired" in refusal(began(pipeline()), taken)
 
 
 def test_a_retired_name_is_free_for_another_version_and_a_version_never_means_two_models():
@@ -240,6 +255,13 @@ def test_moves_count_in_the_order_of_their_log_whatever_their_leads():
     )
     assert [span.from_ms for span in found.spans.spans] == [ALWAYS, 11_000, 11_000]
     assert plan_of(found.spans.at(11_000)).wanted == "first"
+
+
+def test_a_roster_begins_once():
+    found = history(promoted("second", State.CHALLENGER, "first"))
+    (again,) = records()
+    assert found.take(again, 2, 2_000) == "the roster has begun before"
+    assert found.roster.champion == "second"
 
 
 def test_an_empty_history_is_the_pipeline_file():

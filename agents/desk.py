@@ -1,10 +1,11 @@
 """The desk at which requests are answered: clock, timer and the way to Kafka around the pure core.
 
-What to decide, and when, is `streams.core.rendezvous`. A desk that takes over partitions first reads decisions
-back, then runs the core through the time it missed (`streams.core.recovery`), then arms its timers.
+What to decide, and when, is `streams.core.rendezvous`. A desk that takes over partitions first reads the roster and
+decisions back, then runs the core through the time it missed (`streams.core.recovery`), then arms its timers.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 from faust.types import TP
 from msgspec import Struct, json
 
+from agents.roster_watch import RosterWatch
 from schemas.blocks import ScoresBlock, TickBlock, decode_scores, encode_scores
 from schemas.dead_letters import DeadLetter
 from schemas.decisions import Decision, decode_decision, encode_decision
@@ -20,6 +22,7 @@ from schemas.errors import UNREADABLE, Paused, UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.requests import Headers
 from schemas.topics import Topics
+from streams.core.entitlement import Spans, always
 from streams.core.pending import Reply
 from streams.core.recovery import Recovery
 from streams.core.rendezvous import Checkpoint, Rendezvous
@@ -31,6 +34,8 @@ from streams.kafka.reading import TopicReader, read_back
 from streams.kafka.records import read_record
 from streams.kafka.transport import BatchApp
 from streams.kill_points import reached
+
+logger = logging.getLogger(__name__)
 
 LEAD_MS = 4.0
 """A default leaves this long before its deadline: the way to the broker's log takes some of it. The standby's
@@ -82,6 +87,7 @@ class Desk:
     """Every partition this member owns: records and time in, decisions out."""
 
     _app: BatchApp
+    _roster: RosterWatch
 
     def __init__(self, pipeline: Pipeline, cluster: Cluster, *, standby: bool = False) -> None:
         self.recovered = 0
@@ -99,10 +105,24 @@ class Desk:
         self._validator = Validator(pipeline)
         self._carried = ("traceparent", *pipeline.output.headers)
         self._timer: asyncio.TimerHandle | None = None
+        self._spans = always(pipeline)
+        self._begun = False
 
     def open(self, app: BatchApp) -> None:
         """Work on this app from now on."""
         self._app = app
+        self._roster = RosterWatch(
+            self._pipeline, self._cluster, self.entitle, lambda error: app.add_future(app.crash(error))
+        )
+
+    def entitle(self, spans: Spans) -> None:
+        """More of the roster is known: it counts for what is read from now on, in every partition."""
+        late_ms = self._app.producer.now_ms() - spans.spans[-1].from_ms
+        if self._begun and spans.spans != self._spans.spans and late_ms > 0:
+            logger.warning("a move of the roster was read %.0f ms after it began to count", late_ms)
+        self._spans = spans
+        for core in self.cores.values():
+            core.entitle(spans)
 
     async def begin(self, starts: Mapping[TP, int]) -> None:
         """Take over partitions: learn what is decided, then run through what was missed as it is read."""
@@ -111,8 +131,9 @@ class Desk:
         numbers = sorted({tp.partition for tp in starts})
         self.cores = {}
         self._recoveries, self._waited = {}, {}
+        (known, ends), _ = await asyncio.gather(asyncio.to_thread(self._past, numbers), self._roster.begin())
+        self._begun = True
         cores = {number: self._core(number, starts) for number in numbers}
-        known, ends = await asyncio.to_thread(self._past, numbers)
         now_ms = self._app.producer.now_ms()
         for decision in known:
             cores[decision.ticket.partition].decided(decision, now_ms)
@@ -134,7 +155,15 @@ class Desk:
             self._since_ms.get(number, 0.0),
         )
         grace_ms = GRACE_MS if self._standby else 0.0
-        return Rendezvous(self._pipeline, number, start, LEAD_MS, grace_ms, from_log=self._pipeline.standby)
+        return Rendezvous(
+            self._pipeline,
+            number,
+            start,
+            LEAD_MS,
+            grace_ms,
+            from_log=self._pipeline.standby,
+            spans=self._spans,
+        )
 
     def _past(self, numbers: Sequence[int]) -> tuple[list[Decision], dict[int, tuple[int, int]]]:
         """Decisions of the horizon, and where raw and scores end now; blocks."""

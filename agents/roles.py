@@ -12,6 +12,7 @@ import numpy as np
 
 from agents import rendezvous, router, scorer, standby
 from agents.app import edge_of
+from agents.arrival import arrives, loads
 from agents.desk import Desk
 from agents.in_hand import InHand
 from schemas.errors import ConfigurationRefused
@@ -21,6 +22,7 @@ from streams.core.given import Given
 from streams.core.scoring import Scoring
 from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster
+from streams.kafka.roster_log import RosterLog
 from streams.kafka.transport import BatchApp, create_app
 
 logger = logging.getLogger(__name__)
@@ -43,7 +45,7 @@ class Place:
 
     `tried`: sha256 of the model files that a child process has loaded before. `in_hand`: the descriptor of the
     scorer's memory that its supervisor holds, and `after` what ended its life before; without a supervisor it lies in
-    `notes`.
+    `notes`. `rostered`: its models are the roster's, which is told of a new one that it is there.
     """
 
     pipeline: Pipeline
@@ -54,6 +56,7 @@ class Place:
     in_hand: int | None = None
     after: str = ""
     notes: Path = Path()
+    rostered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def _router(place: Place, number: int) -> Actor:
     pipeline = place.pipeline
     app = create_app(edge_of("router", pipeline, place.cluster, number=number), place.cluster.bootstrap)
     derivations = {f.name: resolve(f.derive, f"feature {f.name}: derive") for f in pipeline.features if f.derive}
-    router.attach(app, pipeline, derivations)
+    router.attach(app, pipeline, place.cluster, derivations)
     return Actor(app, dict, _no_progress(app))
 
 
@@ -110,6 +113,9 @@ def _scorer(place: Place, model: Model, number: int) -> Actor:
 
     pipeline = place.pipeline
     features = pipeline.features_of(model)
+    log = RosterLog(place.cluster, pipeline)
+    if place.rostered:
+        loads(log, model)
     limits.limit(model)
     in_hand = _in_hand(place, model, number)
     suspects = in_hand.suspects(time.time(), place.after)
@@ -131,6 +137,8 @@ def _scorer(place: Place, model: Model, number: int) -> Actor:
     edge = edge_of("scorer", pipeline, place.cluster, model=model.name, number=number, consumer=changes)
     app = create_app(edge, place.cluster.bootstrap)
     scorer.attach(app, pipeline, model, scoring, in_hand)
+    if place.rostered:
+        arrives(app, log, model)
 
     def figures() -> Mapping[str, float]:
         bounded = {"MB": limits.resident_mb()} if model.memory_mb else {}

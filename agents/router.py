@@ -4,8 +4,12 @@ Reads each request once, builds the matrix, and sends every model its own block.
 the dead letters with its original bytes; the rendezvous rejects it by the same validator.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from faust.types import TP
+
+from agents.roster_watch import RosterWatch
 from schemas.blocks import RejectionBlock, RowError, encode_json_rows, encode_rows, encode_scores
 from schemas.dead_letters import DeadLetter
 from schemas.pipeline import Pipeline
@@ -15,16 +19,22 @@ from streams.core.fan_out import Fan, FanOut
 from streams.core.features import Derivation
 from streams.core.validator import Validator
 from streams.kafka.batch import Batch, Outgoing
+from streams.kafka.clients import Cluster
 from streams.kafka.records import read_record
 from streams.kafka.transport import BatchApp
 from streams.kill_points import reached
 
 
-def attach(app: BatchApp, pipeline: Pipeline, derivations: Mapping[str, Derivation]) -> None:
+def attach(app: BatchApp, pipeline: Pipeline, cluster: Cluster, derivations: Mapping[str, Derivation]) -> None:
     """Put the router's agent on the app."""
     topics = Topics(pipeline.name)
     validator = Validator(pipeline)
     fan_out = FanOut(pipeline, derivations)
+    roster = RosterWatch(pipeline, cluster, fan_out.entitle, lambda error: app.add_future(app.crash(error)))
+
+    @app.on_partitions_assigned.connect(weak=False)
+    async def begin(_: Any, __: Iterable[TP], **___: Any) -> None:
+        await roster.begin()
 
     @app.agent(app.topic(topics.raw), name="router")
     async def router(batches):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  Faust's own signature

@@ -31,6 +31,10 @@ LOG_BYTES = 64 << 20
 """A log that is longer is cut to its end: a model prints as much as it likes, and the disk is the archive's too."""
 KEPT_BYTES = 1 << 20
 LOOK_S = 1.0
+DRAIN_S = 10.0
+"""What a child that is not asked any more may still have to do; what is left then is of no use to anybody."""
+IDLE_S = 0.5
+IDLE_LOOKS = 3
 STAY_DOWN = {Superseded.exit_code: "fenced", ConfigurationRefused.exit_code: "refused"}
 QUARANTINE = "quarantine"
 DOWN = (*STAY_DOWN.values(), QUARANTINE)
@@ -59,6 +63,7 @@ class Child:
     quarantine: Quarantine = field(default_factory=Quarantine)
     reason: str = ""
     process: asyncio.subprocess.Process | None = None
+    leaving: bool = False  # for good
 
     @property
     def pid(self) -> int | None:
@@ -116,6 +121,29 @@ class Supervisor:
         self._tasks = [asyncio.create_task(self._keep(child)) for child in self.children]
         self._tasks.append(asyncio.create_task(self._cut_logs()))
 
+    def add(self, child: Child) -> None:
+        """Start one more."""
+        self.children.append(child)
+        self._tasks.append(asyncio.create_task(self._keep(child)))
+
+    async def drain(self, child: Child, within_s: float = DRAIN_S) -> None:
+        """End one child once it has done what waits for it, and forget it; bounded. It is not started again."""
+        child.leaving = True
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + within_s
+        idle = 0
+        while idle < IDLE_LOOKS and loop.time() < deadline_s:
+            idle = idle + 1 if child.pid is None or child.status.lag == 0 else 0
+            await asyncio.sleep(IDLE_S)
+        if child.pid and child.process:
+            with contextlib.suppress(ProcessLookupError):
+                child.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(child.process.wait(), STOP_S)
+        if child.pid and child.process:
+            child.process.kill()
+        self.children.remove(child)
+
     async def stop(self) -> None:
         """End all children within 5 s: they drain what they can; what is not finished is read again."""
         self._stopping = True
@@ -146,10 +174,10 @@ class Supervisor:
         failures = 0
         clock = asyncio.get_running_loop().time
         ends = Ends(child.quarantine)
-        while not self._stopping:
+        while not (self._stopping or child.leaving):
             started_s = clock()
             code = await self._run(child)
-            if self._stopping:
+            if self._stopping or child.leaving:
                 break
             left = child.in_hand.left() if child.in_hand else Left(Doing.NOTHING)
             child.reason = reason_of(code, left, last_line(child.log))

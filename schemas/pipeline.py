@@ -306,6 +306,26 @@ class LabelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     costs: Costs | None = None
 
 
+class Promotion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a model must have shown before it is promoted: the gates of `rendezvous models promote`.
+
+    It has been shadow or challenger for `shadow_s`, over at least `requests` requests. Its scores lie between `min`
+    and `max`, for the share `agreement` of them (0: it may differ) on the champion's side of `threshold`. 99 in 100
+    came within `latency_share` of the budget; at most `error_rate` were errors. Where labels are given, its share
+    of right answers is not below the champion's by more than `accuracy_loss`.
+    """
+
+    shadow_s: float = 60.0
+    requests: int = 100
+    agreement: float = 0.0
+    threshold: float = 0.5
+    latency_share: float = 0.8
+    error_rate: float = 0.01
+    accuracy_loss: float = 0.0
+    min: float | None = None
+    max: float | None = None
+
+
 class KafkaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """librdkafka settings, passed on as they are."""
 
@@ -339,6 +359,7 @@ class Pipeline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     overload: Overload = Overload()
     quarantine: Quarantine = Quarantine()
     labels: LabelSettings = LabelSettings()
+    promotion: Promotion = Promotion()
     kafka: KafkaSettings = KafkaSettings()
 
     def model(self, name: str) -> Model:

@@ -1,7 +1,8 @@
 """The catalogue of topics: every name, what is on it, who writes and who reads it.
 
 Names are `<pipeline>.<what>`; words are joined by `-`, never `_`, which metric names cannot tell from `.`.
-All topics of a pipeline have the same number of partitions: what enters raw partition p stays in p.
+All topics of a pipeline have the same number of partitions, what enters raw partition p stays in p; except those of
+the roster, which have one.
 """
 
 from msgspec import Struct
@@ -59,7 +60,17 @@ LABELS = Entry(
     "archiver",
 )
 
-CATALOGUE = (RAW, MODEL, SCORES, DECISIONS, DEAD_LETTERS, LABELS)
+ROSTER = Entry(
+    "roster", "what a model is now, one JSON object by its name (compacted)", "operators, scorer", "people"
+)
+ROSTER_HISTORY = Entry(
+    "roster-history",
+    "one JSON move of a model: who, when, why, from, to (kept for ever)",
+    "operators, scorer",
+    "router, scorer, rendezvous, standby, operators",
+)
+
+CATALOGUE = (RAW, MODEL, SCORES, DECISIONS, DEAD_LETTERS, LABELS, ROSTER, ROSTER_HISTORY)
 
 
 class Topic(Struct, frozen=True):
@@ -82,6 +93,8 @@ class Topics:
         self.decisions = f"{pipeline}.decisions"
         self.dead_letters = f"{pipeline}.dead-letters"
         self.labels = f"{pipeline}.labels"
+        self.roster = f"{pipeline}.roster"
+        self.roster_history = f"{pipeline}.roster-history"
 
     def model(self, name: str) -> str:
         """Return the topic of one model's rows."""
@@ -106,6 +119,16 @@ def topics_of(pipeline: Pipeline) -> list[Topic]:
         }
         return Topic(name, entry, pipeline.partitions, pipeline.replication, config)
 
+    def kept(name: str, entry: Entry, cleanup: str) -> Topic:
+        """Of one partition, so that all of it has one order, and never too old."""
+        config = {
+            "message.timestamp.type": "LogAppendTime",
+            "max.message.bytes": str(BLOCK_CAP),
+            "retention.ms": "-1",
+            "cleanup.policy": cleanup,
+        }
+        return Topic(name, entry, 1, pipeline.replication, config)
+
     return [
         topic(names.raw, RAW, raw),
         *(topic(names.model(model.name), MODEL, rows_cap(model)) for model in pipeline.models),
@@ -113,4 +136,6 @@ def topics_of(pipeline: Pipeline) -> list[Topic]:
         topic(names.decisions, DECISIONS, BLOCK_CAP),
         topic(names.dead_letters, DEAD_LETTERS, raw + DEAD_LETTER_ROOM),
         topic(names.labels, LABELS, BLOCK_CAP),
+        kept(names.roster, ROSTER, "compact"),
+        kept(names.roster_history, ROSTER_HISTORY, "delete"),
     ]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from agents.settings import archive_dir, cache_dir, environ, state_dir
 from schemas.errors import ConfigurationRefused, KafkaUnreachable
@@ -90,6 +91,14 @@ def pipeline(given: Path | None) -> Pipeline:
     """The pipeline of a command, or its copy behind a replay's fence; raises ConfigurationRefused."""
     found, run = load(pipeline_path(given)), replay_run()
     return of_run(found, run) if run else found
+
+
+def rostered(at: Cluster, of: Pipeline) -> Pipeline:
+    """The pipeline with every model that needs a process now: the roster's, once it has begun, else the file's."""
+    from streams.kafka.roster_log import RosterLog
+
+    history = RosterLog(at, of).read()
+    return replace(of, models=history.roster.scored()) if history.begun else of
 
 
 def replay_run() -> str | None:

@@ -16,6 +16,7 @@ COMMANDS = {
     "verify": "agents.cli.verify:verify",
     "send": "agents.cli.send:send",
     "ask": "agents.cli.ask:ask",
+    "models": "agents.cli.models:models",
     "decisions": "agents.cli.decisions:decisions",
     "explain": "agents.cli.explain:explain",
     "label": "agents.cli.label:label",
@@ -39,6 +40,7 @@ decision leaves within its latency budget.
   rendezvous ask '{"carrier": "UA", ...}'        one event in, its decision out
   rendezvous decisions --follow                  watch the answers
   rendezvous explain UA1545-2013-07-01           the story of one request
+  rendezvous models promote better               a shadow to the front, without a restart
   rendezvous verify                              is anything lost, doubled, late?
   rendezvous replay --since 2h --run june        the past again, behind a fence
   rendezvous verdicts --from-scores FILE         what changed, and whose fault is it?

@@ -26,6 +26,7 @@ FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"
 @click.option("--leave", is_flag=True, help="Leave the group at the end: others take over at once, not after 6 s.")
 @click.option("--standby/--no-standby", default=None, help="Whether it has a standby; else as the file says.")
 @click.option("--supervised", is_flag=True, hidden=True)
+@click.option("--rostered", is_flag=True, hidden=True, help="The model is the roster's, not the file's.")
 @click.option("--tried", multiple=True, hidden=True, help="sha256 of a model file that `up` has tried.")
 @click.option("--in-hand", type=int, hidden=True, help="Descriptor of the memory that `up` holds for this scorer.")
 @click.option("--after", default="", hidden=True, help="What ended this scorer's life before.")
@@ -37,6 +38,7 @@ def run(
     leave: bool,
     standby: bool | None,
     supervised: bool,
+    rostered: bool,
     tried: tuple[str, ...],
     in_hand: int | None,
     after: str,
@@ -64,13 +66,18 @@ def run(
     cluster = place.cluster(looked_at=supervised)
     if not supervised:  # else `up` has just looked
         _look(cluster, pipeline, role, model)
+    rostered = role == "scorer" and (rostered or not supervised)
+    if rostered:
+        pipeline = place.rostered(cluster, pipeline)
+        if not supervised:
+            _look(cluster, pipeline, role, model)
     from agents import process, roles  # who is refused needs none of it
 
     folder = file.resolve().parent
     status = process.status_line() if supervised else None
     notes = notes_dir(environ(), pipeline.name)
     at = roles.Place(
-        pipeline, folder, cluster, place.archive(pipeline, folder), frozenset(tried), in_hand, after, notes
+        pipeline, folder, cluster, place.archive(pipeline, folder), frozenset(tried), in_hand, after, notes, rostered
     )
     return process.run(roles.build(role, at, model, number, leave=leave), status)
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from agents.app import group_of
+from agents.cast import Cast
 from agents.cli import place
 from agents.in_hand import InHand, Left
 from agents.last_input import keep_last_input
@@ -68,11 +70,32 @@ def up(file: Path, as_json: bool, standby: bool | None, run: str | None) -> None
         if not given:
             _look(cluster, pipeline, standby=standby)
         place.remember(file)
-        children = _children(file, pipeline, refused, standby=standby)
+        of_file = pipeline
+        pipeline = place.rostered(cluster, pipeline)
+        if pipeline != of_file:
+            refused = _look_again(file, cluster, pipeline, standby=standby)
+        children = _children(file, pipeline, refused, standby=standby, rostered=pipeline != of_file)
+        cast = Cast(of_file, cluster, lambda model: _scorers(file, replace(pipeline, models=(model,))))
         about = _about(file, pipeline, cluster, refused)
-        asyncio.run(_supervise(children, about, pipeline, cluster, as_json=as_json))
+        asyncio.run(_supervise(children, about, pipeline, cluster, cast, as_json=as_json))
     finally:
         broker.stop_if_started()
+
+
+def _look_again(file: Path, cluster: Cluster, pipeline: Pipeline, *, standby: bool) -> dict[str, ModelRefused]:
+    """The roster has other models than the file: they are tried as those were, and so are the rights."""
+    _say(f"{pipeline.name}: the roster says who is there, trying its {len(pipeline.models)} models")
+    refused = refused_models(file.resolve().parent, pipeline)
+    for error in refused.values():
+        click.echo(f"refused: {error}", err=True)
+    _look(cluster, pipeline, standby=standby)
+    return refused
+
+
+def _scorers(file: Path, pipeline: Pipeline) -> list[Child]:
+    """The processes of models that came while the pipeline runs: as those of the file, told that they are new."""
+    every = _children(file, pipeline, {}, standby=False, rostered=True, tried=False)
+    return [child for child in every if child.name.startswith("scorer.")]
 
 
 def _say(what: str) -> None:
@@ -95,7 +118,13 @@ def _look(cluster: Cluster, pipeline: Pipeline, *, standby: bool) -> None:
 
 
 async def _supervise(
-    children: list[Child], about: Mapping[str, Any], pipeline: Pipeline, cluster: Cluster, *, as_json: bool
+    children: list[Child],
+    about: Mapping[str, Any],
+    pipeline: Pipeline,
+    cluster: Cluster,
+    cast: Cast,
+    *,
+    as_json: bool,
 ) -> None:
     environment = dict(environ())
     environment.setdefault("KAFKA_BOOTSTRAP_SERVERS", cluster.bootstrap)
@@ -112,6 +141,7 @@ async def _supervise(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await supervisor.start()
+    cast.follow(supervisor)
     show = _json if as_json else _table if sys.stderr.isatty() else _lines
     showing = asyncio.create_task(show(supervisor, about))
     await stop.wait()
@@ -121,12 +151,20 @@ async def _supervise(
     await supervisor.stop()
 
 
-def _children(file: Path, pipeline: Pipeline, refused: Mapping[str, ModelRefused], *, standby: bool) -> list[Child]:
+def _children(
+    file: Path,
+    pipeline: Pipeline,
+    refused: Mapping[str, ModelRefused],
+    *,
+    standby: bool,
+    rostered: bool = False,
+    tried: bool = True,
+) -> list[Child]:
     logs = log_dir(environ(), pipeline.name)
     sums = {
         model.name: [sum_of(open_artifact(file.resolve().parent, model))]
         for model in pipeline.models
-        if model.artifact and model.has_scorer and model.name not in refused
+        if tried and model.artifact and model.has_scorer and model.name not in refused
     }
 
     fence = ["--replay", pipeline.replay] if pipeline.replay else []
@@ -137,8 +175,9 @@ def _children(file: Path, pipeline: Pipeline, refused: Mapping[str, ModelRefused
 
     def scorer(model: Model, number: int) -> Child:
         # `refused_models` has just tried this very file: a scorer that starts again is back sooner.
-        tried = [f"--tried={found}" for found in sums.get(model.name, ())]
-        found = child("scorer", "--model", model.name, f"--number={number}", *tried)
+        known = [f"--tried={found}" for found in sums.get(model.name, ())]
+        known += ["--rostered"] if rostered else []
+        found = child("scorer", "--model", model.name, f"--number={number}", *known)
         found.name = f"scorer.{model.name}" + (f".{number}" if number else "")
         found.log = logs / f"{found.name}.log"
         found.environment = thread_settings(model)

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
 from schemas.blocks import MAX_ROWS, NotAskedBlock, Rows, pack_offsets
 from schemas.pipeline import Model, Pipeline, Role
 from schemas.requests import Request
+from streams.core.entitlement import PerSpan, Spans, always
 from streams.core.features import Derivation, FeatureTable
 
 OVERLOADED = "the pipeline is overloaded"
@@ -15,6 +17,14 @@ RECENT = 0.2
 
 EVENT_BYTES = 512 << 10
 """Bytes of events that one block carries, unless a single one is larger: what the topic takes is twice that."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Audience:
+    """The models that are asked, each with its columns, and those of them that want no request past its deadline."""
+
+    models: list[tuple[Model, list[int]]]
+    in_time_only: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,30 +41,51 @@ class FanOut:
 
     When events wait, shadows are passed over first, then challengers, then everybody: work on a request that will
     be late makes the next one late too, until all are (first come, first served, fails at once under overload). A
-    request past its deadline is sent only to models that always want it (`expired = "score"`). Pure: the time (ms,
-    broker's clock) is an argument, and what a row costs is told by `took`.
+    request past its deadline is sent only to models that always want it (`expired = "score"`). Who is asked for a
+    request is said by the roster as of its log time, so that any router asks each model for the same requests. Pure:
+    the time (ms, broker's clock) is an argument, and what a row costs is told by `took`.
     """
 
-    def __init__(self, pipeline: Pipeline, derivations: Mapping[str, Derivation] | None = None) -> None:
+    def __init__(
+        self, pipeline: Pipeline, derivations: Mapping[str, Derivation] | None = None, spans: Spans | None = None
+    ) -> None:
         self._table = FeatureTable(pipeline.features, derivations)
         self._limits = {
             Role.SHADOW: pipeline.overload.shadows,
             Role.CHALLENGER: pipeline.overload.challengers,
         }
         self._everybody = pipeline.overload.everybody
-        self._in_time_only = tuple(model.name for model in pipeline.models if model.late_rows != "score")
         self._row_ms = 0.0
-        self._models = [(model, self._table.indices(pipeline.features_of(model))) for model in pipeline.models]
+        self._audiences = PerSpan(spans or always(pipeline), self._audience)
+
+    def entitle(self, spans: Spans) -> None:
+        """More of the roster's history is known."""
+        self._audiences.follow(spans)
+
+    def _audience(self, pipeline: Pipeline) -> Audience:
+        models = [(model, self._table.indices(pipeline.features_of(model))) for model in pipeline.models]
+        return Audience(models, tuple(model.name for model in pipeline.models if model.late_rows != "score"))
 
     def fan(self, requests: Sequence[Request], now_ms: float) -> Fan:
         """Blocks for at most 256 requests. Raises what a derivation raises."""
         if len(requests) > MAX_ROWS:
             raise ValueError(f"{len(requests)} requests at once; a block holds {MAX_ROWS}")
+        parts = [
+            self._fan(list(part), audience, now_ms)
+            for audience, part in groupby(requests, lambda request: self._audiences.at(request.at_ms))
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        rows = [row for part in parts for row in part.rows]
+        not_asked = [block for part in parts for block in part.not_asked]
+        return Fan(rows, not_asked, sum(part.asked for part in parts))
+
+    def _fan(self, requests: Sequence[Request], audience: Audience, now_ms: float) -> Fan:
         live = self._in_time(requests, now_ms)
         ready_ms = now_ms + self._row_ms * len(live)
         waited = max(((ready_ms - request.at_ms) / request.budget_ms for request in live), default=0.0)
-        asked = [(model, columns) for model, columns in self._models if not self._passed_over(model, waited)]
-        passed = tuple(model.name for model, _ in self._models if self._passed_over(model, waited))
+        asked = [(model, columns) for model, columns in audience.models if not self._passed_over(model, waited)]
+        passed = tuple(model.name for model, _ in audience.models if self._passed_over(model, waited))
         rows = self._rows(requests, live, asked)
         not_asked = []
         if passed and live:
@@ -62,7 +93,7 @@ class FanOut:
         if len(live) < len(requests):
             chosen = {request.offset for request in live}
             left = [request.offset for request in requests if request.offset not in chosen]
-            not_asked.append(NotAskedBlock(self._in_time_only, pack_offsets(left), OVERLOADED))
+            not_asked.append(NotAskedBlock(audience.in_time_only, pack_offsets(left), OVERLOADED))
         return Fan(rows, not_asked, len(live))
 
     def took(self, elapsed_ms: float, asked: int) -> None:

@@ -3,9 +3,10 @@
 from msgspec import Struct
 
 from schemas.decisions import Decision, Outcome, ScoreSeen, Ticket
-from schemas.pipeline import Pipeline, Role
+from schemas.pipeline import Pipeline
 from schemas.requests import Rejection, Request
 from streams.core.course import Course
+from streams.core.entitled import Entitled
 from streams.core.policy import Plan
 from streams.core.policy_combine import COMBINED, Combine
 from streams.core.repeats import Known
@@ -27,13 +28,15 @@ class Pending(Struct, gc=False):
     """A request, and what has come for it so far. Times are in ms on the broker's clock.
 
     `known` is what repeats of it will find. `first` is the request whose answer it is to be given: it repeats one
-    that is not decided yet. `ready` is the answer a standby keeps back until `leave_ms`: the owner should give it.
-    `course` is there when it is decided in another way than by the pipeline's one plan alone.
+    that is not decided yet. `entitled` says who may answer it, by its log time. `ready` is the answer a standby keeps
+    back until `leave_ms`: the owner should give it. `course` is there when it is decided in another way than by the
+    pipeline's one plan alone.
     """
 
     request: Request | Rejection
     start_ms: float
     deadline_ms: float
+    entitled: Entitled
     scores: dict[str, ScoreSeen] = {}
     failed: dict[str, str] = {}
     not_asked: dict[str, str] = {}
@@ -64,7 +67,6 @@ class Explanation:
     def __init__(self, pipeline: Pipeline, partition: int, *, standby: bool = False) -> None:
         self._partition = partition
         self._standby = standby
-        self._asked = tuple(model.name for model in pipeline.models if model.role is not Role.DECOY)
         self._default = pipeline.default.score
 
     def answered(self, pending: Pending, plan: Plan, model: str, now_ms: float) -> Reply:
@@ -96,7 +98,7 @@ class Explanation:
 
     def rejected(self, pending: Pending, reason: str, now_ms: float) -> Reply:
         """There is no answer: the request cannot be read."""
-        bare = Pending(pending.request, pending.start_ms, pending.deadline_ms, known=pending.known)
+        bare = Pending(pending.request, pending.start_ms, pending.deadline_ms, pending.entitled, known=pending.known)
         return self._reply(bare, REJECTED, None, None, reason, now_ms)
 
     def repeated(self, request: Request, known: Known, now_ms: float) -> Reply:
@@ -167,10 +169,11 @@ class Explanation:
         return Reply(decision, request)
 
     def _missing(self, pending: Pending) -> list[str]:
-        if len(pending.scores) == len(self._asked):
+        asked = pending.entitled.asked
+        if len(pending.scores) == len(asked):
             return []
         out = pending.out()
-        return [name for name in self._asked if name not in pending.scores and name not in out]
+        return [name for name in asked if name not in pending.scores and name not in out]
 
     def _why_not_wanted(self, pending: Pending, plan: Plan, model: str, seen: ScoreSeen, now_ms: float) -> str:
         wanted, course = plan.wanted or "champion", pending.course

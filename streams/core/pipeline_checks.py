@@ -30,7 +30,7 @@ SECURITY = ("security.", "sasl.", "ssl.", "enable.ssl.", "enable.sasl.")
 
 def mistakes_of(pipeline: Pipeline) -> list[Mistake]:
     """Every contradiction in a pipeline; empty when there is none."""
-    checks = (_whole, _budget, _features, _models, policy_mistakes, _limits, _labels, _kafka)
+    checks = (_whole, _budget, _features, _models, policy_mistakes, _limits, _labels, _promotion, _kafka)
     return [mistake for check in checks for mistake in check(pipeline)]
 
 
@@ -177,6 +177,22 @@ def _labels(pipeline: Pipeline) -> Iterator[Mistake]:
         for key in settings.costs.__struct_fields__:
             if not math.isfinite(getattr(settings.costs, key)):
                 yield Mistake(f"labels.costs.{key}", "not finite", "write what such an answer costs")
+
+
+def _promotion(pipeline: Pipeline) -> Iterator[Mistake]:
+    gates = pipeline.promotion
+    for key in ("shadow_s", "requests", "accuracy_loss"):
+        if not 0 <= getattr(gates, key) < math.inf:
+            yield Mistake(f"promotion.{key}", "must not be negative", "write 0 for no such gate")
+    for key in ("agreement", "error_rate"):
+        if not 0 <= getattr(gates, key) <= 1:
+            yield Mistake(f"promotion.{key}", "is a share", "write a number from 0 to 1")
+    if not 0 < gates.latency_share < math.inf:
+        yield Mistake("promotion.latency_share", "is a share of the budget", "write a number above 0")
+    if any(bound is not None and not math.isfinite(bound) for bound in (gates.threshold, gates.min, gates.max)):
+        yield Mistake("promotion", "a bound is not finite", "write a number")
+    if gates.min is not None and gates.max is not None and gates.min > gates.max:
+        yield Mistake("promotion", f"no score lies between {gates.min} and {gates.max}", "write min below max")
 
 
 def _kafka(pipeline: Pipeline) -> Iterator[Mistake]:

@@ -75,11 +75,13 @@ def branches_of(pipeline: Pipeline) -> Branches | None:
         return Rules(rules, schedule_of(pipeline))
     if policy.kind is PolicyKind.WEIGHTED:
         bound, cohorts = 0.0, []
+        answering = answering_in(pipeline)
         for cohort in policy.cohorts:
             bound += cohort.weight
-            cohorts.append(
-                (bound, cohort.model, preferring(schedule_of(pipeline), cohort.model, "its cohort's model"))
-            )
+            plan = schedule_of(pipeline)
+            if cohort.model in answering:  # else the roster has taken it out: its users have the schedule
+                plan = preferring(plan, cohort.model, "its cohort's model")
+            cohorts.append((bound, cohort.model, plan))
         return Weighted(tuple(cohorts), tuple(policy.by.split(".")) if policy.by else (), policy.salt)
     return None
 
@@ -91,12 +93,18 @@ def plan_of(pipeline: Pipeline) -> Schedule | Best | Combine:
     if policy.kind is PolicyKind.FIRST:
         return Schedule((Step(1.0, everybody),), frozenset(), champion_of(pipeline))
     if policy.kind is PolicyKind.BEST:
-        return Best(order_of(policy.order, models))
+        return Best(order_of(policy.order, models) or everybody)
     if policy.kind is PolicyKind.COMBINE:
-        members = tuple((member.model, member.weight) for member in policy.members)
+        answering = answering_in(pipeline)
+        members = tuple((each.model, each.weight) for each in policy.members if each.model in answering)
         members = members or tuple((model, 1.0) for model in everybody)
         return Combine(members, policy.how, policy.threshold, policy.until, policy.least)
     return schedule_of(pipeline)
+
+
+def answering_in(pipeline: Pipeline) -> frozenset[str]:
+    """The models that may answer: a policy may name others, which the roster has taken out since."""
+    return frozenset(model.name for model in pipeline.models if model.role.answers)
 
 
 def holds(condition: Condition, found: Any) -> bool:

@@ -21,12 +21,13 @@ from schemas.blocks import (
     scores_of,
 )
 from schemas.decisions import Decision, ScoreSeen
-from schemas.pipeline import Pipeline, PolicyKind, Role
+from schemas.pipeline import Pipeline, PolicyKind
 from schemas.requests import Rejection, Request
 from streams.core.course import Course, has_wishes, wishes
+from streams.core.entitled import Entitled
+from streams.core.entitlement import PerSpan, Spans, always
 from streams.core.held import LIMIT, Held, What
 from streams.core.pending import Explanation, Pending, Reply
-from streams.core.policy_branches import branches_of, plan_of
 from streams.core.policy_combine import Combine
 from streams.core.repeats import Known, Repeats, logged, repeatable
 
@@ -69,6 +70,7 @@ class Rendezvous:
 
     `from_log` is for those that are told of every record of decisions, their own too, as a standby always is: a
     repeat is then answered from the log alone, with what its first's first record says, whatever a twin has said.
+    `spans` says who may answer which requests, by their log time; without it, the pipeline's models answer all.
     """
 
     def __init__(
@@ -80,26 +82,25 @@ class Rendezvous:
         grace_ms: float = 0.0,
         *,
         from_log: bool = False,
+        spans: Spans | None = None,
     ) -> None:
         self.counts = Counts()
         self.lead_ms = lead_ms
         self._grace_ms = grace_ms
         self._from_log = from_log or grace_ms > 0
         self._partition = partition
-        self._plan = plan_of(pipeline)
-        self._first_change = self._plan.first_change
-        self._branches = branches_of(pipeline)
+        self._entitlements = PerSpan(spans or always(pipeline), Entitled)
+        self._known = self._entitlements.versions
+        self._newest = self._entitlements.at(start.at_ms)
         self._guards = {guard.model: guard for guard in pipeline.policy.guards}
         self._refine = pipeline.policy.refine
-        self._special = bool(
-            self._branches or self._guards or self._refine or pipeline.policy.kind is PolicyKind.COMBINE
-        )
+        kinds = (PolicyKind.COMBINE, PolicyKind.WEIGHTED, PolicyKind.RULES)
+        self._special = bool(self._guards or self._refine or pipeline.policy.kind in kinds)
         self._said: dict[int, Decision] = {}
         self._explain = Explanation(pipeline, partition, standby=grace_ms > 0)
         self._repeats = Repeats(pipeline.request.repeat_s)
         self._followers: dict[int, list[int]] = {}
         self._decided: dict[int, Known | None] = {}  # ahead of raw
-        self._versions = {model.name: model.version for model in pipeline.models if model.role is not Role.DECOY}
         self._pending: dict[int, Pending] = {}
         self._held = Held()
         self._timers: list[tuple[float, int]] = []
@@ -109,6 +110,11 @@ class Rendezvous:
         self._at_ms = start.at_ms
         self._next_raw = start.raw
         self._next_score = start.scores
+
+    def entitle(self, spans: Spans) -> None:
+        """More of the roster's history is known: it counts for requests that are seen from now on."""
+        self._entitlements.follow(spans)
+        self._known = self._entitlements.versions
 
     def requests_seen(self, requests: Iterable[Request | Rejection], now_ms: float) -> list[Reply]:
         """Take note of raw records, in offset order; a rejection is answered at once."""
@@ -131,7 +137,8 @@ class Rendezvous:
             self._unpublished.add(offset)
             # A log time ahead of our clock must not lengthen the wait.
             start_ms = min(request.at_ms, now_ms)
-            pending = self._pending[offset] = Pending(request, start_ms, start_ms + request.budget_ms)
+            entitled = self._newest = self._entitlements.at(request.at_ms)
+            pending = self._pending[offset] = Pending(request, start_ms, start_ms + request.budget_ms, entitled)
             if isinstance(request, Rejection):
                 self._settle(pending, self._explain.rejected(pending, request.reason, now_ms), now_ms, replies)
             else:
@@ -166,7 +173,7 @@ class Rendezvous:
             self._repeat(pending, request, known, now_ms, replies)
             return
         pending.known = known
-        change = self._first_change
+        change = pending.entitled.first_change
         if self._special or self._said or (request.headers and has_wishes(request.headers)):
             change = self._set_course(pending, request, now_ms)
         if self._held and (rows := self._held.take(request.offset)):
@@ -181,13 +188,14 @@ class Rendezvous:
         """Give a request what it, or the pipeline, wants beside the plan; returns when time first decides."""
         refine, traced = wishes(request.headers, refine=self._refine)
         said = self._said.pop(request.offset, None)
+        entitled = pending.entitled
         if not (self._special or refine or traced or said):
-            return self._first_change
-        branch, plan = self._branches.of(request) if self._branches else (None, self._plan)
+            return entitled.first_change
+        branch, plan = entitled.branches.of(request) if entitled.branches else (None, entitled.plan)
         course = pending.course = Course(plan, branch, refine, [] if traced else None)
         course.note(now_ms - request.at_ms, f"read, branch {branch}" if branch else "read")
         if said is not None:
-            pending.scores = {m: seen for m, seen in said.scores.items() if self._versions.get(m) == seen.version}
+            pending.scores = {m: seen for m, seen in said.scores.items() if entitled.trusts(m, seen.version)}
             course.resume(said)
         return plan.first_change
 
@@ -253,29 +261,34 @@ class Rendezvous:
 
     def _scored(self, block: ScoreBlock, position: int, log_ms: int, now_ms: float, replies: list[Reply]) -> None:
         """Join one block of scores."""
-        model, version = block.model, block.version
-        if self._versions.get(model) != version:
+        model, version, newest = block.model, block.version, self._newest
+        if (model, version) not in self._known:
             self.counts.untrusted += 1
             return
+        trusted = newest.trusts(model, version)
         offsets, errors = offsets_of(block.offsets), block.errors
         if offsets and not errors and self._ahead(first := min(offsets)) and self._ahead(max(offsets)):
             self._held.keep(block, first, position, log_ms)
             return
-        pendings, enough = self._pending, self._plan.enough
+        pendings = self._pending
         for offset, score in zip(offsets, scores_of(block.scores), strict=True):
             pending = pendings.get(offset)
             if pending is None:
                 self._hold_or_count(offset, position, model, ScoreSeen(score, version, log_ms))
+                continue
+            entitled = pending.entitled
+            if not (trusted if entitled is newest else entitled.trusts(model, version)):
+                self.counts.untrusted += 1
                 continue
             seen = pending.scores
             if model in seen:
                 self.counts.repeated += 1
                 continue
             seen[model] = ScoreSeen(score, version, max(0, log_ms - pending.request.at_ms))
-            if len(seen) >= enough or pending.failed or pending.not_asked or pending.course is not None:
+            if len(seen) >= entitled.enough or pending.failed or pending.not_asked or pending.course is not None:
                 self._consider(pending, now_ms, replies)
         for error in errors:
-            self._failed(error.offset, model, error.reason, position, now_ms, replies)
+            self._failed(error.offset, block, error.reason, position, now_ms, replies)
 
     def _rejected(
         self, block: RejectionBlock, position: int, log_ms: int, now_ms: float, replies: list[Reply]
@@ -377,7 +390,7 @@ class Rendezvous:
         if pending.course is not None:
             self._follow(pending, pending.course, now_ms, replies, arm=arm)
             return
-        plan = self._plan
+        plan = pending.entitled.plan
         share = 1.0 if now_ms >= pending.deadline_ms - self.lead_ms else pending.share(now_ms)
         out = pending.out()
         model = plan.choose(share, pending.scores, out)
@@ -446,7 +459,8 @@ class Rendezvous:
         """Say it at `leave_ms`, unless a twin's decision of this request was read by then."""
         request = reply.request
         offset, deadline_ms = request.offset, request.at_ms + reply.decision.budget_ms
-        self._pending[offset] = Pending(request, request.at_ms, deadline_ms, ready=reply, leave_ms=leave_ms)
+        entitled = self._entitlements.at(request.at_ms)
+        self._pending[offset] = Pending(request, request.at_ms, deadline_ms, entitled, ready=reply, leave_ms=leave_ms)
         heappush(self._timers, (leave_ms, offset))
 
     def _leave(self, pending: Pending, reply: Reply, now_ms: float, replies: list[Reply]) -> None:
@@ -464,10 +478,12 @@ class Rendezvous:
                 self._settle(follower, self._explain.repeated(follower.request, known, now_ms), now_ms, replies)
 
     def _failed(
-        self, offset: int, model: str, reason: str, position: int, now_ms: float, replies: list[Reply]
+        self, offset: int, block: ScoreBlock, reason: str, position: int, now_ms: float, replies: list[Reply]
     ) -> None:
-        pending = self._pending.get(offset)
-        if pending is None:
+        pending, model = self._pending.get(offset), block.model
+        if pending is not None and not pending.entitled.trusts(model, block.version):
+            self.counts.untrusted += 1
+        elif pending is None:
             self._hold_or_count(offset, position, model, reason)
         elif model not in pending.scores:
             pending.failed[model] = reason
@@ -486,7 +502,10 @@ class Rendezvous:
     def _take(self, pending: Pending, rows: Iterable[tuple[str, What]]) -> None:
         for model, what in rows:
             if isinstance(what, str):
-                pending.failed[model] = what
+                if model in pending.entitled.versions:  # which version has failed is not kept
+                    pending.failed[model] = what
+            elif not pending.entitled.trusts(model, what.version):
+                self.counts.untrusted += 1
             else:
                 age_ms = max(0, what.age_ms - pending.request.at_ms)
                 pending.scores.setdefault(model, ScoreSeen(what.score, what.version, age_ms))

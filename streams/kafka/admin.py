@@ -23,8 +23,8 @@ NO_COORDINATOR = (
 )
 """What is heard of a group while a broker makes or loads its offsets: soon it knows."""
 
-CHECKED = ("message.timestamp.type", "max.message.bytes")
-"""Settings a pipeline cannot live without; retention is the operator's to change."""
+CHECKED = ("message.timestamp.type", "max.message.bytes", "cleanup.policy")
+"""Settings a pipeline cannot live without, where it asks for them; retention is the operator's to change."""
 
 
 class Admin:
@@ -189,7 +189,7 @@ class Admin:
             f"{topic.config[setting]}: alter the topic"
             for topic in topics
             for setting in CHECKED
-            if found[topic.name][setting].value != topic.config[setting]
+            if setting in topic.config and found[topic.name][setting].value != topic.config[setting]
         ]
 
 

@@ -1,8 +1,8 @@
 """Reading a topic from outside any group: from a place to its end, or on and on."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from types import TracebackType
-from typing import Literal, Self
+from types import MappingProxyType, TracebackType
+from typing import Any, Literal, Self
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -25,9 +25,9 @@ RECORDS = 1000
 class TopicReader:
     """One topic, all its partitions; commits nothing, joins nothing."""
 
-    def __init__(self, cluster: Cluster, topic: str) -> None:
+    def __init__(self, cluster: Cluster, topic: str, settings: Mapping[str, Any] = MappingProxyType({})) -> None:
         self.topic = topic
-        self._consumer = Consumer(cluster.reader_settings())
+        self._consumer = Consumer(cluster.reader_settings() | dict(settings))
         listed = self._consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
         if listed.error is not None:
             self._consumer.close()

@@ -6,6 +6,8 @@ import re
 import stat
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from schemas.errors import RendezvousError
 from schemas.pipeline import Model
 
@@ -21,6 +23,31 @@ class ModelRefused(RendezvousError):
 
 def open_artifact(folder: Path, model: Model) -> bytes:
     """The bytes of a model's file under `folder`; raises ModelRefused with what is wrong."""
+    path, content = _content(folder, model)
+    digest = sum_of(content)
+    expected = _expected(folder, model)
+    if digest != expected:
+        raise ModelRefused(
+            f"model {model.name}: {path} has sha256 {digest}, the pipeline says {expected}; "
+            "restore the file, or write the new sum if the change is yours"
+        )
+    return content
+
+
+def sum_to_trust(folder: Path, model: Model) -> str:
+    """The sha256 that a new model's file is to have: as `model` says, else as the file beside it, else as it is.
+
+    Raises ModelRefused when it has another.
+    """
+    beside = folder / f"{model.artifact}.sha256"
+    if not model.sha256 and beside.is_file():
+        model = replace(model, sha256=f"{model.artifact}.sha256")
+    if model.sha256:
+        return sum_of(open_artifact(folder, model))
+    return sum_of(_content(folder, model)[1])
+
+
+def _content(folder: Path, model: Model) -> tuple[Path, bytes]:
     path = _inside(folder, model, model.artifact)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -31,15 +58,7 @@ def open_artifact(folder: Path, model: Model) -> bytes:
         os.close(descriptor)
         raise ModelRefused(f"model {model.name}: {path} is no regular file of at most 512 MB; name one")
     with os.fdopen(descriptor, "rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    digest = sum_of(content)
-    expected = _expected(folder, model)
-    if digest != expected:
-        raise ModelRefused(
-            f"model {model.name}: {path} has sha256 {digest}, the pipeline says {expected}; "
-            "restore the file, or write the new sum if the change is yours"
-        )
-    return content
+        return path, file.read(MAX_BYTES + 1)
 
 
 def sum_of(content: bytes) -> str:

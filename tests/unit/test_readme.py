@@ -81,3 +81,14 @@ def test_every_make_verb_and_file_named_in_the_readme_exists():
         assert f"\n{verb}:" in text, verb
     for name in re.findall(r"\]\(([\w./-]+)\)", README):
         assert (ROOT / name).exists(), name
+
+
+def test_the_gates_of_the_readme_are_gates_and_their_defaults_are_said(tmp_path: Path):
+    text = README.split("### Models come and go")[1].split("```toml")[1].split("```")[0]
+    (tmp_path / "p.toml").write_text(TEXT + text)
+    gates = load(tmp_path / "p.toml").promotion
+    assert (gates.shadow_s, gates.max) == (3600, 1)
+    said = dict(re.findall(r"^(\w+) = .*\((\d[\d.]*)[):]", text, re.MULTILINE))
+    plain = type(gates)()
+    assert {name: float(value) for name, value in said.items()} == {name: getattr(plain, name) for name in said}
+    assert len(said) == 5

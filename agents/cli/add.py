@@ -1,0 +1,118 @@
+"""`rendezvous models add`: a model is checked as a scorer would, and staged."""
+
+import os
+from pathlib import Path
+
+import click
+from msgspec.structs import replace
+
+from agents.cli import place
+from agents.cli.beside import recent_rows
+from agents.cli.moves import done, move_of, refuse, who_option, why_option
+from agents.cli.roster import json_option, look, pipeline_option
+from schemas.errors import ConfigurationRefused
+from schemas.pipeline import Kind, Model, Pipeline, Role
+from schemas.roster import State, definition_of
+from schemas.topics import Topics, topics_of
+from streams.core.entitlement import History
+from streams.core.pipeline_checks import mistakes_of
+from streams.kafka.admin import Admin
+from streams.kafka.roster_log import RosterLog
+from streams.models.artifact import ModelRefused, sum_to_trust
+from streams.models.entrance import tried
+
+GOLDEN_ROWS = 64
+
+
+@click.command()
+@click.argument("name")
+@click.argument("artifact", required=False, type=click.Path(path_type=Path))
+@click.option("--version", required=True, help="What its decisions are told by; never that of another file.")
+@click.option("--sha256", "digest", help="The file's; else as ARTIFACT.sha256 beside it says, else it is taken.")
+@click.option("--callable", "function", default="", metavar="MODULE:FUNCTION", help="Python, instead of a file.")
+@click.option("--value", type=float, help="A constant model, instead of a file.")
+@click.option("--features", default="", help="Its features in its order, a,b,c; else all of the pipeline's.")
+@click.option("--dry-run", is_flag=True, help="Only check it.")
+@why_option
+@who_option
+@pipeline_option
+@json_option
+def add(
+    name: str,
+    artifact: Path | None,
+    version: str,
+    digest: str | None,
+    function: str,
+    value: float | None,
+    features: str,
+    dry_run: bool,
+    why: str,
+    who: str,
+    file: Path | None,
+    as_json: bool,
+) -> None:
+    """Check a model and stage it: NAME, and its file ARTIFACT beside the pipeline file (LightGBM, or .onnx).
+
+    \b
+      rendezvous models add better models/better.txt --version 8
+      rendezvous models add rule2 --callable rules:late --version 2 --features hour,precip
+
+    The file must be a regular one with that sha256; a child process loads it; its features must be the pipeline's,
+    in its order; its scores of recent requests must be finite and in [promotion]'s range. Then its topic is made,
+    which is an operator's right, and `rendezvous up` starts its scorer; it scores everything and never answers.
+    """
+    path = place.pipeline_path(file)
+    folder = path.resolve().parent
+    pipeline, cluster, found = look(path)
+    model = _described(folder, name, version, artifact, digest, function, value, features)
+    before = found.roster.state(name)
+    entry = move_of(model, before, State.STAGED, why, who, definition=definition_of(model))
+    refuse(found, entry)
+    asked = replace(pipeline, models=(*(m for m in found.roster.scored() if m.name != name), model))
+    mistakes = [each for each in mistakes_of(_with_champion(asked, found)) if not each.key.startswith("policy.")]
+    if mistakes:
+        raise ConfigurationRefused("\n".join(map(str, mistakes)))
+    checked = tried(folder, pipeline, model, recent_rows(cluster, pipeline, GOLDEN_ROWS))
+    said = f"{name} {version}: {checked.rows} rows score {checked.least:.4f} to {checked.most:.4f}"
+    if not dry_run:
+        names = Topics(pipeline.name)
+        needed = {names.model(name), names.roster, names.roster_history}
+        Admin(cluster).ensure([topic for topic in topics_of(asked) if topic.name in needed])
+        RosterLog(cluster, pipeline).move(entry)
+        said += "; staged. `rendezvous up` starts its scorer, then it is a shadow"
+    done(entry, said, as_json, rows=checked.rows, least=checked.least, most=checked.most, dry_run=dry_run)
+
+
+def _described(
+    folder: Path,
+    name: str,
+    version: str,
+    artifact: Path | None,
+    digest: str | None,
+    function: str,
+    value: float | None,
+    features: str,
+) -> Model:
+    given = [what for what, is_given in (("ARTIFACT", artifact), ("--callable", function)) if is_given]
+    given += [] if value is None else ["--value"]
+    if len(given) != 1:
+        raise click.UsageError(f"what is it made of? Give one of ARTIFACT, --callable, --value, not {given}")
+    columns = tuple(word.strip() for word in features.split(",") if word.strip())
+    model = Model(name=name, version=version, kind=Kind.CONSTANT, role=Role.SHADOW, features=columns)
+    if value is not None:
+        return replace(model, value=value)
+    if artifact is None:
+        return replace(model, kind=Kind.PYTHON, callable=function)
+    path = Path(os.path.normpath(Path.cwd() / artifact))  # not resolved: a link is for the check to refuse
+    if not path.is_relative_to(folder):
+        raise ModelRefused(f"model {name}: {artifact} lies outside {folder}; keep models beside the pipeline file")
+    kind = Kind.ONNX if path.suffix == ".onnx" else Kind.LIGHTGBM
+    written = str(path.relative_to(folder))
+    model = replace(model, kind=kind, artifact=written, sha256=digest or "")
+    return replace(model, sha256=sum_to_trust(folder, model))
+
+
+def _with_champion(asked: Pipeline, history: History) -> Pipeline:
+    """The models that have a process, the staged ones as the shadows they will be."""
+    roles = {name: member.state.role for name, member in history.roster.members.items()}
+    return replace(asked, models=tuple(replace(m, role=roles.get(m.name) or Role.SHADOW) for m in asked.models))

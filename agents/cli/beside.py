@@ -1,0 +1,142 @@
+"""What a model has shown beside the champion: the last decisions and both models' scores, joined by ticket."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents.cli.decisions import first_finals
+from schemas.blocks import Matrix, ScoreBlock, decode_scores, offsets_of, scores_of
+from schemas.decisions import Decision, Outcome, Ticket
+from schemas.errors import UnreadableRecord
+from schemas.pipeline import Model, Pipeline
+from schemas.requests import Request
+from schemas.roster import State
+from schemas.topics import Topics
+from streams.core.entitlement import History
+from streams.core.features import FeatureTable
+from streams.core.gates import Shown
+from streams.core.validator import Validator
+from streams.kafka.clients import Cluster
+from streams.kafka.reading import TopicReader
+from streams.kafka.records import read_record
+from streams.models.loading import resolve
+
+SETTLED_MS = 1_000
+"""How long after its deadline a request's scores are waited for before it is judged."""
+
+
+@dataclass(slots=True)
+class Asked:
+    """One request that both were asked for."""
+
+    request_id: str
+    at_ms: int
+    budget_ms: int
+    score: float | None = None
+    scored_ms: int | None = None
+    failed: bool = False
+    champion: float | None = None
+
+
+def shown(
+    cluster: Cluster, pipeline: Pipeline, history: History, name: str, last: int, labels: Mapping[str, bool]
+) -> list[Shown]:
+    """What the model made of the last requests that it and the champion were asked for."""
+    topics, roster = Topics(pipeline.name), history.roster
+    candidate, champion = roster.members[name].model, roster.members[roster.champion].model
+    asked = dict(_asked(cluster, topics, history, candidate, last))
+    if asked:
+        since_ms = min(one.at_ms for one in asked.values())
+        with TopicReader(cluster, topics.scores) as reader:
+            for message in reader.to_end(reader.at_time(since_ms)):
+                try:
+                    block = decode_scores(message.value())
+                except UnreadableRecord:
+                    continue
+                if isinstance(block, ScoreBlock):
+                    _take(asked, block, message.partition() or 0, message.timestamp()[1], candidate, champion)
+    return [
+        Shown(
+            budget_ms=one.budget_ms,
+            score=one.score,
+            age_ms=None if one.scored_ms is None else max(0, one.scored_ms - one.at_ms),
+            failed=one.failed,
+            champion=one.champion,
+            label=labels.get(one.request_id),
+        )
+        for one in asked.values()
+    ]
+
+
+def beside_s(history: History, name: str, oldest_ms: float) -> float:
+    """How long a model has been scoring what the champion scores; since `oldest_ms` where no record says it."""
+    since_ms = oldest_ms
+    for entry in history.entries:
+        moved = getattr(entry.record, "model", None)
+        if moved is None:
+            since_ms = entry.log_ms
+        elif moved == name and getattr(entry.record, "before", None) is State.WARMING:
+            since_ms = entry.from_ms
+    return max(0.0, time.time() - since_ms / 1e3)
+
+
+def oldest_ms(cluster: Cluster, pipeline: Pipeline) -> float:
+    """The log time of the oldest decision there is; now, when there is none."""
+    with TopicReader(cluster, Topics(pipeline.name).decisions) as reader:
+        for message in reader.to_end():
+            return float(message.timestamp()[1])
+    return time.time() * 1e3
+
+
+def recent_rows(cluster: Cluster, pipeline: Pipeline, count: int) -> Matrix:
+    """The features of the last requests on raw, as models are given them; fewer where there are fewer."""
+    topics, validator = Topics(pipeline.name), Validator(pipeline)
+    with TopicReader(cluster, topics.raw) as reader:
+        starts = {number: max(low, end - count) for number, (low, end) in reader.bounds().items()}
+        read = [read_record(message, validator) for message in reader.to_end(starts)]
+    requests = [request for request in read if isinstance(request, Request)][-count:]
+    if not requests:
+        return np.zeros((0, len(pipeline.features)))
+    derivations = {f.name: resolve(f.derive, f"feature {f.name}: derive") for f in pipeline.features if f.derive}
+    return FeatureTable(pipeline.features, derivations).matrix(requests)
+
+
+def _asked(
+    cluster: Cluster, topics: Topics, history: History, candidate: Model, last: int
+) -> Iterator[tuple[Ticket, Asked]]:
+    now_ms = time.time() * 1e3
+    with TopicReader(cluster, topics.decisions) as reader:
+        starts = {number: max(low, end - last) for number, (low, end) in reader.bounds().items()}
+        for _, decision in first_finals(reader.to_end(starts)):
+            at_ms = decision.decided_at_ms - int(decision.used_ms)
+            if _counts(decision, history.spans.at(at_ms), candidate) and (
+                at_ms + decision.budget_ms + SETTLED_MS < now_ms
+            ):
+                yield decision.ticket, Asked(decision.request_id, at_ms, decision.budget_ms)
+
+
+def _counts(decision: Decision, pipeline: Pipeline, candidate: Model) -> bool:
+    """Whether this version of the model was asked: not for a repeat, not for what nobody could read."""
+    if decision.outcome is Outcome.REJECTED or decision.duplicate_of or candidate.name in decision.not_asked:
+        return False
+    return any((model.name, model.version) == (candidate.name, candidate.version) for model in pipeline.models)
+
+
+def _take(
+    asked: Mapping[Ticket, Asked], block: ScoreBlock, partition: int, log_ms: int, candidate: Model, champion: Model
+) -> None:
+    made = (block.model, block.version)
+    own, other = made == (candidate.name, candidate.version), made == (champion.name, champion.version)
+    if not (own or other):
+        return
+    for offset, score in zip(offsets_of(block.offsets), scores_of(block.scores), strict=True):
+        one = asked.get(Ticket(partition, offset))
+        if one is not None and own and one.score is None:
+            one.score, one.scored_ms = score, log_ms
+        if one is not None and other:
+            one.champion = score
+    for error in block.errors if own else ():
+        if (one := asked.get(Ticket(partition, error.offset))) is not None:
+            one.failed = True

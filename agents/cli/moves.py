@@ -1,0 +1,163 @@
+"""The moves of `rendezvous models`: promote, rollback, retire."""
+
+import os
+import pwd
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from msgspec.structs import replace
+
+from agents.cli.beside import beside_s, oldest_ms, shown
+from agents.cli.past import read_labels
+from agents.cli.roster import as_line, json_option, look, member_of, pipeline_option
+from schemas.errors import UnreadableRecord
+from schemas.pipeline import Model
+from schemas.roster import Moved, State
+from streams.core.entitlement import History
+from streams.core.gates import as_table, figures_of, refusals
+from streams.core.roster import refusal, rolled_back
+from streams.kafka.roster_log import MoveRefused, RosterLog
+
+why_option = click.option("--why", default="", metavar="TEXT", help="The reason, for whoever reads the history.")
+who_option = click.option("--who", default="", metavar="NAME", help="Who moves it; else the user of this host.")
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--to",
+    "to",
+    type=click.Choice(["champion", "challenger", "canary"]),
+    default="champion",
+    show_default=True,
+    help="To the front, into the schedule behind it, or to be the yardstick for ever.",
+)
+@click.option("--last", default=2000, show_default=True, help="How many decisions of each partition are looked at.")
+@click.option("--labels", type=click.Path(path_type=Path), help="JSONL with request_id and label: what became of it.")
+@click.option("--force", is_flag=True, help="Although a gate says no; the history keeps what it said.")
+@why_option
+@who_option
+@pipeline_option
+@json_option
+def promote(
+    name: str,
+    to: str,
+    last: int,
+    labels: Path | None,
+    force: bool,
+    why: str,
+    who: str,
+    file: Path | None,
+    as_json: bool,
+) -> int:
+    """Move a model to the front: the champion of until now stands behind it.
+
+    \b
+      rendezvous models promote better --labels labels.jsonl
+      rendezvous models promote better --to challenger
+      rendezvous models promote better --force --why "the champion is broken"
+
+    The gates of [promotion] are held against what it has shown on the last requests; exit 3, with the figures, when
+    one says no.
+    """
+    pipeline, cluster, found = look(file)
+    member, state = member_of(found, name), State(to)
+    more: dict[str, Any] = {}
+    if state is State.CHAMPION:
+        more = {"displaced": found.roster.champion, "displaced_to": State.CHALLENGER}
+    move = move_of(member.model, member.state, state, why, who, **more)
+    refuse(found, move)
+    figures, said = None, []
+    if state is not State.CANARY:
+        beside = shown(cluster, pipeline, found, name, last, read_labels(labels))
+        figures = figures_of(beside, pipeline.promotion, beside_s(found, name, oldest_ms(cluster, pipeline)))
+        said = refusals(figures, pipeline.promotion)
+    table = {} if figures is None else as_table(figures)
+    if said and not force:
+        if as_json:
+            click.echo(as_line({"model": name, "promoted": False, "gates": said, "figures": table}))
+        for line in [*said, "nothing was moved; --force does it all the same, and is recorded"]:
+            click.echo(line, err=True)
+        return 3
+    move = replace(move, forced=tuple(said))
+    RosterLog(cluster, pipeline).move(move)
+    made_room = f"; {move.displaced} is the challenger behind it" if move.displaced else ""
+    done(move, f"{name} is the {state}{made_room}", as_json, promoted=True, gates=said, figures=table)
+    return 0
+
+
+@click.command()
+@why_option
+@who_option
+@pipeline_option
+@json_option
+def rollback(why: str, who: str, file: Path | None, as_json: bool) -> None:
+    """Take back the last promotion: its champion is again what it was, and the one before it the champion."""
+    pipeline, cluster, found = look(file)
+    try:
+        last = rolled_back(found.roster)
+    except UnreadableRecord as error:
+        raise MoveRefused(str(error)) from error
+    member = found.roster.members[last.displaced]
+    more = {"displaced": last.model, "displaced_to": last.before, "undoes": True}
+    move = move_of(member.model, member.state, State.CHAMPION, why, who, **more)
+    refuse(found, move)
+    RosterLog(cluster, pipeline).move(move)
+    done(move, f"{last.displaced} is the champion again, {last.model} a {last.before}", as_json)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Although it is the canary.")
+@why_option
+@who_option
+@pipeline_option
+@json_option
+def retire(name: str, force: bool, why: str, who: str, file: Path | None, as_json: bool) -> None:
+    """Ask a model no more: its scorer does what waits for it and ends. Its name is free for another version."""
+    pipeline, cluster, found = look(file)
+    member = member_of(found, name)
+    forced = ("canary: it runs for ever",) if force and member.state is State.CANARY else ()
+    move = move_of(member.model, member.state, State.RETIRED, why, who, forced=forced)
+    refuse(found, move)
+    RosterLog(cluster, pipeline).move(move)
+    done(move, f"{name} is retired", as_json)
+
+
+def move_of(model: Model, before: State | None, to: State, why: str, who: str, **more: Any) -> Moved:
+    """A move by whoever runs this program, now."""
+    return Moved(
+        model=model.name,
+        version=model.version,
+        before=before,
+        after=to,
+        who=who or _user(),
+        why=why,
+        at_ms=int(time.time() * 1e3),
+        file=model.artifact,
+        sha256=model.sha256 if len(model.sha256) == 64 else "",
+        **more,
+    )
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"user {os.getuid()}"
+
+
+def refuse(history: History, move: Moved) -> None:
+    """Say no before any work is done; the log says the last word."""
+    if reason := refusal(history.roster, move):
+        raise MoveRefused(reason)
+
+
+def done(move: Moved, said: str, as_json: bool, **more: Any) -> None:
+    """Tell what was moved: JSON on stdout, a sentence on stderr."""
+    if as_json:
+        click.echo(as_line(msgspec.to_builtins(move) | more))
+    click.echo(said, err=True)

@@ -1,0 +1,90 @@
+"""The roster as the command line shows it: read, by name, and line by line."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from agents.cli import place
+from schemas.pipeline import Pipeline
+from streams.archive.ranges import iso
+from streams.core.entitlement import Entry, History
+from streams.core.roster import Member
+from streams.kafka.clients import Cluster
+from streams.kafka.roster_log import RosterLog
+
+pipeline_option = click.option("-P", "--pipeline", "file", type=click.Path(path_type=Path), help="Pipeline file.")
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, one object a line.")
+
+
+def look(file: Path | None) -> tuple[Pipeline, Cluster, History]:
+    """The pipeline, its cluster, and the roster's history up to now."""
+    pipeline = place.pipeline(file)
+    cluster = place.cluster()
+    return pipeline, cluster, RosterLog(cluster, pipeline).read()
+
+
+def member_of(history: History, name: str) -> Member:
+    """One model by its name; raises BadParameter with the nearest one."""
+    members = history.roster.members
+    if name not in members:
+        near = difflib.get_close_matches(name, members, 1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(members)}."
+        raise click.BadParameter(f"no model {name!r}. {hint}", param_hint="NAME")
+    return members[name]
+
+
+def told(member: Member) -> dict[str, Any]:
+    """What one model is now, for programs."""
+    model = member.model
+    return {
+        "model": model.name,
+        "version": model.version,
+        "state": member.state,
+        "since_ms": int(member.since_ms) or None,
+        "who": member.who,
+        "why": member.why,
+        "file": model.artifact,
+        "sha256": model.sha256,
+    }
+
+
+def row(member: Member) -> str:
+    """The same for people."""
+    since = iso(int(member.since_ms)) if member.since_ms else "-"
+    model = member.model
+    return f"{model.name:16} {member.state:10} {model.version:12} {since:20} {member.who:10} {member.why}"
+
+
+def event(entry: Entry) -> dict[str, Any]:
+    """One record of the history, for programs."""
+    found: dict[str, Any] = msgspec.to_builtins(entry.record)
+    counts = entry.from_ms if entry.from_ms > 0 else 0.0
+    empty = {"model": "", "displaced": "", "forced": []}
+    return {"position": entry.position, "log_ms": entry.log_ms, "counts_from_ms": counts, **empty, **found}
+
+
+def line(move: dict[str, Any]) -> str:
+    """The same for people."""
+    when = iso(int(move["log_ms"]))
+    if move["kind"] == "began":
+        return f"{move['position']:>4} {when} {move['who']}: the roster begins with {len(move['models'])} models"
+    what = f"{move['model']} {move['version']} {move.get('from') or 'new'} -> {move['to']}"
+    rest = f", {move['displaced']} -> {move['displaced_to']}" if move["displaced"] else ""
+    undone = " (rollback)" if move.get("undoes") else ""
+    forced = f" (forced: {'; '.join(move['forced'])})" if move["forced"] else ""
+    why = f": {move['why']}" if move.get("why") else ""
+    return f"{move['position']:>4} {when} {move['who']}: {what}{rest}{undone}{forced}{why}"
+
+
+def say_refused(history: History) -> None:
+    """Records that are passed over are told, not hidden."""
+    for position, reason in history.refused:
+        click.echo(f"{position:>4} does not count: {reason}", err=True)
+
+
+def as_line(found: Any) -> str:
+    """One JSON object."""
+    return msgspec.json.encode(found).decode()

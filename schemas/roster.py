@@ -1,0 +1,140 @@
+"""The records of the roster: what each model is for, and every move that made it so.
+
+`roster-history` holds the moves, in the order in which they count; it is never compacted, because of two moves from
+one state the first counts, and compaction would keep the last. `roster` says what they come to, one record a model.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, convert, field, json, to_builtins
+from msgspec.structs import fields
+
+from schemas.errors import UNREADABLE, UnreadableRecord
+from schemas.pipeline import Model, Role
+
+LEAD_MS = 500
+"""A move counts for requests whose log time is at least this long after its own: until then all have read it."""
+
+MAX_LEAD_MS = 10_000
+MAX_BYTES = 256 << 10
+"""Of one record: what is larger is none of ours."""
+
+
+class State(StrEnum):
+    """Where a model is in its life: from its file to its end."""
+
+    STAGED = "staged"  # its file was checked; no process has it yet
+    WARMING = "warming"  # a process loads it and scores for practice
+    SHADOW = "shadow"  # scores everything, never answers
+    CHALLENGER = "challenger"  # answers by the schedule, behind the champion
+    CHAMPION = "champion"  # the first choice
+    CANARY = "canary"  # the yardstick: scores everything for ever, never answers
+    DECOY = "decoy"  # scores nothing, its topic records what models are given
+    RETIRED = "retired"  # is not asked any more; its name is free for another version
+
+    @property
+    def role(self) -> Role | None:
+        """What it is for while it is asked; None while it is not."""
+        return None if self in (State.STAGED, State.WARMING, State.RETIRED) else Role(self.value)
+
+
+Line = Annotated[str, Meta(max_length=1000)]
+"""What a person wrote or a program said, shown on terminals."""
+
+
+class Began(Struct, frozen=True, kw_only=True, tag_field="kind", tag="began"):
+    """The first record: the models of the pipeline file, each in its role."""
+
+    models: tuple[dict[str, Any], ...]
+    who: Line
+    at_ms: int
+    why: Line = ""
+
+
+class Moved(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="moved"):
+    """One model goes from one state to another.
+
+    `before` is None when it is new; then, or when it was retired, `definition` is its entry as the pipeline file
+    would have it. A promotion says who made room and what became of that one; `undoes` marks a rollback. `forced`
+    are the gates that had said no. `at_ms` is by the mover's own clock; what counts are log time and `lead_ms`.
+    """
+
+    model: Line
+    version: Line
+    before: State | None = field(name="from")
+    after: State = field(name="to")
+    who: Line
+    at_ms: int
+    why: Line = ""
+    file: Line = ""
+    sha256: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
+    definition: dict[str, Any] | None = None
+    displaced: Line = ""
+    displaced_to: State | None = None
+    undoes: bool = False
+    forced: tuple[Line, ...] = ()
+    lead_ms: Annotated[int, Meta(ge=0, le=MAX_LEAD_MS)] = LEAD_MS
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """What one model is now: the value on `roster`; `position` is the offset of its last move in the history."""
+
+    model: str
+    version: str
+    state: State
+    file: str
+    sha256: str
+    since_ms: int
+    who: str
+    why: str
+    position: int
+
+
+_decoder = json.Decoder(Began | Moved)
+_encoder = json.Encoder()
+
+
+def encode_roster(record: Began | Moved | Standing) -> bytes:
+    """One JSON object, UTF-8."""
+    return _encoder.encode(record)
+
+
+def decode_roster(value: bytes | None) -> Began | Moved:
+    """Read a record of the history; raises UnreadableRecord when it is none. Fields not known here are ignored."""
+    if value is None or len(value) > MAX_BYTES:
+        raise UnreadableRecord(f"no record of a roster: {'no value' if value is None else f'{len(value)} bytes'}")
+    try:
+        record = _decoder.decode(value)
+    except UNREADABLE as error:
+        raise UnreadableRecord(f"no record of a roster: {error}") from error
+    if not all(said.isprintable() for said in _said(record)):
+        raise UnreadableRecord("no record of a roster: it would write more than text to a terminal")
+    return record
+
+
+def _said(record: Began | Moved) -> tuple[str, ...]:
+    if isinstance(record, Began):
+        return record.who, record.why
+    return record.model, record.version, record.who, record.why, record.file, record.displaced, *record.forced
+
+
+def definition_of(model: Model) -> dict[str, Any]:
+    """A model's entry as it is kept: what it does not say is left out."""
+    found: dict[str, Any] = to_builtins(model)
+    defaults = {each.name: to_builtins(each.default) for each in fields(Model) if not each.required}
+    return {name: value for name, value in found.items() if name not in defaults or value != defaults[name]}
+
+
+def model_of(definition: Mapping[str, Any], role: Literal["shadow"] | Role) -> Model:
+    """The model that an entry describes, in this role; raises UnreadableRecord when it describes none.
+
+    Keys that this version of the program does not know are passed over.
+    """
+    known = {each.name for each in fields(Model)}
+    entry = {name: value for name, value in definition.items() if name in known}
+    try:
+        return convert({**entry, "role": Role(role).value}, Model)
+    except UNREADABLE as error:
+        raise UnreadableRecord(f"no model of this program: {error}") from error

@@ -1,0 +1,262 @@
+"""The roster: what each model is for, and which moves are lawful from there.
+
+A pure value. Moves are taken in the order of their log, so of two operators who move the same model at once the later
+is refused, by everybody who reads: each move names the state it starts from, and a promotion whom it displaces.
+There is one champion at any time. A canary is never promoted, and stopped only by force.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from msgspec.structs import replace as with_changes
+
+from schemas.errors import UnreadableRecord
+from schemas.pipeline import Model, Pipeline, PolicyKind, Role
+from schemas.roster import Began, Moved, State, model_of
+from streams.core.pipeline_checks import mistakes_of
+from streams.core.policy_branches import answering_in
+
+NEXT: Mapping[State, tuple[State, ...]] = {
+    State.STAGED: (State.WARMING, State.RETIRED),
+    State.WARMING: (State.SHADOW, State.RETIRED),
+    State.SHADOW: (State.CHALLENGER, State.CHAMPION, State.CANARY, State.RETIRED),
+    State.CHALLENGER: (State.CHAMPION, State.SHADOW, State.RETIRED),
+    State.CHAMPION: (),  # it makes room when another is promoted
+    State.CANARY: (State.RETIRED,),
+    State.DECOY: (State.RETIRED,),
+    State.RETIRED: (State.STAGED,),
+}
+"""The moves that a model may make by itself."""
+
+
+HOW_IT_RUNS = frozenset(
+    {
+        "name",
+        "version",
+        "role",
+        "artifact",
+        "expired",
+        "wire",
+        "timeout_ms",
+        "memory_mb",
+        "nice",
+        "threads",
+        "instances",
+    }
+)
+"""Fields of a model that do not change what it scores; its file is known by the sha256."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One model as it stands; `position` is that of the record that put it there."""
+
+    model: Model
+    state: State
+    since_ms: float = 0.0
+    who: str = ""
+    why: str = "in the pipeline file"
+    position: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """Who became the champion, from which state, and whom they displaced."""
+
+    model: str
+    before: State
+    displaced: str
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Every model by name, retired ones too, in the order of their coming."""
+
+    members: Mapping[str, Member]
+    promotions: tuple[Promotion, ...] = ()
+    artifacts: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """What each version of a name was made of: a version never means two files."""
+
+    @property
+    def champion(self) -> str:
+        """The first choice."""
+        return next(name for name, member in self.members.items() if member.state is State.CHAMPION)
+
+    def state(self, name: str) -> State | None:
+        """Where a model is; None when there never was one of this name."""
+        member = self.members.get(name)
+        return member.state if member else None
+
+    def entitled(self, of: Pipeline) -> Pipeline:
+        """The pipeline with the models that are asked now, each in its role."""
+        return with_changes(of, models=tuple(m.model for m in self.members.values() if m.state.role is not None))
+
+    def scored(self) -> tuple[Model, ...]:
+        """The models that need a process: all that are not retired, and score."""
+        idle = (State.RETIRED, State.DECOY)
+        return tuple(member.model for member in self.members.values() if member.state not in idle)
+
+
+def began(of: Pipeline, record: Began | None = None) -> Roster:
+    """The roster as it begins: by the pipeline file, or by the record that has kept it.
+
+    Raises UnreadableRecord when the record's models are not those of a pipeline like this one.
+    """
+    if record is None:
+        models = of.models
+    else:
+        models = tuple(model_of(entry, _role_in(entry)) for entry in record.models)
+        _refuse_mistakes(with_changes(of, models=models))
+    members = {model.name: _at_first(model, record) for model in models}
+    return Roster(members, (), {(model.name, model.version): _made_of(model) for model in models})
+
+
+def after(roster: Roster, move: Moved, of: Pipeline, at_ms: float, position: int) -> Roster:
+    """The roster once this move counts; raises UnreadableRecord with the reason when it may not."""
+    if reason := refusal(roster, move):
+        raise UnreadableRecord(reason)
+    placed = Member(_moved_model(roster, move), move.after, at_ms, move.who, move.why, position)
+    members = {**roster.members, move.model: placed}
+    promotions, artifacts = roster.promotions, roster.artifacts
+    if move.definition is not None:
+        artifacts = {**artifacts, (move.model, move.version): _made_of(placed.model)}
+    if move.displaced and move.displaced_to is not None:
+        old = roster.members[move.displaced]
+        why = f"{move.model} is the champion: {move.why}"
+        members[move.displaced] = Member(
+            _as(old.model, move.displaced_to), move.displaced_to, at_ms, move.who, why, position
+        )
+        if move.undoes:
+            promotions = promotions[:-1]
+        else:
+            promotions = (*promotions, Promotion(move.model, move.before or State.SHADOW, move.displaced))
+    found = replace(roster, members=members, promotions=promotions, artifacts=artifacts)
+    if placed.state is not State.RETIRED:
+        _refuse_mistakes(_checked(found, of, placed.model))
+    _refuse_too_few(found.entitled(of))
+    return found
+
+
+def refusal(roster: Roster, move: Moved) -> str:
+    """Why a move may not be made from here; empty when it may."""
+    now = roster.state(move.model)
+    if now is not move.before:
+        is_now = "not there" if now is None else now
+        return f"{move.model} is {is_now}, not {move.before or 'new'}: somebody else was first. Look, and move again"
+    if now is None or now is State.RETIRED:
+        return _refused_entry(roster, move)
+    if move.after is State.STAGED:
+        return f"{move.model} is {now}: its name is free when it is retired. Give this one a name of its own"
+    own = roster.members[move.model].model.version
+    if own != move.version:
+        return f"{move.model} is version {own}, not {move.version}: somebody else was first. Look, and move again"
+    if move.undoes:
+        return _refused_rollback(roster, move)
+    if move.after not in NEXT[now]:
+        return _unlawful(move.model, now, move.after)
+    if move.after is State.CHAMPION and (move.displaced, move.displaced_to) != (roster.champion, State.CHALLENGER):
+        return (
+            f"the champion is {roster.champion}, not {move.displaced}: somebody else was first. Look, and move again"
+        )
+    if move.after is not State.CHAMPION and (move.displaced or move.displaced_to):
+        return f"{move.model} becomes {move.after}: nobody makes room for that"
+    if now is State.CANARY and not move.forced:
+        return f"{move.model} is the canary, which runs for ever: it is retired by --force only"
+    return ""
+
+
+def rolled_back(roster: Roster) -> Promotion:
+    """The promotion that a rollback takes back; raises UnreadableRecord when there is none."""
+    if not roster.promotions:
+        raise UnreadableRecord("no promotion is there to take back: this is the champion the roster began with")
+    return roster.promotions[-1]
+
+
+def _refused_rollback(roster: Roster, move: Moved) -> str:
+    if not roster.promotions:
+        return "no promotion is there to take back: this is the champion the roster began with"
+    last = roster.promotions[-1]
+    if (move.model, move.after, move.displaced, move.displaced_to) != (
+        last.displaced,
+        State.CHAMPION,
+        last.model,
+        last.before,
+    ):
+        return f"the last promotion is that of {last.model} over {last.displaced}: somebody else was first"
+    if move.before not in (State.CHALLENGER, State.SHADOW):
+        return f"{move.model} is {move.before}: it cannot be the champion again. Promote another"
+    return ""
+
+
+def _refused_entry(roster: Roster, move: Moved) -> str:
+    if move.after is not State.STAGED or move.definition is None:
+        return f"{move.model} is {move.before or 'new'}: it is to be staged first, with its definition"
+    if move.displaced or move.displaced_to or move.undoes:
+        return f"{move.model} is staged: nobody makes room for that"
+    try:
+        model = model_of(move.definition, Role.SHADOW)
+    except UnreadableRecord as error:
+        return f"{move.model}: {error}"
+    if (model.name, model.version) != (move.model, move.version):
+        return f"{move.model} {move.version}: its definition is that of {model.name} {model.version}"
+    if roster.artifacts.get((model.name, model.version), _made_of(model)) != _made_of(model):
+        return f"{move.model} {move.version} was another model before: give this one a version of its own"
+    return ""
+
+
+def _unlawful(name: str, now: State, wanted: State) -> str:
+    if now is State.CANARY:
+        return f"{name} is the canary, the yardstick: it is never {wanted}. Add it anew under another name"
+    if now is State.CHAMPION:
+        return f"{name} is the champion: promote another, and it makes room"
+    ways = ", ".join(NEXT[now])
+    return f"{name} is {now}: from there it may become {ways}, not {wanted}"
+
+
+def _moved_model(roster: Roster, move: Moved) -> Model:
+    if move.definition is not None and move.after is State.STAGED:
+        return model_of(move.definition, Role.SHADOW)
+    return _as(roster.members[move.model].model, move.after)
+
+
+def _as(model: Model, state: State) -> Model:
+    """The model in the role of this state; one that is not asked would be a shadow."""
+    return with_changes(model, role=state.role or Role.SHADOW)
+
+
+def _made_of(model: Model) -> str:
+    """What its scores depend on; how it is run and what for may change."""
+    return "|".join(f"{name}={getattr(model, name)}" for name in model.__struct_fields__ if name not in HOW_IT_RUNS)
+
+
+def _at_first(model: Model, record: Began | None) -> Member:
+    state = State(model.role.value)
+    return Member(model, state) if record is None else Member(model, state, 0.0, record.who, record.why, 0)
+
+
+def _role_in(entry: Mapping[str, object]) -> Role:
+    try:
+        return Role(str(entry.get("role")))
+    except ValueError as error:
+        raise UnreadableRecord(f"no model of this program: {error}") from error
+
+
+def _checked(roster: Roster, of: Pipeline, model: Model) -> Pipeline:
+    """What the pipeline would be with this model at work, without what its policy says of the file's models."""
+    models = [m.model for m in roster.members.values() if m.state.role is not None and m.model.name != model.name]
+    return with_changes(of, models=(*models, model))
+
+
+def _refuse_too_few(found: Pipeline) -> None:
+    """A combination needs its members; other policies go on with whoever is left, the champion at least."""
+    policy, answering = found.policy, answering_in(found)
+    left = sum(member.model in answering for member in policy.members) if policy.members else len(answering)
+    if policy.kind is PolicyKind.COMBINE and left < policy.least:
+        raise UnreadableRecord(f"{left} models would be left to combine, and the policy needs {policy.least}")
+
+
+def _refuse_mistakes(found: Pipeline) -> None:
+    # A policy may name models that are retired since: they are passed over. What a model is must be right.
+    mistakes = [mistake for mistake in mistakes_of(found) if not mistake.key.startswith("policy.")]
+    if mistakes:
+        raise UnreadableRecord("; ".join(map(str, mistakes)))

@@ -1,0 +1,143 @@
+"""The roster on Kafka: its history read, followed and added to, and what it comes to written beside it.
+
+Whoever moves a model appends the move, reads the history back, and sees there whether it counts: the order of the log
+decides between two who move at once, and every reader sees the same. Kafka needs no lock for that, and has none.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from schemas.errors import ConfigurationRefused, KafkaUnreachable
+from schemas.pipeline import Pipeline
+from schemas.roster import Began, Moved, Standing, definition_of, encode_roster
+from schemas.topics import Topics
+from streams.core.entitlement import History
+from streams.core.roster import Roster
+from streams.kafka.clients import Cluster
+from streams.kafka.reading import TopicReader
+
+CONFIRM_S = 10.0
+LOOK_S = 0.5
+"""How long a follower sleeps at the broker when nothing is moved: it is woken by what comes."""
+
+AWAY = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE)
+"""What a follower waits out: its client connects again by itself."""
+
+CALM: Mapping[str, int] = {"fetch.wait.max.ms": int(LOOK_S * 1e3)}
+"""A request costs the broker as much as a record: nobody asks for what rarely comes more often than this."""
+
+
+class MoveRefused(ConfigurationRefused):
+    """A move that may not be made from where the roster is, or that came second."""
+
+    exit_code = 3
+
+
+class RosterLog:
+    """The history of one pipeline's roster."""
+
+    def __init__(self, cluster: Cluster, pipeline: Pipeline) -> None:
+        self._cluster = cluster
+        self._pipeline = pipeline
+        self._topics = Topics(pipeline.name)
+
+    def read(self) -> History:
+        """Everything up to now; blocks. Raises ConfigurationRefused when there is no such topic."""
+        history = History(self._pipeline)
+        with TopicReader(self._cluster, self._topics.roster_history) as reader:
+            for message in reader.to_end():
+                _take(history, message)
+        return history
+
+    def follow(self, told: Callable[[History], None], stop: threading.Event) -> None:
+        """Read all there is, then go on until stopped; `told` hears of it, and of every change. For a thread."""
+        history = History(self._pipeline)
+        with TopicReader(self._cluster, self._topics.roster_history, CALM) as reader:
+            end = reader.bounds()[0][1]
+            reader.start("beginning")
+            while not stop.is_set():
+                try:
+                    messages = reader.poll(LOOK_S)
+                except KafkaException as error:
+                    if error.args[0].code() not in AWAY and not error.args[0].retriable():
+                        raise
+                    stop.wait(LOOK_S)
+                    continue
+                for message in messages:
+                    _take(history, message)
+                # Not of what was before: to whom the present is news, the past would be orders.
+                if messages and (messages[-1].offset() or 0) >= end - 1:
+                    told(history)
+
+    def move(self, record: Moved) -> History:
+        """Make a move and see that it counts; the first one writes down how the roster began.
+
+        Raises MoveRefused when it may not be made, or when another was first.
+        """
+        if not self.read().begun:
+            models = tuple(map(definition_of, self._pipeline.models))
+            began = Began(models=models, who=record.who, at_ms=record.at_ms, why="the pipeline file")
+            self._append(encode_roster(began))
+        position = self._append(encode_roster(record))
+        history = self.read()
+        for refused, reason in history.refused:
+            if refused == position:
+                raise MoveRefused(reason)
+        self._tell(history.roster)
+        return history
+
+    def _append(self, value: bytes) -> int:
+        return self._send(self._topics.roster_history, {None: value})
+
+    def _tell(self, roster: Roster) -> None:
+        """Write every model's standing: all of them, so that the last writer has said the last word on each."""
+        standings = {
+            name: encode_roster(
+                Standing(
+                    model=name,
+                    version=member.model.version,
+                    state=member.state,
+                    file=member.model.artifact,
+                    sha256=member.model.sha256,
+                    since_ms=int(member.since_ms),
+                    who=member.who,
+                    why=member.why,
+                    position=member.position,
+                )
+            )
+            for name, member in roster.members.items()
+        }
+        self._send(self._topics.roster, {name.encode(): value for name, value in standings.items()})
+
+    def _send(self, topic: str, values: Mapping[bytes | None, bytes]) -> int:
+        """Produce and see it confirmed; returns the last offset."""
+        offsets: list[int] = []
+        failed: list[KafkaError] = []
+
+        def report(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                failed.append(error)
+            else:
+                offsets.append(message.offset() or 0)
+
+        producer = Producer(self._cluster.producer_settings())
+        for key, value in values.items():
+            producer.produce(topic, value, key, 0, on_delivery=report)
+        deadline_s = time.monotonic() + CONFIRM_S
+        while len(producer) and not failed and time.monotonic() < deadline_s:
+            producer.poll(0.1)
+        if failed:
+            raise KafkaException(failed[0])
+        if len(offsets) < len(values):
+            producer.purge()
+            raise KafkaUnreachable(
+                f"{topic} has not confirmed within {CONFIRM_S:g} s; `rendezvous models ls` shows whether it was moved"
+            )
+        return max(offsets)
+
+
+def _take(history: History, message: Message) -> None:
+    history.take(message.value(), message.offset() or 0, message.timestamp()[1])

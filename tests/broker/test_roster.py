@@ -1,0 +1,177 @@
+"""Models come, are promoted, rolled back and retired while the pipeline runs, on a real Kafka with real processes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.roster import State
+from schemas.topics import Topics
+from streams.core.entitlement import History
+from streams.kafka.clients import Cluster
+from streams.kafka.reading import TopicReader
+from streams.kafka.roster_log import RosterLog
+from streams.pipeline_file import load as load_file
+from tests.broker.pipelines import Up, environment, until, up, write
+from tests.faults.load import Load, assert_kept, decisions, findings
+
+RATE = 200
+AFTER_MS = 500
+ROUNDS = 2
+UNTOUCHED = ("rendezvous", "standby", "router", "archiver", "scorer.good", "scorer.plain", "scorer.watcher")
+
+
+class Operator:
+    """Somebody with the command line."""
+
+    def __init__(self, cluster: Cluster, file: Path, state: Path) -> None:
+        self.cluster = cluster
+        self.environment = environment(cluster, state)
+        self.file = file
+
+    def ended(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "agents", "models", *words, "-P", str(self.file)]
+        return subprocess.run(
+            command, env=self.environment, cwd=self.file.parents[0], capture_output=True, text=True, check=False
+        )
+
+    def says(self, *words: str) -> list[dict[str, Any]]:
+        done = self.ended(*words, "--json")
+        assert done.returncode == 0, (words, done.stderr)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def states(self) -> dict[str, str]:
+        return {found["model"]: found["state"] for found in self.says("ls")}
+
+    def is_(self, model: str, state: State) -> bool:
+        return RosterLog(self.cluster, load_file(self.file)).read().roster.state(model) is state
+
+
+@pytest.fixture
+def operator(cluster: Cluster, tmp_path: Path, name: str) -> Operator:
+    return Operator(cluster, write(tmp_path, name), tmp_path / "state")
+
+
+def raw_at_ms(pipeline: Up) -> dict[int, int]:
+    with TopicReader(pipeline.cluster, pipeline.topics.raw) as reader:
+        return {message.offset() or 0: message.timestamp()[1] for message in reader.to_end()}
+
+
+@pytest.mark.timeout(400)
+def test_models_come_and_go_under_load_and_nobody_else_notices(
+    cluster: Cluster, operator: Operator, tmp_path: Path, name: str
+):
+    file = operator.file
+    with up(cluster, file, name, tmp_path / "state", "--standby") as pipeline:
+        with Load(cluster, pipeline.topics.raw, RATE) as load:
+            load.wait(1)
+            for number in range(ROUNDS):
+                new = f"new-{number}"
+                operator.says("add", new, "--value", "0.9", "--version", "7", "--why", "a better one")
+                until(lambda one=new: operator.is_(one, State.SHADOW), 30, f"{new} scores")
+                refused = operator.ended("promote", new)
+                assert (refused.returncode, "shadow_s" in refused.stderr) == (3, True), refused
+                operator.says("promote", new, "--force")
+                load.wait(2)
+                operator.says("rollback", "--why", "worse after all")
+                load.wait(1)
+                assert operator.is_(new, State.SHADOW), "where it was before its promotion"
+                operator.says("retire", new)
+                until(lambda one=new: f"scorer.{one}" not in pipeline.status["roles"], 30, f"{new} has no process")
+            load.wait(1)
+        found = findings(pipeline, file, load)
+        answers = decisions(pipeline, load)
+        history, at_ms = RosterLog(cluster, load_file(file)).read(), raw_at_ms(pipeline)
+        assert [pipeline.restarts(role) for role in UNTOUCHED] == [0] * len(UNTOUCHED), pipeline.logs()
+        told = operator.says("history")
+    assert_kept(found)
+    wrong = {d.ticket.offset: why for d in answers if (why := history.spans.unentitled(d, at_ms[d.ticket.offset]))}
+    assert wrong == {}
+    winners = {decision.model for decision in answers}
+    assert {f"new-{number}" for number in range(ROUNDS)} | {"good"} <= winners
+    assert took_effect_ms(history) == [AFTER_MS] * len(history.spans.spans[1:])
+    by = [
+        (one["to"], bool(one.get("undoes"))) for one in told if one["model"] == "new-0" or one["displaced"] == "new-0"
+    ]
+    steps = ["staged", "warming", "shadow", "champion", "champion", "retired"]
+    assert by == [(step, place == 4) for place, step in enumerate(steps)]
+    assert all(one["forced"] for one in told if one.get("to") == "champion" and not one.get("undoes"))
+
+
+def took_effect_ms(history: History) -> list[float]:
+    """How long after each move that changed anything it began to count."""
+    starts = {span.from_ms for span in history.spans.spans[1:]}
+    return [entry.from_ms - entry.log_ms for entry in history.entries if entry.from_ms in starts]
+
+
+@pytest.mark.timeout(300)
+def test_what_an_operator_may_not_do_is_said_and_nothing_is_moved(
+    cluster: Cluster, operator: Operator, tmp_path: Path, name: str
+):
+    (tmp_path / "cut.txt").write_text("tree\nversion=v4\n")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "cut.txt")
+    (tmp_path / "folder").mkdir()
+    with up(cluster, operator.file, name, tmp_path / "state") as pipeline:
+        before = operator.states()
+        for words, code, says in (
+            (("add", "../up", "--value", "1", "--version", "1"), 5, "use a-z 0-9 and -"),
+            (("add", "a/b", "--value", "1", "--version", "1"), 5, "use a-z 0-9 and -"),
+            (("add", "x" * 64, "--value", "1", "--version", "1"), 5, "at most 63"),
+            (("add", "good", "--value", "1", "--version", "2"), 3, "good is champion: its name is free when"),
+            (("add", "cut", "cut.txt", "--version", "1"), 5, "ends in the middle"),
+            (("add", "cut", "link.txt", "--version", "1"), 5, "symbolic links"),
+            (("add", "cut", "folder", "--version", "1"), 5, "no regular file"),
+            (("add", "cut", "/etc/hostname", "--version", "1"), 5, "lies outside"),
+            (("add", "cut", "cut.txt", "--sha256", "0" * 64, "--version", "1"), 5, "has sha256"),
+            (("add", "wide", "--value", "1", "--version", "1", "--features", "y"), 5, "not declared"),
+            (("add", "loose", "--callable", "nowhere:none", "--version", "1"), 5, "No module named"),
+            (("promote", "watcher", "--force"), 3, "never champion"),
+            (("promote", "good"), 3, "good is the champion"),
+            (("promote", "plane"), 2, "Did you mean 'plain'?"),
+            (("retire", "watcher"), 3, "--force"),
+            (("retire", "good"), 3, "promote another"),
+            (("rollback",), 3, "no promotion is there"),
+        ):
+            done = operator.ended(*words)
+            assert (done.returncode, says in done.stderr) == (code, True), (words, done)
+        assert operator.states() == before
+        assert RosterLog(cluster, load_file(operator.file)).read().entries == []
+        assert not [topic for topic in topics_of_models(pipeline) if topic.split(".")[-1] not in before]
+
+
+def topics_of_models(pipeline: Up) -> list[str]:
+    from streams.kafka.admin import Admin
+
+    return [name for name in Admin(pipeline.cluster).partitions() if name.startswith(pipeline.topics.model(""))]
+
+
+@pytest.mark.timeout(300)
+def test_of_two_operators_at_once_one_is_first_and_a_strangers_record_is_passed_over(
+    cluster: Cluster, operator: Operator, tmp_path: Path, name: str
+):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from confluent_kafka import Producer
+
+    with up(cluster, operator.file, name, tmp_path / "state") as pipeline:
+        operator.says("promote", "plain", "--force", "--why", "so that the roster begins")
+        operator.says("rollback")
+        stranger = Producer(cluster.producer_settings())
+        for value in (b"\xff", b'{"kind": "moved", "model": "good"}', None):
+            stranger.produce(Topics(name).roster_history, value, partition=0)
+        assert stranger.flush(10) == 0
+        with ThreadPoolExecutor() as both:
+            ended = list(both.map(lambda _: operator.ended("promote", "plain", "--force"), range(2)))
+        history = RosterLog(cluster, load_file(operator.file)).read()
+        assert history.roster.champion == "plain"
+        assert sorted(one.returncode for one in ended) == [0, 3], [one.stderr for one in ended]
+        assert len(history.refused) >= 3
+        assert operator.states()["plain"] == State.CHAMPION
+        with Load(cluster, pipeline.topics.raw, RATE) as load:
+            load.wait(1)
+        found = findings(pipeline, operator.file, load)
+        assert_kept(found)
+        assert "plain" in {decision.model for decision in decisions(pipeline, load)}

@@ -1,0 +1,87 @@
+"""A scorer for each model of the roster, and none for those that are retired."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from agents import supervisor as supervising
+from agents.cast import Cast
+from agents.supervisor import Child, Supervisor
+from schemas.pipeline import Model
+from streams.kafka.clients import Cluster
+from tests.unit.small import pipeline
+
+FIRST, SECOND, *_ = pipeline().models
+RUNS = 'import json, time; print(json.dumps({"state": "running", "rate": 0, "lag": LAG}), flush=True); time.sleep(60)'
+
+
+def child(folder: Path, name: str, lag: int = 0) -> Child:
+    return Child(name, [sys.executable, "-c", RUNS.replace("LAG", str(lag))], folder / f"{name}.log")
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+def cast(folder: Path, started: list[str]) -> Cast:
+    def scorers_of(model: Model) -> list[Child]:
+        started.append(f"{model.name} {model.version}")
+        return [child(folder, f"scorer.{model.name}"), child(folder, f"scorer.{model.name}.1")]
+
+    return Cast(pipeline(), Cluster("nowhere:9"), scorers_of)
+
+
+def test_scorers_come_and_go_with_their_models_and_nobody_else_does(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(supervising, "IDLE_S", 0.01)
+    started: list[str] = []
+
+    async def run() -> None:
+        here = [child(tmp_path, "router"), child(tmp_path, "scorer.first")]
+        keeper, found = Supervisor(here, {}), cast(tmp_path, started)
+        await keeper.start()
+        await until(lambda: keeper.ready)
+        pids = [one.pid for one in here]
+        found.scored([FIRST, SECOND], keeper)
+        found.scored([FIRST, SECOND], keeper)
+        await until(lambda: keeper.ready)
+        assert [one.name for one in keeper.children] == ["router", "scorer.first", "scorer.second", "scorer.second.1"]
+        found.scored([FIRST], keeper)
+        found.scored([FIRST], keeper)
+        await until(lambda: len(keeper.children) == 2)
+        assert [one.pid for one in keeper.children] == pids
+        found.scored([FIRST, replace(SECOND, version="2")], keeper)
+        found.scored([FIRST, replace(SECOND, version="3")], keeper)
+        await until(lambda: keeper.ready and len(keeper.children) == 4)
+        assert [one.pid for one in keeper.children][:2] == pids
+        await keeper.stop()
+
+    asyncio.run(run())
+    assert started == ["second 1", "second 2", "second 3"]
+
+
+def test_a_scorer_that_has_work_is_left_to_do_it_for_a_while(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(supervising, "IDLE_S", 0.01)
+
+    async def run() -> None:
+        busy = child(tmp_path, "scorer.busy", lag=5)
+        keeper = Supervisor([busy], {})
+        await keeper.start()
+        await until(lambda: busy.status.lag == 5)
+        draining = asyncio.create_task(keeper.drain(busy))
+        await asyncio.sleep(0.3)
+        assert busy.pid is not None
+        busy.status = supervising.Status("running", 0, 0)
+        await draining
+        assert (busy.pid, keeper.children, busy.restarts) == (None, [], 0)
+        late = child(tmp_path, "scorer.late", lag=5)
+        keeper.add(late)
+        await until(lambda: late.status.lag == 5)
+        await keeper.drain(late, within_s=0.05)
+        assert (late.pid, keeper.children) == (None, [])
+
+    asyncio.run(run())

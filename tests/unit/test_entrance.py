@@ -1,0 +1,45 @@
+"""A model at the door is tried on rows, and what is wrong with it is said."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from schemas.pipeline import Kind, Model, Promotion, Role
+from streams.models.artifact import ModelRefused, sum_of, sum_to_trust
+from streams.models.entrance import Tried, tried
+from tests.unit.small import pipeline
+
+MODEL = Model(name="new", version="1", kind=Kind.CONSTANT, value=0.5, role=Role.SHADOW)
+ROWS = np.ones((3, 3))
+
+
+def odd(matrix: np.ndarray) -> np.ndarray:
+    return np.where(matrix[:, 0] > 0, np.nan, 0.5)
+
+
+def test_a_model_is_tried_on_the_rows_there_are_or_for_practice_on_two(tmp_path: Path):
+    assert tried(tmp_path, pipeline(), MODEL, ROWS) == Tried(3, 0.5, 0.5)
+    assert tried(tmp_path, pipeline(), MODEL, ROWS[:0]) == Tried(2, 0.5, 0.5)
+
+
+def test_scores_that_are_none_or_out_of_range_are_refused(tmp_path: Path):
+    strange = replace(MODEL, kind=Kind.PYTHON, value=None, callable="tests.unit.test_entrance:odd")
+    with pytest.raises(ModelRefused, match="3 of 3 rows have no score, row 0: returned nan"):
+        tried(tmp_path, pipeline(), strange, ROWS)
+    with pytest.raises(ModelRefused, match=r"scores 1\.5 to 1\.5, and \[promotion\] allows 0 to 1"):
+        tried(tmp_path, pipeline(promotion=Promotion(min=0, max=1)), replace(MODEL, value=1.5), ROWS)
+
+
+def test_the_sum_is_what_is_said_else_what_stands_beside_the_file_else_the_files(tmp_path: Path):
+    (tmp_path / "m.txt").write_bytes(b"model")
+    model = replace(MODEL, kind=Kind.LIGHTGBM, value=None, artifact="m.txt")
+    own = sum_of(b"model")
+    assert sum_to_trust(tmp_path, model) == own
+    assert sum_to_trust(tmp_path, replace(model, sha256=own)) == own
+    with pytest.raises(ModelRefused, match="has sha256"):
+        sum_to_trust(tmp_path, replace(model, sha256="0" * 64))
+    (tmp_path / "m.txt.sha256").write_text(f"{'1' * 64}  m.txt\n")
+    with pytest.raises(ModelRefused, match="has sha256"):
+        sum_to_trust(tmp_path, model)

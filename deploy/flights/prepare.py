@@ -9,7 +9,7 @@ import hashlib
 import sys
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any
@@ -151,19 +151,31 @@ def write_demo(flights: Sequence[tuple[Event, Label]]) -> None:
 
 def train(flights: Sequence[tuple[Event, Label]], pipeline: Pipeline) -> None:
     """Train on what the router would have sent: the same validator, the same matrix."""
-    matrix = matrix_of([event for event, _ in flights], pipeline)
-    late = np.array([label.late for _, label in flights])
+    matrix, late = training_data(flights, pipeline)
     months = np.array([event.month for event, _ in flights])
     for name, (wanted, settings, trees) in TRAINED.items():
-        say(f"training {name}: {trees} trees")
         rows = np.isin(months, list(wanted))
-        names = [feature.name for feature in pipeline.features]
-        data = lightgbm.Dataset(matrix[rows], late[rows], feature_name=names)
-        booster = lightgbm.train({**COMMON, **settings}, data, trees)
-        text = booster.model_to_string().encode()
-        (MODELS / f"{name}.txt").write_bytes(text)
-        digest = hashlib.sha256(text).hexdigest()
-        (MODELS / f"{name}.txt.sha256").write_text(f"{digest}  {name}.txt\n")
+        train_one(name, matrix[rows], late[rows], pipeline, settings, trees)
+
+
+def training_data(flights: Sequence[tuple[Event, Label]], pipeline: Pipeline) -> tuple[Matrix, np.ndarray]:
+    """The matrix of these flights, and which of them were late."""
+    return matrix_of([event for event, _ in flights], pipeline), np.array([label.late for _, label in flights])
+
+
+def train_one(
+    name: str, matrix: Matrix, late: np.ndarray, pipeline: Pipeline, settings: Mapping[str, Any], trees: int
+) -> Path:
+    """Train one model, and write it and its sum; returns its file."""
+    say(f"training {name}: {trees} trees")
+    names = [feature.name for feature in pipeline.features]
+    booster = lightgbm.train({**COMMON, **settings}, lightgbm.Dataset(matrix, late, feature_name=names), trees)
+    text = booster.model_to_string().encode()
+    path = MODELS / f"{name}.txt"
+    path.write_bytes(text)
+    digest = hashlib.sha256(text).hexdigest()
+    path.with_name(f"{path.name}.sha256").write_text(f"{digest}  {path.name}\n")
+    return path
 
 
 def matrix_of(events: Sequence[Event], pipeline: Pipeline) -> Matrix:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -97,41 +98,50 @@ def write_report(about: Mapping[str, Any], run: Run) -> "subprocess.CompletedPro
 
 
 def rendezvous(
-    about: Mapping[str, Any], verb: str, *words: str, given: str = ""
+    about: Mapping[str, Any], *words: str, given: str = "", file: Path = PIPELINE
 ) -> "subprocess.CompletedProcess[str]":
-    """A command of the program, on the demo's pipeline and cluster."""
-    command = [sys.executable, "-m", "agents", verb, "--pipeline", str(PIPELINE), *words]
-    environment = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": about["bootstrap"]}
+    """A command of the program, on this pipeline and cluster."""
+    command = [sys.executable, "-m", "agents", *words]
+    place = {"KAFKA_BOOTSTRAP_SERVERS": about["bootstrap"], "RENDEZVOUS_CONFIG": str(file)}
+    environment = {**os.environ, **place}
     return subprocess.run(command, input=given, capture_output=True, text=True, check=False, env=environment)
 
 
 @contextmanager
-def up() -> Iterator[Mapping[str, Any]]:
-    """`rendezvous up`, until it is ready; stopped at the end."""
-    command = [sys.executable, "-m", "agents", "up", str(PIPELINE), "--json"]
+def up(file: Path = PIPELINE) -> Iterator[Mapping[str, Any]]:
+    """`rendezvous up` once it is ready, as its status, which stays the newest; stopped at the end."""
+    command = [sys.executable, "-m", "agents", "up", str(file), "--json"]
     aside.print("bringing the pipeline up: Apache Kafka, router, four models, rendezvous and standby, archiver")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    about: dict[str, Any] = {}
+    follower = threading.Thread(target=_follow, args=(process, about), daemon=True)
+    follower.start()
     try:
-        yield _ready(process)
+        _await_ready(process, about)
+        yield about
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.communicate(timeout=STOP_S)
+            process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             process.kill()
+        follower.join(STOP_S)
 
 
-def _ready(process: "subprocess.Popen[bytes]") -> Mapping[str, Any]:
+def _follow(process: "subprocess.Popen[bytes]", about: dict[str, Any]) -> None:
+    """Read on: a status that nobody takes would hold up who writes it."""
+    for line in process.stdout or ():
+        about.update(json.loads(line))
+
+
+def _await_ready(process: "subprocess.Popen[bytes]", about: Mapping[str, Any]) -> None:
     deadline_s = time.monotonic() + READY_S
-    if process.stdout is None:
-        raise RuntimeError("`up` was started without its status")
-    for line in process.stdout:
-        about: dict[str, Any] = json.loads(line)
-        if about["ready"] and not about["refused"]:
-            return about
+    while not about.get("ready") or about["refused"]:
+        if process.poll() is not None:
+            sys.exit(f"`up` ended with {process.returncode} before it was ready")
         if time.monotonic() > deadline_s:
-            sys.exit(f"not ready in {READY_S} s: {about['roles']}")
-    sys.exit(f"`up` ended with {process.wait()} before it was ready")
+            sys.exit(f"not ready in {READY_S} s: {about.get('roles')}")
+        time.sleep(0.05)
 
 
 def warm_up(cluster: Cluster, pipeline: Pipeline, lines: list[bytes], rate: float) -> None:
@@ -163,7 +173,7 @@ def _send_and_read(
         while sent < len(lines):
             due = min(len(lines), int((time.monotonic() - started_s) * rate) + 1)
             for line in lines[sent:due]:
-                producer.produce(topic, line, key=_carrier(line))
+                producer.produce(topic, line, key=carrier(line))
             sent = due
             producer.poll(0)
             _read(decisions, run, 0.005)
@@ -177,7 +187,8 @@ def _send_and_read(
             progress.update(deciding, completed=len(run.decisions))
 
 
-def _carrier(line: bytes) -> bytes:
+def carrier(line: bytes) -> bytes:
+    """The key of an event: flights of one carrier stay in their order."""
     return line[15:17]
 
 

@@ -1,0 +1,235 @@
+"""A model's life while flights go by: `make story`.
+
+At 500 flights a second a better model is trained, added, watched as a shadow, promoted, broken on purpose and rolled
+back, by the same commands a person would type. Exit 0 only when every flight got one decision and `verify` is clean.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+import click
+import psutil
+from confluent_kafka import Producer
+from rich.table import Table
+
+from deploy.flights.prepare import (
+    BUILD,
+    EVENTS,
+    LABELS,
+    PIPELINE,
+    TRAIN_MONTHS,
+    prepare,
+    read_flights,
+    train_one,
+    training_data,
+)
+from deploy.flights.report import Run, quantiles
+from deploy.flights.run import carrier, console, read_raw, rendezvous, up
+from schemas.decisions import decode_decision
+from schemas.pipeline import Pipeline
+from schemas.topics import Topics
+from streams.kafka.clients import Cluster, cluster_of
+from streams.kafka.reading import TopicReader
+from streams.pipeline_file import load
+
+STATE = BUILD / "story"
+STORY = PIPELINE.parent / "story.toml"
+GATES = """
+[promotion]
+shadow_s = 10
+requests = 3000
+agreement = 0.8
+"""
+WITHIN_S = 60
+
+
+class Flights:
+    """Flights go by on a schedule of their own until the block ends; `scene` says which part of the story it is."""
+
+    def __init__(self, cluster: Cluster, topic: str, rate: float) -> None:
+        self.sent = 0
+        self.scenes: list[tuple[float, str]] = []
+        self._producer = Producer(cluster.producer_settings(linger_ms=2))
+        self._topic, self._rate = topic, rate
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._send, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._producer.flush(30)
+
+    def scene(self, name: str) -> None:
+        """From now on this is what goes on."""
+        self.scenes.append((time.time() * 1e3, name))
+
+    def at(self, log_ms: float) -> str:
+        """What went on when this flight came."""
+        return [name for from_ms, name in self.scenes if from_ms <= log_ms or name == self.scenes[0][1]][-1]
+
+    def _send(self) -> None:
+        lines = EVENTS.read_bytes().splitlines()
+        started_s = time.monotonic()
+        while not self._stop.is_set():
+            due = int((time.monotonic() - started_s) * self._rate) + 1
+            for number in range(self.sent, due):
+                line = lines[number % len(lines)]
+                self._producer.produce(self._topic, line, key=carrier(line))
+            self.sent = due
+            self._producer.poll(0)
+            self._stop.wait(0.005)
+
+
+class Told:
+    """The commands of the story: printed as a person would type them, then run."""
+
+    def __init__(self, about: Mapping[str, Any]) -> None:
+        self.about = about
+
+    def __call__(self, *words: str, expect: int = 0, shown: bool = True) -> str:
+        """Run one; exits when it does not end as expected."""
+        if shown:
+            console.print(f"\n[bold]$ rendezvous {shlex.join(words)}[/]")
+        done = rendezvous(self.about, *words, file=STORY)
+        if shown:
+            console.print((done.stdout + done.stderr).rstrip(), markup=False, soft_wrap=True)
+        if done.returncode != expect:
+            sys.exit(f"it ended with {done.returncode}, not {expect}: {done.stderr}")
+        return done.stdout
+
+    def state(self, model: str) -> str:
+        """Where the roster has this model."""
+        rows = map(json.loads, self("models", "ls", "--json", shown=False).splitlines())
+        return next((str(row["state"]) for row in rows if row["model"] == model), "")
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    """Wait for it; exits when it does not come."""
+    deadline_s = time.monotonic() + WITHIN_S
+    while not true():
+        if time.monotonic() > deadline_s:
+            sys.exit(f"not within {WITHIN_S} s: {what}")
+        time.sleep(0.2)
+
+
+def train_better() -> Path:
+    """More and finer trees on the same half-year."""
+    pipeline = load(PIPELINE)
+    flights = [pair for pair in read_flights() if pair[0].month in TRAIN_MONTHS]
+    matrix, late = training_data(flights, pipeline)
+    return train_one("better", matrix, late, pipeline, {"num_leaves": 63, "learning_rate": 0.05}, 200)
+
+
+@contextmanager
+def broken(pid: int) -> Iterator[None]:
+    """A process stands still until the block ends."""
+    process = psutil.Process(pid)
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGCONT)
+
+
+def newest(cluster: Cluster, topic: str, wanted: str) -> Callable[[], bool]:
+    """Whether the last decisions are by this model."""
+
+    def by_it() -> bool:
+        with TopicReader(cluster, topic) as reader:
+            starts = {number: max(low, end - 50) for number, (low, end) in reader.bounds().items()}
+            found = [decode_decision(m.value() or b"") for m in reader.to_end(starts)]
+        return bool(found) and found[-1].model == wanted
+
+    return by_it
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--rate", default=500.0, show_default=True, help="Flights per second.")
+@click.option("--watch", default=15.0, show_default=True, help="Seconds of each scene.")
+def main(rate: float, watch: float) -> None:
+    """Tell the story of one model, from its training to its rollback, while flights go by."""
+    prepare()
+    better = train_better()
+    if not cluster_of(os.environ):
+        shutil.rmtree(STATE, ignore_errors=True)
+        os.environ["RENDEZVOUS_STATE"] = str(STATE)
+    name = f"flights-story-{int(time.time())}"
+    STORY.write_text(PIPELINE.read_text().replace('name = "flights" ', f'name = "{name}" ', 1) + GATES)
+    pipeline = load(STORY)
+    with up(STORY) as about:
+        cluster = cluster_of(os.environ) or Cluster(about["bootstrap"])
+        told = Told(about)
+        with Flights(cluster, Topics(name).raw, rate) as flights:
+            tell(flights, told, cluster, Topics(name).decisions, better, watch)
+        show(cluster, pipeline, flights)
+        told("verify")
+
+
+def tell(flights: Flights, told: Told, cluster: Cluster, topic: str, better: Path, watch: float) -> None:
+    """The scenes, one after the other."""
+    by = {model: newest(cluster, topic, model) for model in ("full", "better", "fast")}
+    flights.scene("full is the champion")
+    until(by["full"], "full answers")
+    told("models", "add", "better", str(better), "--version", "1", "--why", "300 trees")
+    until(lambda: told.state("better") == "shadow", "better is a shadow")
+    flights.scene("better is a shadow")
+    told("models", "promote", "better", expect=3)  # too early: the gates say so
+    time.sleep(watch)  # a shadow needs flights to show itself on
+    told("models", "promote", "better", "--labels", str(LABELS), "--why", "more often right in May")
+    until(by["better"], "better answers")
+    flights.scene("better is the champion")
+    time.sleep(watch)
+    told("models", "ls")
+    pid = int(told.about["roles"]["scorer.better"]["pid"])
+    with broken(pid):
+        flights.scene("better hangs")
+        console.print(f"\n[bold]$ kill -STOP {pid}[/]   # the new champion hangs")
+        until(by["fast"], "fast answers for it")
+        time.sleep(watch / 3)
+        told("models", "rollback", "--why", "it hangs")
+        until(by["full"], "full answers again")
+        flights.scene("rolled back")
+        time.sleep(watch / 3)
+    told("models", "history")
+
+
+def show(cluster: Cluster, pipeline: Pipeline, flights: Flights) -> None:
+    """Who answered in each scene, and when."""
+    run = Run(sent=flights.sent)
+    read_raw(cluster, pipeline, run)
+    with TopicReader(cluster, Topics(pipeline.name).decisions) as reader:
+        for message in reader.to_end():
+            run.take(decode_decision(message.value() or b""), message.timestamp()[1])
+    winners: dict[str, Counter[str]] = {}
+    late: dict[str, list[float]] = {}
+    for ticket, decision in run.decisions.items():
+        scene = flights.at(run.raw_at_ms[ticket])
+        winners.setdefault(scene, Counter())[decision.model or "(default)"] += 1
+        late.setdefault(scene, []).append(run.decided_at_ms[ticket] - run.raw_at_ms[ticket])
+    table = Table("scene", "flights", "answered by", "p50 ms", "worst ms")
+    for scene, counts in winners.items():
+        who = ", ".join(f"{model} {count:,}" for model, count in counts.most_common())
+        figures = quantiles(late[scene])
+        table.add_row(scene, f"{len(late[scene]):,}", who, f"{figures['p50']:.0f}", f"{figures['worst']:.0f}")
+    console.print(table)
+    console.print(f"on time (budget + 10 ms): {run.on_time_share():.3%}; lost: {run.lost()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,7 @@ from schemas.errors import UnreadableRecord
 from schemas.pipeline import Model
 from schemas.roster import Moved, State
 from streams.core.entitlement import History
-from streams.core.gates import as_table, figures_of, refusals
+from streams.core.gates import as_table, figures_of, in_words, refusals
 from streams.core.roster import refusal, rolled_back
 from streams.kafka.roster_log import MoveRefused, RosterLog
 
@@ -38,6 +38,7 @@ who_option = click.option("--who", default="", metavar="NAME", help="Who moves i
 @click.option("--last", default=2000, show_default=True, help="How many decisions of each partition are looked at.")
 @click.option("--labels", type=click.Path(path_type=Path), help="JSONL with request_id and label: what became of it.")
 @click.option("--force", is_flag=True, help="Although a gate says no; the history keeps what it said.")
+@click.option("--dry-run", is_flag=True, help="Only hold it against the gates.")
 @why_option
 @who_option
 @pipeline_option
@@ -48,6 +49,7 @@ def promote(
     last: int,
     labels: Path | None,
     force: bool,
+    dry_run: bool,
     why: str,
     who: str,
     file: Path | None,
@@ -56,6 +58,7 @@ def promote(
     """Move a model to the front: the champion of until now stands behind it.
 
     \b
+      rendezvous models promote better --dry-run --last 10000
       rendezvous models promote better --labels labels.jsonl
       rendezvous models promote better --to challenger
       rendezvous models promote better --force --why "the champion is broken"
@@ -75,13 +78,16 @@ def promote(
         beside = shown(cluster, pipeline, found, name, last, read_labels(labels))
         figures = figures_of(beside, pipeline.promotion, beside_s(found, name, oldest_ms(cluster, pipeline)))
         said = refusals(figures, pipeline.promotion)
+        if not as_json:
+            click.echo(f"{name}: {in_words(figures)}", err=True)
     table = {} if figures is None else as_table(figures)
-    if said and not force:
+    if dry_run or (said and not force):
         if as_json:
             click.echo(as_line({"model": name, "promoted": False, "gates": said, "figures": table}))
-        for line in [*said, "nothing was moved; --force does it all the same, and is recorded"]:
+        forcible = "; --force does it all the same, and is recorded" if said else ""
+        for line in [*said, f"nothing was moved{forcible}"]:
             click.echo(line, err=True)
-        return 3
+        return 3 if said else 0
     move = replace(move, forced=tuple(said))
     RosterLog(cluster, pipeline).move(move)
     made_room = f"; {move.displaced} is the challenger behind it" if move.displaced else ""

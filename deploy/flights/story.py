@@ -109,7 +109,7 @@ class Told:
         if shown:
             console.print((done.stdout + done.stderr).rstrip(), markup=False, soft_wrap=True)
         if done.returncode != expect:
-            sys.exit(f"it ended with {done.returncode}, not {expect}: {done.stderr}")
+            sys.exit(f"`{shlex.join(words)}` ended with {done.returncode}, not {expect}: {done.stderr}")
         return done.stdout
 
     def state(self, model: str) -> str:
@@ -184,14 +184,26 @@ def main(rate: float, watch: float) -> None:
 def tell(flights: Flights, told: Told, cluster: Cluster, topic: str, better: Path, watch: float) -> None:
     """The scenes, one after the other."""
     by = {model: newest(cluster, topic, model) for model in ("full", "better", "fast")}
-    flights.scene("full is the champion")
+    flights.scene("a new broker warms up")
     until(by["full"], "full answers")
-    told("models", "add", "better", str(better), "--version", "1", "--why", "300 trees")
+    time.sleep(watch)
+    flights.scene("full is the champion")
+    told("models", "add", "better", str(better.relative_to(Path.cwd())), "--version", "1", "--why", "200 finer trees")
     until(lambda: told.state("better") == "shadow", "better is a shadow")
     flights.scene("better is a shadow")
     told("models", "promote", "better", expect=3)  # too early: the gates say so
     time.sleep(watch)  # a shadow needs flights to show itself on
-    told("models", "promote", "better", "--labels", str(LABELS), "--why", "more often right in May")
+    told(
+        "models",
+        "promote",
+        "better",
+        "--last",
+        "6000",
+        "--labels",
+        str(LABELS.relative_to(Path.cwd())),
+        "--why",
+        "more often right",
+    )
     until(by["better"], "better answers")
     flights.scene("better is the champion")
     time.sleep(watch)
@@ -211,7 +223,7 @@ def tell(flights: Flights, told: Told, cluster: Cluster, topic: str, better: Pat
 
 def show(cluster: Cluster, pipeline: Pipeline, flights: Flights) -> None:
     """Who answered in each scene, and when."""
-    run = Run(sent=flights.sent)
+    run = Run(sent=flights.sent, starts=dict.fromkeys(range(pipeline.partitions), 0))
     read_raw(cluster, pipeline, run)
     with TopicReader(cluster, Topics(pipeline.name).decisions) as reader:
         for message in reader.to_end():

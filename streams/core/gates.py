@@ -87,6 +87,22 @@ def refusals(found: Figures, gates: Promotion) -> list[str]:
     return said
 
 
+def in_words(found: Figures) -> str:
+    """One line for people: what it has shown beside the champion."""
+    said = [f"beside the champion for {found.shadow_s:.0f} s, last seen on {found.requests:,} requests"]
+    if found.agreement is not None:
+        said.append(f"on its side of the threshold for {_percent(found.agreement)}")
+    if found.latency_share is not None:
+        took = "never came" if found.latency_share >= NEVER else f"by {found.latency_share:.0%} of the budget"
+        said.append(f"99 in 100 scores {took}")
+    if found.error_rate:
+        said.append(f"errors {_percent(found.error_rate)}")
+    if found.accuracy is not None:
+        held = f"right on {_percent(found.accuracy)} of {found.labelled:,} labelled"
+        said.append(f"{held}, the champion on {_percent(found.champion_accuracy)}")
+    return "; ".join(said)
+
+
 def as_table(found: Figures) -> Mapping[str, float | None]:
     """The figures by name, rounded, as the roster keeps them."""
     return {name: round(value, 6) if isinstance(value, float) else value for name, value in _items(found)}

@@ -87,10 +87,10 @@ class TopicReader:
         return [message for message in messages if _is_record(message)]
 
     def to_end(self, at: Literal["beginning"] | Mapping[int, int] = "beginning") -> Iterator[Message]:
-        """Everything from a place to what is the end at this moment."""
+        """Everything from a place to what is the end at this moment; nothing of a partition without a place."""
         ends = {number: end for number, (low, end) in self.bounds().items() if end > low}
         if at != "beginning":
-            ends = {number: end for number, end in ends.items() if at.get(number, 0) < end}
+            ends = {number: end for number, end in ends.items() if at.get(number, end) < end}
         self.start(at)
         open_partitions = set(ends)
         while open_partitions:

@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.pipeline import Promotion
-from streams.core.gates import Shown, figures_of, refusals
+from streams.core.gates import Shown, figures_of, in_words, refusals
 from streams.core.pipeline_checks import mistakes_of
 from tests.unit.small import pipeline
 
@@ -60,6 +60,14 @@ def test_a_refusal_names_the_figures():
         "agreement: 0.00% with the champion, not 90.00%",
         "latency_share: the slowest scores in 100 took 90% of the budget, not 50%",
     ]
+
+
+def test_what_it_has_shown_is_one_line_for_people():
+    found = figures_of(shown(4, label=True) + shown(1, score=None, age_ms=None, failed=True), GATES, 7)
+    assert in_words(found) == (
+        "beside the champion for 7 s, last seen on 5 requests; on its side of the threshold for 100.00%; "
+        "99 in 100 scores never came; errors 20.00%; right on 100.00% of 4 labelled, the champion on 100.00%"
+    )
 
 
 def test_gates_that_make_no_sense_are_mistakes_of_the_file():

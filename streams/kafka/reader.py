@@ -7,6 +7,7 @@ is finished (`RecordLoop.run_within`).
 
 import asyncio
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -35,6 +36,7 @@ STARTING_S = 0.01
 """Who takes partitions over waits for a thread that reads decisions back, which wakes nobody here."""
 ENDS_S = 0.25
 ASK_S = 10.0
+JOIN_S = 20.0
 ECHO_S = 60.0
 """How long after a lost session a commit of that session may still be answered."""
 
@@ -81,10 +83,13 @@ class Reader:
         self._under_way: deque[Done] = deque()
         self._ends_read_s = 0.0
         self._lost_s = -ECHO_S
+        self._topics: list[str] = []
+        self._joined_anew = False
 
     def start(self, topics: Iterable[str]) -> None:
         """Subscribe and begin to read."""
-        self.client.subscribe(list(topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
+        self._topics = list(topics)
+        self.client.subscribe(self._topics, on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
         self._loop = running_loop()
         self._loop.read_from(self)
 
@@ -246,6 +251,10 @@ class Reader:
 
     def _assign(self, client: Client, partitions: list[TopicPartition]) -> None:
         self.generation += 1
+        if not self._joined_anew and len(_numbers(partitions, self._topics)) > 1:
+            self._joined_anew = True
+            threading.Thread(target=_join_anew, args=(self._edge.leaving().consumer, self._topics)).start()
+            partitions = []
         positions = self._positions(client, partitions)
         placed = [TopicPartition(tp.topic, tp.partition, offset) for tp, offset in positions.items()]
         self.flowing = False
@@ -276,12 +285,10 @@ class Reader:
         return positions
 
     def _check_same_numbers(self, positions: Mapping[TP, int]) -> None:
-        numbers = {
-            topic: {tp.partition for tp in positions if tp.topic == topic} for topic in self._edge.same_partitions
-        }
-        if len({frozenset(found) for found in numbers.values()}) > 1:
+        found = _numbers(positions, self._edge.same_partitions)
+        if len(found) > 1:
             raise RendezvousError(
-                f"the group gave this member different partitions of its topics: {numbers}. Give all topics "
+                f"the group gave this member different partitions of its topics: {found}. Give all topics "
                 "of the pipeline the same number of partitions, and all members the assignor `range`"
             )
 
@@ -321,3 +328,29 @@ class Reader:
             marks = self.client.get_watermark_offsets(place, cached=True)
             if marks and marks[1] >= 0:
                 self.ends[TP(place.topic, place.partition)] = marks[1]
+
+
+def _numbers(places: Iterable[TopicPartition | TP], topics: Iterable[str]) -> dict[tuple[int, ...], list[str]]:
+    """Partition numbers, and the topics of which just these are there."""
+    every, found = list(places), dict[tuple[int, ...], list[str]]()
+    for topic in topics:
+        numbers = tuple(sorted(place.partition for place in every if place.topic == topic))
+        found.setdefault(numbers, []).append(topic)
+    return found
+
+
+def _join_anew(settings: Mapping[str, Any], topics: list[str]) -> None:
+    """Join the group as one more member, and leave: then everybody is asked anew for the topics it reads.
+
+    A static member that is back within its session is given what it had, whatever it subscribes to now: by a program
+    that reads one topic more than the one before, that topic would never be read.
+    """
+    logger.warning("the group does not know yet that this role reads %s: it is asked to begin anew", topics)
+    client = Client(dict(settings))
+    try:
+        client.subscribe(topics)
+        deadline_s = time.monotonic() + JOIN_S
+        while not client.assignment() and time.monotonic() < deadline_s:
+            client.poll(SERVE_S)
+    finally:
+        client.close()

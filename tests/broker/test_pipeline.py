@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from agents.settings import cache_dir
 from schemas.topics import Topics
@@ -480,3 +481,26 @@ def test_verify_is_content_with_a_sound_pipeline_and_finds_a_deleted_file(cluste
     code, found = verified()
     assert (code, found["ok"]) == (3, False)
     assert f"0 to {int(files[1].stem) - 1}" in str(found["damaged"]), found
+
+
+def test_a_role_that_reads_one_topic_more_than_in_its_last_life_is_given_it(
+    cluster: Cluster, tmp_path: Path, name: str
+):
+    """The rendezvous reads decisions beside a standby. A static member is given what it had before."""
+    file, state = write(tmp_path, name), tmp_path / "state"
+    with up(cluster, file, name, state) as pipeline:
+        assert len(outcome(pipeline, send(cluster, pipeline.topics.raw, [good(0)])).decisions) == 1
+    admin, group = AdminClient(cluster.settings()), f"{name}.rendezvous"
+
+    def read() -> set[str]:
+        members = admin.describe_consumer_groups([group])[group].result(10).members
+        return {place.topic for member in members for place in member.assignment.topic_partitions}
+
+    assert read() == {pipeline.topics.raw, pipeline.topics.scores}
+    with up(cluster, file, name, state, "--standby") as pipeline:
+        until(lambda: pipeline.topics.decisions in read(), 20, "decisions are read, too")
+        found = outcome(pipeline, send(cluster, pipeline.topics.raw, [good(n) for n in range(1, 50)], 100))
+        assert len(found.decisions) == 49
+        assert max(found.late_ms()) < 10
+        assert not any(decision.standby for decision in found.decisions.values())
+        assert pipeline.restarts("rendezvous") == 0

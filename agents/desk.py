@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 from faust.types import TP
 from msgspec import Struct, json
 
+from agents.passing_over import PassingOver
 from agents.roster_watch import RosterWatch
 from schemas.blocks import ScoresBlock, TickBlock, decode_scores, encode_scores
 from schemas.dead_letters import DeadLetter
@@ -106,6 +107,8 @@ class Desk:
         self._carried = ("traceparent", *pipeline.output.headers)
         self._timer: asyncio.TimerHandle | None = None
         self._spans = always(pipeline)
+        rule = None if standby else pipeline.breaker
+        self._passing = PassingOver(pipeline, rule, cluster) if rule else None
         self._begun = False
 
     def open(self, app: BatchApp) -> None:
@@ -121,6 +124,8 @@ class Desk:
         if self._begun and spans.spans != self._spans.spans and late_ms > 0:
             logger.warning("a move of the roster was read %.0f ms after it began to count", late_ms)
         self._spans = spans
+        if self._passing:
+            self._passing.entitle(spans, self._app.producer.now_ms())
         for core in self.cores.values():
             core.entitle(spans)
 
@@ -192,6 +197,8 @@ class Desk:
                 recovery.requests_seen(requests)
             else:
                 replies = core.requests_seen(requests, now_ms)
+                if self._passing:
+                    self._passing.asked(batch.partition, requests)
         elif batch.topic == self._topics.scores:
             for message in batch.messages:
                 replies += await self._scores(core, recovery, batch, message)
@@ -224,6 +231,8 @@ class Desk:
             if not self._standby:  # one letter is enough
                 await self._dead_letter(batch, message, error)
         if recovery is None:
+            if self._passing:
+                self._passing.offered(batch.partition, block, log_ms)
             return core.scores_offered(block, position, log_ms, self._app.producer.now_ms())
         recovery.scores_offered(
             position, log_ms, lambda as_of_ms: core.scores_offered(block, position, log_ms, as_of_ms)
@@ -335,6 +344,8 @@ class Desk:
         """Let the broker tell the time: one small record on `scores`."""
         self._stay_awake()
         numbers = sorted(self.cores)
+        if self._passing:
+            self._app.add_future(self._passing.look(self._app.producer.now_ms()))
         if numbers:
             value = encode_scores(TickBlock(self._app.producer.now_ms()))
             sending = Sending()

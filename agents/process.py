@@ -120,7 +120,7 @@ async def _report(actor: Actor, line: IO[str]) -> None:
         status = Status(state, round(consumer.rate, 1), consumer.lag(), dict(actor.figures()))
         line.write(json.encode(status).decode() + "\n")
         line.flush()
-        await asyncio.sleep(STATUS_S)
+        await asyncio.sleep(STATUS_S if state == "running" else STATUS_S / 10)
 
 
 def _watch_parent(gone: Callable[[], object]) -> None:

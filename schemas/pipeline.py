@@ -281,6 +281,21 @@ class Quarantine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     within_s: float = 300.0
 
 
+class BreakerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When the champion is passed over: of its last `requests` scores more than this share were bad.
+
+    Late is a score after `late_after` (a share of the budget), or none; an error is one it says it has none for; a
+    guarded one is outside its guard. It comes back `well_s` later at the earliest, when none of the shares is passed.
+    """
+
+    late_share: float = 0.5
+    error_share: float = 0.1
+    guard_share: float = 0.1
+    requests: int = 200
+    late_after: float = 1.0
+    well_s: float = 30.0
+
+
 class Costs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an answer costs, in any unit: a score from the threshold on says yes."""
 
@@ -360,6 +375,7 @@ class Pipeline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     quarantine: Quarantine = Quarantine()
     labels: LabelSettings = LabelSettings()
     promotion: Promotion = Promotion()
+    breaker: BreakerSettings | None = None
     kafka: KafkaSettings = KafkaSettings()
 
     def model(self, name: str) -> Model:

@@ -30,6 +30,7 @@ class State(StrEnum):
     SHADOW = "shadow"  # scores everything, never answers
     CHALLENGER = "challenger"  # answers by the schedule, behind the champion
     CHAMPION = "champion"  # the first choice
+    PASSED_OVER = "passed-over"  # the champion while it is not well: scores everything, does not answer
     CANARY = "canary"  # the yardstick: scores everything for ever, never answers
     DECOY = "decoy"  # scores nothing, its topic records what models are given
     RETIRED = "retired"  # is not asked any more; its name is free for another version
@@ -37,6 +38,8 @@ class State(StrEnum):
     @property
     def role(self) -> Role | None:
         """What it is for while it is asked; None while it is not."""
+        if self is State.PASSED_OVER:
+            return Role.SHADOW
         return None if self in (State.STAGED, State.WARMING, State.RETIRED) else Role(self.value)
 
 

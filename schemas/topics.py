@@ -61,12 +61,15 @@ LABELS = Entry(
 )
 
 ROSTER = Entry(
-    "roster", "what a model is now, one JSON object by its name (compacted)", "operators, scorer", "people"
+    "roster",
+    "what a model is now, one JSON object by its name (compacted)",
+    "operators, scorer, rendezvous",
+    "people",
 )
 ROSTER_HISTORY = Entry(
     "roster-history",
     "one JSON move of a model: who, when, why, from, to (kept for ever)",
-    "operators, scorer",
+    "operators, scorer, rendezvous",
     "router, scorer, rendezvous, standby, operators",
 )
 

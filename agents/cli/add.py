@@ -114,5 +114,5 @@ def _described(
 
 def _with_champion(asked: Pipeline, history: History) -> Pipeline:
     """The models that have a process, the staged ones as the shadows they will be."""
-    roles = {name: member.state.role for name, member in history.roster.members.items()}
+    roles = {model.name: model.role for model in history.roster.whole(asked).models}
     return replace(asked, models=tuple(replace(m, role=roles.get(m.name) or Role.SHADOW) for m in asked.models))

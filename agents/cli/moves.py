@@ -69,7 +69,7 @@ def promote(
     pipeline, cluster, found = look(file)
     member, state = member_of(found, name), State(to)
     more: dict[str, Any] = {}
-    if state is State.CHAMPION:
+    if state is State.CHAMPION and member.state is not State.PASSED_OVER:
         more = {"displaced": found.roster.champion, "displaced_to": State.CHALLENGER}
     move = move_of(member.model, member.state, state, why, who, **more)
     refuse(found, move)

@@ -226,7 +226,7 @@ async def _json(supervisor: Supervisor, about: Mapping[str, Any]) -> None:
         line = {**about, "ready": supervisor.ready, "roles": roles}
         sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
         sys.stdout.flush()
-        await asyncio.sleep(SHOW_S if supervisor.ready else SHOW_S / 5)
+        await asyncio.sleep(SHOW_S if supervisor.ready else SHOW_S / 20)
 
 
 async def _lines(supervisor: Supervisor, about: Mapping[str, Any]) -> None:

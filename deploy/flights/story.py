@@ -50,6 +50,9 @@ GATES = """
 shadow_s = 10
 requests = 3000
 agreement = 0.8
+
+[breaker]
+well_s = 20
 """
 WITHIN_S = 60
 
@@ -212,8 +215,10 @@ def tell(flights: Flights, told: Told, cluster: Cluster, topic: str, better: Pat
     with broken(pid):
         flights.scene("better hangs")
         console.print(f"\n[bold]$ kill -STOP {pid}[/]   # the new champion hangs")
-        until(by["fast"], "fast answers for it")
+        until(lambda: told.state("better") == "passed-over", "better is passed over")
+        flights.scene("better is passed over")
         time.sleep(watch / 3)
+        told("models", "ls")
         told("models", "rollback", "--why", "it hangs")
         until(by["full"], "full answers again")
         flights.scene("rolled back")

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from schemas.decisions import Decision
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Pipeline
-from schemas.roster import Began, Moved, decode_roster
+from schemas.roster import Began, Moved, State, decode_roster
 from streams.core.policy_combine import COMBINED
 from streams.core.roster import Roster, after, began
 
@@ -22,10 +22,14 @@ ALWAYS = float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From this log time (ms) on, until the next span's, these are the models, each in its role."""
+    """From this log time (ms) on, until the next span's, these are the models, each in its role.
+
+    `passed_over` is the champion's name while it is; its role is that of a shadow then.
+    """
 
     from_ms: float
     pipeline: Pipeline
+    passed_over: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,9 @@ class History:
             from_ms = max(self.spans.spans[-1].from_ms, log_ms + record.lead_ms)
             pipeline = self.roster.entitled(self._pipeline)
             if pipeline.models != self.spans.spans[-1].pipeline.models:
-                self.spans = Spans((*self.spans.spans, Span(from_ms, pipeline)), self._read)
+                champion = self.roster.champion
+                over = champion if self.roster.state(champion) is State.PASSED_OVER else ""
+                self.spans = Spans((*self.spans.spans, Span(from_ms, pipeline, over)), self._read)
         self.entries.append(Entry(position, log_ms, from_ms, record))
 
 

@@ -176,8 +176,10 @@ class Explanation:
         return [name for name in asked if name not in pending.scores and name not in out]
 
     def _why_not_wanted(self, pending: Pending, plan: Plan, model: str, seen: ScoreSeen, now_ms: float) -> str:
-        wanted, course = plan.wanted or "champion", pending.course
-        if wanted in pending.failed:
+        wanted, course = plan.wanted, pending.course
+        if not wanted:
+            why = f"{plan.title} is passed over"
+        elif wanted in pending.failed:
             why = f"{plan.title} {wanted} failed"
         elif wanted in pending.not_asked:
             why = f"{plan.title} {wanted} was not asked"

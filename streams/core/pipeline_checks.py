@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from schemas.pipeline import MAX_BUDGET_MS, Feature, FeatureType, Pipeline, Role
+from schemas.pipeline import MAX_BUDGET_MS, BreakerSettings, Feature, FeatureType, Pipeline, Role
 from schemas.topics import topics_of
 from streams.core.mistakes import CALLABLE, NAME, PATH, Mistake, doubles
 from streams.core.model_checks import model_mistakes, resource_mistakes
@@ -153,11 +153,24 @@ def _limits(pipeline: Pipeline) -> Iterator[Mistake]:
     for key in ("failures", "within_s"):
         if getattr(pipeline.quarantine, key) <= 0:
             yield Mistake(f"quarantine.{key}", "must be positive", "remove the key for its default")
+    yield from _breaker(pipeline.breaker)
     prefix = pipeline.output.reply_to_prefix
     if prefix and not re.fullmatch(r"[A-Za-z0-9._-]{3,200}", prefix):
         yield Mistake("output.reply_to_prefix", f"{prefix!r} begins no topic", "use letters, digits, . _ -")
     if pipeline.default.score is not None and not math.isfinite(pipeline.default.score):
         yield Mistake("default.score", "not finite", "write a number, or remove it")
+
+
+def _breaker(rule: BreakerSettings | None) -> Iterator[Mistake]:
+    if rule is None:
+        return
+    for key in ("late_share", "error_share", "guard_share"):
+        if not 0 <= getattr(rule, key) <= 1:
+            yield Mistake(f"breaker.{key}", "is a share", "write a number from 0 to 1; 1 is never")
+    if not 0 < rule.late_after <= 1:
+        yield Mistake("breaker.late_after", "is a share of the budget", "write a number above 0, at most 1")
+    if rule.requests < 1 or rule.well_s < 0:
+        yield Mistake("breaker", "requests must be positive, well_s not negative", "remove the key for its default")
 
 
 def _labels(pipeline: Pipeline) -> Iterator[Mistake]:

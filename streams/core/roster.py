@@ -2,7 +2,8 @@
 
 A pure value. Moves are taken in the order of their log, so of two operators who move the same model at once the later
 is refused, by everybody who reads: each move names the state it starts from, and a promotion whom it displaces.
-There is one champion at any time. A canary is never promoted, and stopped only by force.
+There is one champion at any time, which may be passed over for a while. A canary is never promoted, and stopped only
+by force.
 """
 
 from collections.abc import Mapping
@@ -21,13 +22,15 @@ NEXT: Mapping[State, tuple[State, ...]] = {
     State.WARMING: (State.SHADOW, State.RETIRED),
     State.SHADOW: (State.CHALLENGER, State.CHAMPION, State.CANARY, State.RETIRED),
     State.CHALLENGER: (State.CHAMPION, State.SHADOW, State.RETIRED),
-    State.CHAMPION: (),  # it makes room when another is promoted
+    State.CHAMPION: (State.PASSED_OVER,),  # and it makes room when another is promoted
+    State.PASSED_OVER: (State.CHAMPION,),
     State.CANARY: (State.RETIRED,),
     State.DECOY: (State.RETIRED,),
     State.RETIRED: (State.STAGED,),
 }
 """The moves that a model may make by itself."""
 
+FIRST = (State.CHAMPION, State.PASSED_OVER)
 
 HOW_IT_RUNS = frozenset(
     {
@@ -79,8 +82,8 @@ class Roster:
 
     @property
     def champion(self) -> str:
-        """The first choice."""
-        return next(name for name, member in self.members.items() if member.state is State.CHAMPION)
+        """The first choice, passed over or not."""
+        return next(name for name, member in self.members.items() if member.state in FIRST)
 
     def state(self, name: str) -> State | None:
         """Where a model is; None when there never was one of this name."""
@@ -89,7 +92,15 @@ class Roster:
 
     def entitled(self, of: Pipeline) -> Pipeline:
         """The pipeline with the models that are asked now, each in its role."""
-        return with_changes(of, models=tuple(m.model for m in self.members.values() if m.state.role is not None))
+        return with_changes(of, models=tuple(member.model for member in self._asked()))
+
+    def whole(self, of: Pipeline) -> Pipeline:
+        """The pipeline as it is when its champion is well: what must be right of a pipeline."""
+        models = [_as(m.model, State.CHAMPION) if m.state in FIRST else m.model for m in self._asked()]
+        return with_changes(of, models=tuple(models))
+
+    def _asked(self) -> list[Member]:
+        return [member for member in self.members.values() if member.state.role is not None]
 
     def scored(self) -> tuple[Model, ...]:
         """The models that need a process: all that are not retired, and score."""
@@ -154,11 +165,12 @@ def refusal(roster: Roster, move: Moved) -> str:
         return _refused_rollback(roster, move)
     if move.after not in NEXT[now]:
         return _unlawful(move.model, now, move.after)
-    if move.after is State.CHAMPION and (move.displaced, move.displaced_to) != (roster.champion, State.CHALLENGER):
+    promoted = move.after is State.CHAMPION and now is not State.PASSED_OVER
+    if promoted and (move.displaced, move.displaced_to) != (roster.champion, State.CHALLENGER):
         return (
             f"the champion is {roster.champion}, not {move.displaced}: somebody else was first. Look, and move again"
         )
-    if move.after is not State.CHAMPION and (move.displaced or move.displaced_to):
+    if not promoted and (move.displaced or move.displaced_to):
         return f"{move.model} becomes {move.after}: nobody makes room for that"
     if now is State.CANARY and not move.forced:
         return f"{move.model} is the canary, which runs for ever: it is retired by --force only"
@@ -207,7 +219,7 @@ def _refused_entry(roster: Roster, move: Moved) -> str:
 def _unlawful(name: str, now: State, wanted: State) -> str:
     if now is State.CANARY:
         return f"{name} is the canary, the yardstick: it is never {wanted}. Add it anew under another name"
-    if now is State.CHAMPION:
+    if now in FIRST:
         return f"{name} is the champion: promote another, and it makes room"
     ways = ", ".join(NEXT[now])
     return f"{name} is {now}: from there it may become {ways}, not {wanted}"
@@ -243,8 +255,10 @@ def _role_in(entry: Mapping[str, object]) -> Role:
 
 def _checked(roster: Roster, of: Pipeline, model: Model) -> Pipeline:
     """What the pipeline would be with this model at work, without what its policy says of the file's models."""
-    models = [m.model for m in roster.members.values() if m.state.role is not None and m.model.name != model.name]
-    return with_changes(of, models=(*models, model))
+    whole = roster.whole(of)
+    if any(one.name == model.name for one in whole.models):
+        return whole
+    return with_changes(of, models=(*whole.models, model))
 
 
 def _refuse_too_few(found: Pipeline) -> None:

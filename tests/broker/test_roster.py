@@ -1,6 +1,7 @@
 """Models come, are promoted, rolled back and retired while the pipeline runs, on a real Kafka with real processes."""
 
 import json
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,8 @@ from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from streams.kafka.roster_log import RosterLog
 from streams.pipeline_file import load as load_file
-from tests.broker.pipelines import Up, environment, until, up, write
-from tests.faults.load import Load, assert_kept, decisions, findings
+from tests.broker.pipelines import FILE, Up, environment, until, up, write
+from tests.faults.load import Load, assert_kept, decisions, findings, suspended
 
 RATE = 200
 AFTER_MS = 500
@@ -175,3 +176,40 @@ def test_of_two_operators_at_once_one_is_first_and_a_strangers_record_is_passed_
         found = findings(pipeline, operator.file, load)
         assert_kept(found)
         assert "plain" in {decision.model for decision in decisions(pipeline, load)}
+
+
+BREAKER = FILE.replace("[default]", "[breaker]\nrequests = 100\nwell_s = 1\n\n[default]", 1)
+
+
+@pytest.mark.timeout(240)
+def test_a_champion_that_hangs_is_passed_over_and_comes_back_when_it_is_well(
+    cluster: Cluster, tmp_path: Path, name: str
+):
+    file = write(tmp_path, name, text=BREAKER)
+    operator = Operator(cluster, file, tmp_path / "state")
+    with up(cluster, file, name, tmp_path / "state", "--standby") as pipeline:
+        with Load(cluster, pipeline.topics.raw, RATE) as load:
+            load.wait(2)
+            with suspended([pipeline.pid("scorer.good")]):
+                until(lambda: operator.is_("good", State.PASSED_OVER), 30, "the champion is passed over")
+                passed_at = load.sent
+                load.wait(2)
+            until(lambda: operator.is_("good", State.CHAMPION), 30, "it is the champion again")
+            back_at = load.sent
+            load.wait(2)
+        found = findings(pipeline, file, load)
+        answers = decisions(pipeline, load)
+        said = operator.says("history")
+    assert_kept(found)
+    assert [(move["from"], move["to"], move["who"]) for move in said[1:3]] == [
+        ("champion", "passed-over", "rendezvous"),
+        ("passed-over", "champion", "rendezvous"),
+    ]
+    assert "came after 100% of the budget, or never" in said[1]["why"]
+    lead = int(RATE * AFTER_MS / 1e3)
+    passed = answers[passed_at + lead : passed_at + lead + RATE]
+    assert {answer.model for answer in passed} == {"plain"}
+    assert all("the champion is passed over" in answer.reason for answer in passed)
+    assert statistics.median(answer.used_ms for answer in passed) < 0.4 * answers[0].budget_ms, "nobody waits for it"
+    healthy = answers[back_at + 2 * lead :]
+    assert sum(answer.model == "good" for answer in healthy) >= 0.8 * len(healthy) > 0

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from schemas.pipeline import Kind, PolicyKind, Quarantine
+from schemas.pipeline import BreakerSettings, Kind, PolicyKind, Promotion, Quarantine
 from schemas.topics import CATALOGUE
 from streams.pipeline_file import load
 from tests.unit.small import TEXT
@@ -86,9 +86,10 @@ def test_every_make_verb_and_file_named_in_the_readme_exists():
 def test_the_gates_of_the_readme_are_gates_and_their_defaults_are_said(tmp_path: Path):
     text = README.split("### Models come and go")[1].split("```toml")[1].split("```")[0]
     (tmp_path / "p.toml").write_text(TEXT + text)
-    gates = load(tmp_path / "p.toml").promotion
-    assert (gates.shadow_s, gates.max) == (3600, 1)
-    said = dict(re.findall(r"^(\w+) = .*\((\d[\d.]*)[):]", text, re.MULTILINE))
-    plain = type(gates)()
-    assert {name: float(value) for name, value in said.items()} == {name: getattr(plain, name) for name in said}
-    assert len(said) == 5
+    found = load(tmp_path / "p.toml")
+    assert (found.promotion.shadow_s, found.promotion.max) == (3600, 1)
+    gates, breaker = text.split("[breaker]")
+    for part, plain, count in ((gates, Promotion(), 5), (breaker, BreakerSettings(), 6)):
+        said = dict(re.findall(r"^(\w+) = .*\((\d[\d.]*)[):]", part, re.MULTILINE))
+        assert {name: float(value) for name, value in said.items()} == {name: getattr(plain, name) for name in said}
+        assert len(said) == count

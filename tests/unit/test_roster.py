@@ -16,7 +16,7 @@ from streams.core.entitlement import ALWAYS, History, PerSpan
 from streams.core.fan_out import FanOut
 from streams.core.policy_branches import plan_of
 from streams.core.rendezvous import Rendezvous
-from streams.core.roster import NEXT, Roster, after, began, refusal, rolled_back
+from streams.core.roster import FIRST, NEXT, Roster, after, began, refusal, rolled_back
 from tests.unit.small import errors, pipeline, read, request, scores
 
 NEW = Model(name="third", version="2", kind=Kind.CONSTANT, value=0.8, role=Role.SHADOW)
@@ -150,6 +150,34 @@ def test_the_champion_is_not_retired():
     assert "promote another" in refusal(began(pipeline()), move("first", State.CHAMPION, State.RETIRED))
 
 
+PASSED = move("first", State.CHAMPION, State.PASSED_OVER, why="late")
+BACK = move("first", State.PASSED_OVER, State.CHAMPION)
+
+
+def test_a_champion_that_is_passed_over_scores_on_and_comes_back():
+    found = moved(began(pipeline()), PASSED)
+    assert roles(found) == {**START, "first": "shadow"}
+    assert (found.champion, found.members["first"].why) == ("first", "late")
+    assert "first" in [model.name for model in found.scored()]
+    assert roles(moved(found, BACK)) == START
+
+
+def test_nobody_but_the_champion_is_passed_over_and_nobody_makes_room_for_that():
+    with pytest.raises(UnreadableRecord, match="from there it may become"):
+        moved(began(pipeline()), move("second", State.CHALLENGER, State.PASSED_OVER))
+    with pytest.raises(UnreadableRecord, match="nobody makes room"):
+        moved(began(pipeline()), PASSED, replace(BACK, displaced="second", displaced_to=State.CHALLENGER))
+    with pytest.raises(UnreadableRecord, match="somebody else was first"):
+        moved(began(pipeline()), PASSED, PASSED)
+
+
+def test_while_the_champion_is_passed_over_others_come_and_take_its_place():
+    found = moved(began(pipeline()), PASSED, staged(), move("third", State.STAGED, State.WARMING, "2"))
+    found = moved(found, promoted("second", State.CHALLENGER, "first"))
+    assert roles(found) == {**START, "first": "challenger", "second": "champion"}
+    assert roles(moved(found, taken_back(found))) == START
+
+
 def test_no_move_but_a_promotion_lets_another_make_room():
     wanted = move("second", State.CHALLENGER, State.RETIRED, displaced="first", displaced_to=State.SHADOW)
     assert "nobody makes room" in refusal(began(pipeline()), wanted)
@@ -207,7 +235,7 @@ def test_whatever_is_tried_there_is_one_champion_and_the_canary_stays(tries: lis
     for name, to, undoes in tries:
         before = roster.state(name)
         version = roster.members[name].model.version
-        champion = to is State.CHAMPION
+        champion = to is State.CHAMPION and before is not State.PASSED_OVER
         wanted = move(
             name,
             before,
@@ -221,10 +249,9 @@ def test_whatever_is_tried_there_is_one_champion_and_the_canary_stays(tries: lis
             roster = after(roster, taken_back(roster) if undoes else wanted, pipeline(), 1.0, 1)
         except UnreadableRecord:
             continue
-    found = roles(roster)
-    assert list(found.values()).count("champion") == 1
-    assert found["yardstick"] == "canary"
-    assert all(to not in NEXT[State.CHAMPION] for to in State)
+    assert sum(member.state in FIRST for member in roster.members.values()) == 1
+    assert roles(roster)["yardstick"] == "canary"
+    assert NEXT[State.CHAMPION] == (State.PASSED_OVER,)
 
 
 # The history ------------------------------------------------------------------------------------------------
@@ -362,6 +389,20 @@ def test_a_request_is_answered_by_the_champion_of_its_time():
         (1, "second", "preferred"),
         (0, "first", "preferred"),
     ]
+
+
+def test_while_the_champion_is_passed_over_nobody_waits_for_it():
+    found = desk(PASSED)
+    assert found.requests_seen([request(0, T)], T) == []
+    assert found.scores_offered(scores("first", 0), 0, T + 3, T + 3) == []
+    (reply,) = found.scores_offered(scores("second", 0), 1, T + 5, T + 5)
+    assert (reply.decision.model, reply.decision.outcome) == ("second", "fallback")
+    assert reply.decision.reason == "the champion is passed over; second answered after 5 ms"
+
+
+def test_the_history_says_who_is_passed_over_and_from_when():
+    spans = history(PASSED, BACK).spans.spans
+    assert [span.passed_over for span in spans] == ["", "first", ""]
 
 
 def test_what_is_moved_while_a_request_waits_changes_nothing_for_it():

@@ -26,8 +26,9 @@ from schemas.topics import Topics
 from streams.core.entitlement import Spans, always
 from streams.core.pending import Reply
 from streams.core.recovery import Recovery
-from streams.core.rendezvous import Checkpoint, Rendezvous
+from streams.core.rendezvous import Rendezvous
 from streams.core.validator import Validator, header
+from streams.core.watermark import Checkpoint
 from streams.kafka.batch import Batch, Outgoing, Sending
 from streams.kafka.clients import Cluster
 from streams.kafka.edge import Position

@@ -17,8 +17,9 @@ from streams.core.answers import Answered, Answers, Names
 from streams.core.log_order import LogOrder
 from streams.core.pending import Reply
 from streams.core.recorded import Table, Times
-from streams.core.rendezvous import Checkpoint, Rendezvous
+from streams.core.rendezvous import Rendezvous
 from streams.core.validator import minted
+from streams.core.watermark import Checkpoint
 
 PART = 10_000
 """So many at a time: a decision is a large object."""

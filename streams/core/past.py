@@ -24,8 +24,9 @@ from streams.core.answers import Answered, Asked, Names, ScoreColumn
 from streams.core.features import Derivation, FeatureTable
 from streams.core.given import Given, ScoreRows
 from streams.core.log_order import LogOrder
-from streams.core.rendezvous import Checkpoint, Rendezvous
+from streams.core.rendezvous import Rendezvous
 from streams.core.validator import Validator
+from streams.core.watermark import Checkpoint
 
 CHUNK = 4096
 """Requests that are read and scored together: to LightGBM a call costs as much as fifty rows."""

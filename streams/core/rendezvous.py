@@ -4,7 +4,6 @@ Reads no clock and sends nothing: pass the time in (ms on the broker's clock), p
 what was published. A ticket is the raw record's offset, so the join is one look-up.
 """
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -30,6 +29,7 @@ from streams.core.held import LIMIT, Held, What
 from streams.core.pending import Explanation, Pending, Reply
 from streams.core.policy_combine import Combine
 from streams.core.repeats import Known, Repeats, logged, repeatable
+from streams.core.watermark import BEGINNING, Checkpoint, Watermark
 
 GRACE_SHARE = 0.5
 """A standby leaves the owner no more than this share of a request's budget."""
@@ -55,16 +55,6 @@ class Counts:
     repeats: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """Where to read on after a crash: raw at the low watermark, scores where its first score may lie."""
-
-    raw: int
-    scores: int
-    at_ms: float = 0.0
-    """Log time before which every request of the partition is decided; 0 when none is known."""
-
-
 class Rendezvous:
     """Joins requests and scores of one partition and decides when each request is answered.
 
@@ -77,7 +67,7 @@ class Rendezvous:
         self,
         pipeline: Pipeline,
         partition: int,
-        start: Checkpoint = Checkpoint(0, 0),
+        start: Checkpoint = BEGINNING,
         lead_ms: float = 0.0,
         grace_ms: float = 0.0,
         *,
@@ -104,10 +94,7 @@ class Rendezvous:
         self._pending: dict[int, Pending] = {}
         self._held = Held()
         self._timers: list[tuple[float, int]] = []
-        self._order: deque[int] = deque()
-        self._unpublished: set[int] = set()
-        self._marks: deque[tuple[int, int, float]] = deque()
-        self._at_ms = start.at_ms
+        self._watermark = Watermark(start)
         self._next_raw = start.raw
         self._next_score = start.scores
 
@@ -121,10 +108,11 @@ class Rendezvous:
         replies: list[Reply] = []
         overdue: list[Pending] = []
         first, held = True, self._held
+        order, still_open = self._watermark.order, self._watermark.open
         for request in requests:
             offset = request.offset
             if first:
-                self._mark(offset, request.at_ms)
+                self._watermark.mark(offset, request.at_ms, self._score_position())
                 first = False
             if offset != self._next_raw:
                 self._skip(offset)
@@ -133,8 +121,8 @@ class Rendezvous:
                 self._remember(offset)
                 self.counts.late += len(held.take(offset))
                 continue
-            self._order.append(offset)
-            self._unpublished.add(offset)
+            order.append(offset)
+            still_open.add(offset)
             # A log time ahead of our clock must not lengthen the wait.
             start_ms = min(request.at_ms, now_ms)
             entitled = self._newest = self._entitlements.at(request.at_ms)
@@ -220,7 +208,7 @@ class Rendezvous:
             return []
         self._said.pop(offset, None)
         self._pending.pop(offset, None)
-        self._unpublished.discard(offset)
+        self._watermark.open.discard(offset)
         if offset >= self._next_raw:
             self._decided.setdefault(offset, logged(decision) if repeatable(decision) else None)
             return []
@@ -342,7 +330,7 @@ class Rendezvous:
 
     def published(self, offsets: Iterable[int]) -> None:
         """The final decisions of these requests are confirmed by the broker. (Not those that are not final.)"""
-        self._unpublished.difference_update(offsets)
+        self._watermark.confirmed(offsets)
 
     @property
     def undecided(self) -> int:
@@ -355,23 +343,8 @@ class Rendezvous:
         return max(0.0, now_ms - due) if due is not None else 0.0
 
     def checkpoint(self) -> Checkpoint:
-        """The low watermark of unpublished requests, and the score position that belongs to it."""
-        order, unpublished = self._order, self._unpublished
-        while order and order[0] not in unpublished:
-            order.popleft()
-        raw = order[0] if order else self._next_raw
-        marks = self._marks
-        while len(marks) > 1 and marks[1][0] <= raw:
-            marks.popleft()
-        if order and marks:
-            return Checkpoint(raw, marks[0][1], marks[0][2])
-        return Checkpoint(raw, self._score_position(), self._at_ms)
-
-    def _mark(self, offset: int, at_ms: float) -> None:
-        self._at_ms = at_ms
-        position = self._score_position()
-        if not self._marks or self._marks[-1][1] != position:
-            self._marks.append((offset, position, at_ms))
+        """The low watermark of requests without a confirmed decision, and the score position that belongs to it."""
+        return self._watermark.checkpoint(self._next_raw, self._score_position())
 
     def _score_position(self) -> int:
         return self._next_score if self._held.since is None else self._held.since

@@ -10,7 +10,8 @@ from schemas.decisions import Decision, Outcome, Ticket
 from schemas.pipeline import RequestShape
 from schemas.requests import Request
 from streams.core.recovery import Recovery
-from streams.core.rendezvous import Checkpoint, Rendezvous
+from streams.core.rendezvous import Rendezvous
+from streams.core.watermark import Checkpoint
 from tests.unit.small import pipeline, request, scores
 
 PIPELINE = pipeline(request=RequestShape(budget_ms=100, repeat_s=1.0))

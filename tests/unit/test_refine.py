@@ -12,7 +12,8 @@ from schemas.pipeline import Guard, Policy, PolicyKind
 from schemas.requests import Headers, Request
 from streams.core.policy_branches import branches_of, plan_of
 from streams.core.recovery import Recovery
-from streams.core.rendezvous import Checkpoint, Rendezvous
+from streams.core.rendezvous import Rendezvous
+from streams.core.watermark import Checkpoint
 from tests.unit.small import errors, pipeline, request, scores
 from tests.unit.test_policies import KINDS, events, happenings, lived, of
 

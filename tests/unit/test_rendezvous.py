@@ -11,7 +11,8 @@ from schemas.pipeline import Policy
 from schemas.requests import Rejection
 from streams.core.held import LIMIT
 from streams.core.pending import Reply
-from streams.core.rendezvous import Checkpoint, Rendezvous
+from streams.core.rendezvous import Rendezvous
+from streams.core.watermark import Checkpoint
 from tests.unit.small import errors, pipeline, request, scores
 
 ALL = pipeline(policy=replace(Policy(), answer="all"))

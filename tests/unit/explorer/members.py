@@ -5,7 +5,8 @@ from random import Random
 
 from streams.core.pending import Reply
 from streams.core.recovery import Recovery
-from streams.core.rendezvous import Checkpoint, Rendezvous
+from streams.core.rendezvous import Rendezvous
+from streams.core.watermark import Checkpoint
 from tests.unit.explorer.logs import HORIZON_MS, PIPELINE, REFINED, Partition
 
 LEAD_MS, GRACE_MS = 4.0, 500.0

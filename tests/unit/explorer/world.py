@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from random import Random
 
-from streams.core.rendezvous import Checkpoint
+from streams.core.watermark import Checkpoint
 from tests.unit.explorer.law import judged
 from tests.unit.explorer.logs import Partition
 from tests.unit.explorer.members import Member, Variant

@@ -11,7 +11,7 @@ from schemas.errors import RendezvousError
 from schemas.pipeline import Model, Pipeline
 from streams.core.entitlement import History
 from streams.kafka.clients import Cluster
-from streams.kafka.roster_log import RosterLog
+from streams.kafka.roster_log import LOOK_S, RosterLog
 
 
 class Cast:
@@ -22,6 +22,8 @@ class Cast:
         self._scorers_of = scorers_of
         self._tasks: set[asyncio.Task[None]] = set()
         self._now: dict[str, tuple[Model, list[Child]]] = {}
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def follow(self, supervisor: Supervisor) -> None:
         """Begin; what runs now is there already."""
@@ -33,11 +35,18 @@ class Cast:
 
         def work() -> None:
             try:
-                self._log.follow(heard, threading.Event())
+                self._log.follow(heard, self._stop)
             except RendezvousError as error:
                 sys.stderr.write(f"the roster is not followed any more: {error}\n")
 
-        threading.Thread(target=work, daemon=True).start()
+        self._thread = threading.Thread(target=work, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Follow no more; blocks for up to a look. To be called while there is a broker still."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(4 * LOOK_S)
 
     def scored(self, models: Iterable[Model], supervisor: Supervisor) -> None:
         """Start and drain what differs: a model is the same as long as its name and version are."""

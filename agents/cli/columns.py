@@ -48,7 +48,7 @@ def _partition(
     found: dict[str, Answers] = {}
     left: list[Way] = []
     for way in ways:
-        if why := cannot(way.pipeline, pipeline, table, lead_ms):
+        if why := cannot(way.pipeline, pipeline, table):
             slow[way.name] = why
             left.append(way)
         else:

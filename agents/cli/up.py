@@ -148,7 +148,7 @@ async def _supervise(
     showing.cancel()
     await asyncio.gather(showing, return_exceptions=True)
     _say("stopping; what is not finished is read again at the next start")
-    await supervisor.stop()
+    await asyncio.gather(supervisor.stop(), asyncio.to_thread(cast.stop))
 
 
 def _children(

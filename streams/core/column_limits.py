@@ -20,7 +20,7 @@ KNOWN: dict[type[Struct], tuple[str, ...]] = {
     Pipeline: (
         "name", "partitions", "replication", "retention_hours", "start", "record_cap_bytes", "request", "features",
         "models", "policy", "default", "archive", "output", "overload", "labels", "kafka", "replay",
-        "quarantine",
+        "quarantine", "promotion", "breaker",
     ),
     RequestShape: ("id", "budget", "budget_ms", "max_budget_ms", "repeat_s"),
     Model: (
@@ -33,10 +33,7 @@ KNOWN: dict[type[Struct], tuple[str, ...]] = {
 """A key that is not known here may change how requests are answered: then the core answers."""
 
 
-TIGHT = "a step ends within the time that an answer takes to leave"
-
-
-def cannot(pipeline: Pipeline, base: Pipeline, table: Table, lead_ms: float) -> str:
+def cannot(pipeline: Pipeline, base: Pipeline, table: Table) -> str:
     """Why this is the core's to do; empty when columns will do."""
     parts = (pipeline, pipeline.request, *pipeline.models, pipeline.policy, *pipeline.policy.steps)
     if not all(_plain(part) for part in parts):
@@ -51,30 +48,15 @@ def cannot(pipeline: Pipeline, base: Pipeline, table: Table, lead_ms: float) -> 
         for scores, log_ms, _ in times.values():
             if (~np.isnan(scores) & (log_ms < table.at_ms)).any():
                 return "a score is older than its request"
-    budgets = own_budgets(table, pipeline, base)
-    if _tight(pipeline, budgets, lead_ms).any():
-        return TIGHT
     own, new = base.request.budget_ms, pipeline.request.budget_ms
     if own != new and (table.budgets_ms == new).any():
         return "requests that name this very budget may repeat others"
     return ""
 
 
-def _tight(pipeline: Pipeline, budgets: Offsets, lead_ms: float) -> Bools:
-    """Whose last step ends within the time that an answer takes to leave."""
-    tight: Bools = last_timer(pipeline, budgets) > budgets - lead_ms
-    return tight
-
-
 def alone(table: Table) -> Offsets:
     """Rows that are answered one by one: those that ask for better answers."""
     return np.flatnonzero(table.refined & (table.repeats == NOBODY) & (table.happened.outcome != REJECTED))
-
-
-def last_timer(pipeline: Pipeline, budgets: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """When the last step but one ends: the deadline's timer is set only then."""
-    last = max((step.until for step in pipeline.policy.steps if step.until < 1), default=0.0)
-    return last * budgets.astype(np.float64)
 
 
 def _plain(part: Struct) -> bool:

@@ -167,8 +167,8 @@ class Rendezvous:
         if self._held and (rows := self._held.take(request.offset)):
             self._take(pending, rows)
             self._consider(pending, now_ms, replies, arm=True)
-        elif now_ms < pending.start_ms + change * request.budget_ms - self.lead_ms:
-            self._arm(pending, change)  # nothing has come: only time can tell
+        elif now_ms < (due_ms := self._due_ms(pending, change)):
+            heappush(self._timers, (due_ms, request.offset))  # nothing has come: only time can tell
         else:
             overdue.append(pending)
 
@@ -410,8 +410,11 @@ class Rendezvous:
         course.revision += 1
 
     def _arm(self, pending: Pending, change: float) -> None:
-        at_ms = pending.start_ms + change * pending.request.budget_ms
-        heappush(self._timers, (at_ms - self.lead_ms if change == 1 else at_ms, pending.request.offset))
+        heappush(self._timers, (self._due_ms(pending, change), pending.request.offset))
+
+    def _due_ms(self, pending: Pending, change: float) -> float:
+        """When this share of the budget is used, but no later than a default leaves: the lead before the deadline."""
+        return min(pending.start_ms + change * pending.request.budget_ms, pending.deadline_ms - self.lead_ms)
 
     def _settle(self, pending: Pending, reply: Reply, now_ms: float, replies: list[Reply]) -> None:
         """Here is the answer: it leaves at once; a standby keeps it back for the owner's sake.

@@ -13,7 +13,7 @@ from schemas.blocks import Offsets
 from schemas.decisions import Outcome
 from schemas.pipeline import Pipeline, Role
 from streams.core.answers import NOBODY, OUTCOMES, Answered, Answers, Names
-from streams.core.column_limits import REJECTED, Bools, alone, last_timer, own_budgets
+from streams.core.column_limits import REJECTED, Bools, alone, own_budgets
 from streams.core.one_by_one import one_by_one
 from streams.core.pending import HAIR_MS
 from streams.core.policy import Schedule, schedule_of
@@ -133,7 +133,7 @@ class _Slice:
                 columns.append(self._at_ms + step.until * self._budgets - self._at_ms)
         kinds.append("timer")
         deadline_ms = self._at_ms + self._budgets - self._lead_ms - self._at_ms
-        columns.append(np.where(last_timer(self._pipeline, self._budgets) > deadline_ms, NEVER, deadline_ms))
+        columns.append(deadline_ms)
         models += [NOBODY] * len(kinds)
         positions += [np.full(len(self._at_ms), NOBODY, dtype=np.int64)] * len(kinds)
         not_asked_from = len(kinds)

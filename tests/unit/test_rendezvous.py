@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from schemas.blocks import NotAskedBlock, RejectionBlock, RowError, pack_offsets
 from schemas.decisions import Outcome
-from schemas.pipeline import Policy
+from schemas.pipeline import Policy, Step
 from schemas.requests import Rejection
 from streams.core.held import LIMIT
 from streams.core.pending import Reply
@@ -15,6 +15,7 @@ from streams.core.rendezvous import Rendezvous
 from streams.core.watermark import Checkpoint
 from tests.unit.small import errors, pipeline, request, scores
 
+LONG_STEP = Policy(steps=(Step(until=0.85, accept=("champion",)), Step(until=1.0, accept=("challenger",))))
 ALL = pipeline(policy=replace(Policy(), answer="all"))
 
 
@@ -221,6 +222,13 @@ class World:
         for offset in waiting:
             if offset in self.first_score:
                 assert checkpoint.scores <= self.first_score[offset]
+
+
+def test_a_default_leaves_the_lead_before_the_deadline_though_a_step_of_the_schedule_ends_later():
+    desk = Rendezvous(pipeline(policy=LONG_STEP), 0, lead_ms=4)
+    desk.requests_seen([request(0, 1_000, budget_ms=7)], 1_000)
+    assert desk.next_due_ms == 1_003
+    assert only(desk.due(1_003)).outcome == Outcome.DEFAULT
 
 
 @given(steps=steps, waits=st.booleans(), lead_ms=st.sampled_from([0.0, 5.0]))

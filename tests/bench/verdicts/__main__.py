@@ -80,7 +80,7 @@ def _copy(watch: Watch) -> Watch:
 
 
 def figures(played: Sequence[Played]) -> dict[str, Any]:
-    """What the issue's bars are held against."""
+    """What is held against the bars."""
     found: dict[str, Any] = {}
     for name, probes in (("with_probes", True), ("without", False)):
         mine = [one for one in played if one.probes is probes]

@@ -21,6 +21,8 @@ from streams.kafka.transport import BatchApp
 from streams.kill_points import reached
 
 ROW_ENDS_PROCESS = "EndsProcess"
+ASK_MS = 1000.0
+"""Who finds rows late asks the broker for its time so often: its own may have come off it."""
 
 
 def attach(app: BatchApp, pipeline: Pipeline, model: Model, scoring: Scoring, in_hand: InHand) -> None:
@@ -29,7 +31,7 @@ def attach(app: BatchApp, pipeline: Pipeline, model: Model, scoring: Scoring, in
 
     @app.agent(app.topic(topics.model(model.name)), name="scorer")
     async def scorer(batches):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  Faust's own signature
-        producer = app.producer
+        producer, asked_ms, skipped = app.producer, 0.0, 0
         async for batch in batches:
             rows = [block for block in [await readable(app, batch, m) for m in batch.messages] if block]
             reached("scorer.before_score")
@@ -49,6 +51,9 @@ def attach(app: BatchApp, pipeline: Pipeline, model: Model, scoring: Scoring, in
                 scoring.took(producer.now_ms() - started_ms, len(chosen.offsets))
                 # Each at once: the rows after it may take long.
                 await send(app, batch, topics, [block])
+            if scoring.skipped > skipped and producer.now_ms() - asked_ms > ASK_MS:
+                skipped, asked_ms = scoring.skipped, producer.now_ms()
+                await producer.ask_time()  # are they late, or is the clock wrong?
             reached("scorer.after_send")
 
 

@@ -13,6 +13,8 @@ class LogClock:
 
     def __init__(self, wall_ms: float, monotonic_ms: float) -> None:
         self._offset_ms = wall_ms - monotonic_ms
+        self.within_ms = float("inf")
+        """How far apart the last record's bounds were: a first guess may be off by so much still."""
 
     def at_ms(self, monotonic_ms: float) -> float:
         """The broker's time at this moment of the monotonic clock."""
@@ -24,6 +26,7 @@ class LogClock:
         Log times are whole milliseconds, cut off, so the true time is up to 1 ms later.
         """
         lowest, highest = log_ms - reported_ms, log_ms + 1 - sent_ms
+        self.within_ms = highest - lowest
         self._offset_ms = min(max(self._offset_ms, lowest), highest)
 
 

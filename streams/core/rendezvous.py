@@ -31,7 +31,7 @@ from streams.core.policy_combine import Combine
 from streams.core.repeats import Known, Repeats, logged, repeatable
 from streams.core.watermark import BEGINNING, Checkpoint, Watermark
 
-GRACE_SHARE = 0.5
+GRACE_SHARE = 0.25
 """A standby leaves the owner no more than this share of a request's budget."""
 
 

@@ -253,7 +253,7 @@ class Reader:
         self.generation += 1
         if not self._joined_anew and len(_numbers(partitions, self._topics)) > 1:
             self._joined_anew = True
-            threading.Thread(target=_join_anew, args=(self._edge.leaving().consumer, self._topics)).start()
+            threading.Thread(target=_join_anew, args=(self._edge.leaving(), self._topics)).start()
             partitions = []
         positions = self._positions(client, partitions)
         placed = [TopicPartition(tp.topic, tp.partition, offset) for tp, offset in positions.items()]
@@ -339,14 +339,14 @@ def _numbers(places: Iterable[TopicPartition | TP], topics: Iterable[str]) -> di
     return found
 
 
-def _join_anew(settings: Mapping[str, Any], topics: list[str]) -> None:
+def _join_anew(edge: Edge, topics: list[str]) -> None:
     """Join the group as one more member, and leave: then everybody is asked anew for the topics it reads.
 
     A static member that is back within its session is given what it had, whatever it subscribes to now: by a program
     that reads one topic more than the one before, that topic would never be read.
     """
     logger.warning("the group does not know yet that this role reads %s: it is asked to begin anew", topics)
-    client = Client(dict(settings))
+    client = Client(dict(edge.consumer))
     try:
         client.subscribe(topics)
         deadline_s = time.monotonic() + JOIN_S

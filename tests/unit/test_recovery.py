@@ -70,7 +70,7 @@ def test_a_standby_says_nothing_when_the_owner_does():
     core = desk(lead_ms=4, grace_ms=GRACE_MS)
     core.requests_seen([request(0)], 1_000)
     assert core.scores_offered(scores("first", 0), 0, 1_004, 1_005) == []
-    assert core.next_due_ms == 1_055
+    assert core.next_due_ms == 1_030
     assert core.decided(decision_of(0), 1_010) == []
     assert core.due(2_000) == []
     assert core.checkpoint().raw == 1
@@ -80,8 +80,8 @@ def test_a_standby_gives_the_owners_answer_a_grace_later():
     core = desk(lead_ms=4, grace_ms=GRACE_MS)
     core.requests_seen([request(0), request(1)], 1_000)
     core.scores_offered(scores("first", 0), 0, 1_004, 1_005)
-    assert core.due(1_054.9) == []
-    (reply,) = core.due(1_055)
+    assert core.due(1_029.9) == []
+    (reply,) = core.due(1_030)
     assert (reply.decision.model, reply.decision.standby, reply.decision.used_ms) == ("first", True, 5.0)
     assert core.due(1_096) == []
     assert core.scores_offered(scores("first", 1), 1, 1_098, 1_098) == []
@@ -209,9 +209,9 @@ def test_what_was_decided_of_requests_that_raw_does_not_show_any_more_can_be_rep
 @pytest.mark.parametrize(
     ("now_ms", "kept_ms"),
     [
-        pytest.param(1_030, 0, id="a standby leaves it to the owner still"),
-        pytest.param(1_056, 50, id="a standby has said it by now"),
-        pytest.param(9_000, 50, id="long overdue"),
+        pytest.param(1_020, 0, id="a standby leaves it to the owner still"),
+        pytest.param(1_031, 25, id="a standby has said it by now"),
+        pytest.param(9_000, 25, id="long overdue"),
     ],
 )
 def test_what_a_twin_must_have_said_meanwhile_is_kept_back_for_a_grace(now_ms: float, kept_ms: float):

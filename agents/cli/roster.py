@@ -55,7 +55,7 @@ def row(member: Member) -> str:
     """The same for people."""
     since = iso(int(member.since_ms)) if member.since_ms else "-"
     model = member.model
-    return f"{model.name:16} {member.state:10} {model.version:12} {since:20} {member.who:10} {member.why}"
+    return f"{model.name:16} {member.state:11} {model.version:12} {since:20} {member.who:10} {member.why}"
 
 
 def event(entry: Entry) -> dict[str, Any]:

@@ -50,6 +50,7 @@ GATES = """
 shadow_s = 10
 requests = 3000
 agreement = 0.8
+accuracy_loss = 0.01
 
 [breaker]
 well_s = 20
@@ -63,7 +64,7 @@ class Flights:
     def __init__(self, cluster: Cluster, topic: str, rate: float) -> None:
         self.sent = 0
         self.scenes: list[tuple[float, str]] = []
-        self._producer = Producer(cluster.producer_settings(linger_ms=2))
+        self._producer = Producer(cluster.producer_settings(linger_ms=2) | {"log_level": 0})
         self._topic, self._rate = topic, rate
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._send, daemon=True)

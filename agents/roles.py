@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +218,8 @@ def _archiver(place: Place, number: int) -> Actor:
         pace_max_ms=50.0,
         pace_per_thousand_ms=25.0,
     )
+    # It sends nothing, and has no right to: an idempotent client asks for one as soon as it is there.
+    edge = replace(edge, producer={**edge.producer, "enable.idempotence": False})
     app = create_app(edge, place.cluster.bootstrap)
     archiver.attach(app, pipeline, shelf)
     return Actor(app, shelf.figures, archiver.stuck(app, shelf))

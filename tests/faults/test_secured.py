@@ -96,7 +96,7 @@ def await_clean(verify: Callable[[], Ended]) -> None:
     """Wait until nothing is wrong and the archive has caught up."""
     deadline_s = time.monotonic() + 60
     while not (found := json.loads(verify().out))["ok"] or found["behind"]:
-        assert time.monotonic() < deadline_s, found
+        assert time.monotonic() < deadline_s, json.dumps(found)
 
 
 @contextmanager
@@ -112,6 +112,7 @@ def roles(kafka: Secured, pipeline: Pipeline, file: Path, state: Path) -> Iterat
         yield
         ended = [own for own, process in running if process.poll() is not None]
         assert not ended, [(state / f"{own}.log").read_text()[-2000:] for own in ended]
+        assert not [own for own, _ in running if "FATAL" in (state / f"{own}.log").read_text()]
     finally:
         for _, process in running:
             process.terminate()

@@ -36,6 +36,16 @@ def test_the_table_of_kinds_says_what_the_schema_says():
     assert [kind for kind, _ in said] == [kind.value for kind in Kind]
 
 
+def test_the_table_of_verdicts_says_what_the_code_says():
+    source = (ROOT / "streams" / "core" / "verdicts" / "words.py").read_text()
+    said = re.findall(
+        r'^    [A-Z_]+ = "([\w-]+)"  # (.+)$', source.split("class Word")[1].split("\nclass ")[0], re.MULTILINE
+    )
+    table = README.split("## What changed, and whose fault it is")[1].split("The file's first line")[0]
+    assert re.findall(r"^\| `([\w-]+)` \| (.+) \|$", table, re.MULTILINE) == said
+    assert len(said) == 8
+
+
 def test_the_models_of_the_readme_are_one_of_each_kind(tmp_path: Path):
     models = README.split("### Kinds of model")[1].split("```toml")[1].split("```")[0]
     head, rest = TEXT.split("[request]")[0], "[request]" + TEXT.split("[request]")[1].split("[[models]]")[0]

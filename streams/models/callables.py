@@ -15,6 +15,7 @@ from msgspec import json
 from schemas.pipeline import Model
 from streams.models.artifact import ModelRefused, open_artifact
 from streams.models.checked import Score
+from streams.models.extras import needed
 
 
 def resolve(name: str, where: str = "callable") -> Callable[..., Any]:
@@ -46,7 +47,8 @@ def python_score(folder: Path, model: Model, features: tuple[str, ...]) -> Score
     else:
         predict = found
     if model.takes == "frame":
-        frame, columns = _pandas(model).DataFrame, list(features)
+        pandas = needed(model, "pandas", "frame", 'takes = "frame"', ', or write takes = "matrix"')
+        frame, columns = pandas.DataFrame, list(features)
         return lambda given: predict(frame(given.matrix, columns=columns))
     if model.takes == "events":
         return lambda given: predict([json.decode(event) for event in given.events])
@@ -76,13 +78,3 @@ def _loaded(folder: Path, model: Model, kind: type) -> Callable[[Any], Any]:
         raise ModelRefused(f"model {model.name}: {model.callable} cannot be loaded: {error!r}; mend it") from error
     predict: Callable[[Any], Any] = instance.predict
     return predict
-
-
-def _pandas(model: Model) -> Any:
-    try:
-        return importlib.import_module("pandas")
-    except ImportError as error:
-        raise ModelRefused(
-            f"model {model.name}: takes = \"frame\" needs pandas; pip install 'rendezvous-kafka[frame]', "
-            'or write takes = "matrix"'
-        ) from error

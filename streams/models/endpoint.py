@@ -11,7 +11,6 @@ Protocol: "Open Inference Protocol", HTTP/REST, Required API (model metadata, in
 
 import asyncio
 import atexit
-import importlib
 import threading
 from contextlib import suppress
 from typing import Any
@@ -22,8 +21,8 @@ import numpy as np
 from schemas.blocks import Matrix
 from schemas.pipeline import Model
 from streams.core.given import Given
-from streams.models.artifact import ModelRefused
 from streams.models.checked import RowsRefused, Score, Unanswered
+from streams.models.extras import needed
 from streams.models.tensors import chosen, scores_in
 
 PAUSES_S = (0.02, 0.1)
@@ -70,12 +69,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 def http_score(model: Model, features: tuple[str, ...]) -> Score:
     """A model behind HTTP, ready to be asked; the server need not be there yet. Raises ModelRefused."""
-    try:
-        importlib.import_module("aiohttp")
-    except ImportError as error:
-        raise ModelRefused(
-            f"model {model.name}: kind http needs aiohttp; pip install 'rendezvous-kafka[http]'"
-        ) from error
+    needed(model, "aiohttp", "http", "kind http")
     endpoint = Endpoint(model, len(features))
     atexit.register(endpoint.close)
     return endpoint

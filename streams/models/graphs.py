@@ -1,6 +1,5 @@
 """ONNX files, run by onnxruntime on as many threads as the model may have: one, unless the file says otherwise."""
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from schemas.pipeline import Model
 from streams.core.given import Given
 from streams.models.artifact import ModelRefused, open_artifact
 from streams.models.checked import Score
+from streams.models.extras import needed
 from streams.models.few_rows import NO_MEMORY
 from streams.models.tensors import chosen, misfit, scores_in
 from streams.models.trying import Tried
@@ -28,7 +28,7 @@ def onnx_score(folder: Path, model: Model, features: tuple[str, ...], tried: Tri
     It has one input, n x as many floats as the pipeline gives it, and an output of n or n x k numbers.
     """
     content = open_artifact(folder, model)
-    runtime = _runtime(model)
+    runtime = needed(model, "onnxruntime", "onnx", "kind onnx")
     tried(folder, model, features, content)
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = model.threads, 1
@@ -50,15 +50,6 @@ def onnx_score(folder: Path, model: Model, features: tuple[str, ...], tried: Tri
         return scores_in(model, session.run([output], {name: given.matrix.astype(form)})[0])
 
     return score
-
-
-def _runtime(model: Model) -> Any:
-    try:
-        return importlib.import_module("onnxruntime")
-    except ImportError as error:
-        raise ModelRefused(
-            f"model {model.name}: kind onnx needs onnxruntime; pip install 'rendezvous-kafka[onnx]'"
-        ) from error
 
 
 def _input(model: Model, inputs: Sequence[Any], width: int) -> tuple[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from faust.types import TP
 
 from schemas.pipeline import Model
-from schemas.roster import Moved, State
+from schemas.roster import State, move_of
 from streams.kafka.roster_log import MoveRefused, RosterLog
 from streams.kafka.transport import BatchApp
 
@@ -42,18 +42,7 @@ def _step(log: RosterLog, model: Model, before: State, to: State, why: str) -> N
     member = log.read().roster.members.get(model.name)
     if member is None or member.state is not before or member.model.version != model.version:
         return
-    move = Moved(
-        model=model.name,
-        version=model.version,
-        before=before,
-        after=to,
-        who=f"scorer {model.name}",
-        why=why,
-        at_ms=int(time.time() * 1e3),
-        file=model.artifact,
-        sha256=member.model.sha256,
-    )
     try:
-        log.move(move)
+        log.move(move_of(member.model, before, to, f"scorer {model.name}", why, int(time.time() * 1e3)))
     except MoveRefused as refused:  # another process of this model was first, or it was retired meanwhile
         logger.info("%s", refused)

@@ -14,7 +14,7 @@ from schemas.blocks import ScoresBlock
 from schemas.errors import RendezvousError
 from schemas.pipeline import BreakerSettings, Pipeline
 from schemas.requests import Rejection, Request
-from schemas.roster import Moved, State
+from schemas.roster import State, move_of
 from streams.core.breaker import Breaker, Turn
 from streams.core.entitlement import Spans
 from streams.core.policy import champion_of
@@ -67,18 +67,7 @@ class PassingOver:
             before, after = after, before
         try:
             model = self._log.read().roster.members[turn.model].model
-            move = Moved(
-                model=model.name,
-                version=model.version,
-                before=before,
-                after=after,
-                who="rendezvous",
-                why=turn.why,
-                at_ms=int(time.time() * 1e3),
-                file=model.artifact,
-                sha256=model.sha256 if len(model.sha256) == 64 else "",
-            )
-            self._log.move(move)
+            self._log.move(move_of(model, before, after, "rendezvous", turn.why, int(time.time() * 1e3)))
         except (RendezvousError, KafkaException) as error:  # another was first, or the broker is away for a moment
             logger.warning("%s was not moved to %s: %s", turn.model, after, error)
         else:

@@ -123,6 +123,22 @@ def _said(record: Began | Moved) -> tuple[str, ...]:
     return record.model, record.version, record.who, record.why, record.file, record.displaced, *record.forced
 
 
+def move_of(model: Model, before: State | None, to: State, who: str, why: str, at_ms: int, **more: Any) -> Moved:
+    """A move of this model. Its sha256 is kept where it is one: a pipeline file may name a file that holds it."""
+    return Moved(
+        model=model.name,
+        version=model.version,
+        before=before,
+        after=to,
+        who=who,
+        why=why,
+        at_ms=at_ms,
+        file=model.artifact,
+        sha256=model.sha256 if len(model.sha256) == 64 else "",
+        **more,
+    )
+
+
 def definition_of(model: Model) -> dict[str, Any]:
     """A model's entry as it is kept: what it does not say is left out."""
     found: dict[str, Any] = to_builtins(model)

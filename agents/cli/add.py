@@ -15,7 +15,7 @@ from schemas.pipeline import Kind, Model, Pipeline, Role
 from schemas.roster import State, definition_of
 from schemas.topics import Topics, topics_of
 from streams.core.entitlement import History
-from streams.core.pipeline_checks import mistakes_of
+from streams.core.roster import mistakes_in_models
 from streams.kafka.admin import Admin
 from streams.kafka.roster_log import RosterLog
 from streams.models.artifact import ModelRefused, sum_to_trust
@@ -69,8 +69,7 @@ def add(
     entry = move_of(model, before, State.STAGED, why, who, definition=definition_of(model))
     refuse(found, entry)
     asked = replace(pipeline, models=(*(m for m in found.roster.scored() if m.name != name), model))
-    mistakes = [each for each in mistakes_of(_with_champion(asked, found)) if not each.key.startswith("policy.")]
-    if mistakes:
+    if mistakes := mistakes_in_models(_with_champion(asked, found)):
         raise ConfigurationRefused("\n".join(map(str, mistakes)))
     checked = tried(folder, pipeline, model, recent_rows(cluster, pipeline, GOLDEN_ROWS))
     said = f"{name} {version}: {checked.rows} rows score {checked.least:.4f} to {checked.most:.4f}"

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from agents.cli.beside import beside_s, oldest_ms, shown
 from agents.cli.past import read_labels
 from agents.cli.roster import as_line, json_option, look, member_of, pipeline_option
+from schemas import roster
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Model
 from schemas.roster import Moved, State
@@ -135,18 +136,7 @@ def retire(name: str, force: bool, why: str, who: str, file: Path | None, as_jso
 
 def move_of(model: Model, before: State | None, to: State, why: str, who: str, **more: Any) -> Moved:
     """A move by whoever runs this program, now."""
-    return Moved(
-        model=model.name,
-        version=model.version,
-        before=before,
-        after=to,
-        who=who or _user(),
-        why=why,
-        at_ms=int(time.time() * 1e3),
-        file=model.artifact,
-        sha256=model.sha256 if len(model.sha256) == 64 else "",
-        **more,
-    )
+    return roster.move_of(model, before, to, who or _user(), why, int(time.time() * 1e3), **more)
 
 
 def _user() -> str:

@@ -60,9 +60,7 @@ def up(file: Path, as_json: bool, standby: bool | None, run: str | None) -> None
     if given:
         _look(given, pipeline, standby=standby)
     _say(f"{pipeline.name}: trying {len(pipeline.models)} models, each in a process of its own")
-    refused = refused_models(file.resolve().parent, pipeline)
-    for error in refused.values():
-        click.echo(f"refused: {error}", err=True)
+    refused = _tried(file, pipeline)
     if not given:
         _say(f"starting Apache Kafka, its data in {broker.folder}")
     cluster = given or Cluster(broker.start())
@@ -85,10 +83,16 @@ def up(file: Path, as_json: bool, standby: bool | None, run: str | None) -> None
 def _look_again(file: Path, cluster: Cluster, pipeline: Pipeline, *, standby: bool) -> dict[str, ModelRefused]:
     """The roster has other models than the file: they are tried as those were, and so are the rights."""
     _say(f"{pipeline.name}: the roster says who is there, trying its {len(pipeline.models)} models")
+    refused = _tried(file, pipeline)
+    _look(cluster, pipeline, standby=standby)
+    return refused
+
+
+def _tried(file: Path, pipeline: Pipeline) -> dict[str, ModelRefused]:
+    """The models that cannot be loaded, each told."""
     refused = refused_models(file.resolve().parent, pipeline)
     for error in refused.values():
         click.echo(f"refused: {error}", err=True)
-    _look(cluster, pipeline, standby=standby)
     return refused
 
 

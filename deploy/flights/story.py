@@ -8,7 +8,6 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -143,12 +142,12 @@ def train_better() -> Path:
 def broken(pid: int) -> Iterator[None]:
     """A process stands still until the block ends."""
     process = psutil.Process(pid)
-    process.send_signal(signal.SIGSTOP)
+    process.suspend()
     try:
         yield
     finally:
         with suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGCONT)
+            process.resume()
 
 
 def newest(cluster: Cluster, topic: str, wanted: str) -> Callable[[], bool]:

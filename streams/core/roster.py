@@ -14,6 +14,7 @@ from msgspec.structs import replace as with_changes
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Model, Pipeline, PolicyKind, Role
 from schemas.roster import Began, Moved, State, model_of
+from streams.core.mistakes import Mistake
 from streams.core.pipeline_checks import mistakes_of
 from streams.core.policy_branches import answering_in
 
@@ -269,8 +270,11 @@ def _refuse_too_few(found: Pipeline) -> None:
         raise UnreadableRecord(f"{left} models would be left to combine, and the policy needs {policy.least}")
 
 
+def mistakes_in_models(found: Pipeline) -> list[Mistake]:
+    """What is wrong with a pipeline but for its policy, which may name models that are retired since."""
+    return [mistake for mistake in mistakes_of(found) if not mistake.key.startswith("policy.")]
+
+
 def _refuse_mistakes(found: Pipeline) -> None:
-    # A policy may name models that are retired since: they are passed over. What a model is must be right.
-    mistakes = [mistake for mistake in mistakes_of(found) if not mistake.key.startswith("policy.")]
-    if mistakes:
+    if mistakes := mistakes_in_models(found):
         raise UnreadableRecord("; ".join(map(str, mistakes)))

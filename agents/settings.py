@@ -39,3 +39,8 @@ def log_dir(environment: Mapping[str, str], pipeline: str) -> Path:
 def notes_dir(environment: Mapping[str, str], pipeline: str) -> Path:
     """Where scorers that nobody supervises note what they have in their hands."""
     return state_dir(environment) / pipeline / "in-hand"
+
+
+def monitor_dir(environment: Mapping[str, str], pipeline: str) -> Path:
+    """Where a pipeline's monitor keeps what it knows."""
+    return state_dir(environment) / pipeline / "monitor"

@@ -2,7 +2,7 @@
 
 Names are `<pipeline>.<what>`; words are joined by `-`, never `_`, which metric names cannot tell from `.`.
 All topics of a pipeline have the same number of partitions, what enters raw partition p stays in p; except those of
-the roster, which have one.
+the roster and of the monitor, which have one.
 """
 
 from msgspec import Struct
@@ -32,19 +32,24 @@ class Entry(Struct, frozen=True):
     read_by: str
 
 
-RAW = Entry("raw", "one JSON object, as the producer sent it", "producers", "router, rendezvous, standby, archiver")
+RAW = Entry(
+    "raw",
+    "one JSON object, as the producer sent it",
+    "producers, monitor",
+    "router, rendezvous, standby, archiver, monitor",
+)
 MODEL = Entry("model.<name>", "a block of rows for one model (or one JSON each)", "router", "scorer")
 SCORES = Entry(
     "scores",
     "a block of scores (or one JSON each), or a tick that tells the broker's time",
     "scorer, router, rendezvous, standby",
-    "rendezvous, standby, archiver",
+    "rendezvous, standby, archiver, monitor",
 )
 DECISIONS = Entry(
     "decisions",
     "one JSON decision, keyed as the raw event was",
     "rendezvous, standby",
-    "consumers, rendezvous, standby, archiver",
+    "consumers, rendezvous, standby, archiver, monitor",
 )
 DEAD_LETTERS = Entry(
     "dead-letters",
@@ -70,10 +75,23 @@ ROSTER_HISTORY = Entry(
     "roster-history",
     "one JSON move of a model: who, when, why, from, to (kept for ever)",
     "operators, scorer, rendezvous",
-    "router, scorer, rendezvous, standby, operators",
+    "router, scorer, rendezvous, standby, monitor, operators",
 )
 
-CATALOGUE = (RAW, MODEL, SCORES, DECISIONS, DEAD_LETTERS, LABELS, ROSTER, ROSTER_HISTORY)
+VERDICTS = Entry(
+    "verdicts",
+    "one JSON verdict on each window of requests (with `[monitor]`)",
+    "monitor",
+    "people, monitor",
+)
+PROBES = Entry(
+    "probes",
+    "the sum of the token that the monitor's probes carry (with `[monitor]`; compacted)",
+    "monitor",
+    "rendezvous, standby, monitor",
+)
+
+CATALOGUE = (RAW, MODEL, SCORES, DECISIONS, DEAD_LETTERS, LABELS, ROSTER, ROSTER_HISTORY, VERDICTS, PROBES)
 
 
 class Topic(Struct, frozen=True):
@@ -98,6 +116,8 @@ class Topics:
         self.labels = f"{pipeline}.labels"
         self.roster = f"{pipeline}.roster"
         self.roster_history = f"{pipeline}.roster-history"
+        self.verdicts = f"{pipeline}.verdicts"
+        self.probes = f"{pipeline}.probes"
 
     def model(self, name: str) -> str:
         """Return the topic of one model's rows."""
@@ -141,4 +161,9 @@ def topics_of(pipeline: Pipeline) -> list[Topic]:
         topic(names.labels, LABELS, BLOCK_CAP),
         kept(names.roster, ROSTER, "compact"),
         kept(names.roster_history, ROSTER_HISTORY, "delete"),
+        *(
+            [kept(names.verdicts, VERDICTS, "delete"), kept(names.probes, PROBES, "compact")]
+            if pipeline.monitor
+            else []
+        ),
     ]

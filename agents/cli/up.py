@@ -29,7 +29,7 @@ from streams.models.limits import thread_settings
 from streams.models.loading import refused_models
 
 SHOW_S = 1.0
-NICE = {"archiver": 10}
+NICE = {"archiver": 10, "monitor": 10}
 
 
 @click.command(short_help="bring a pipeline up and keep it up")
@@ -112,6 +112,7 @@ def _look(cluster: Cluster, pipeline: Pipeline, *, standby: bool) -> None:
     """Make or check the topics, and ask for every right of every role: who lacks one is told before any work."""
     cluster.check_reachable()
     roles = [("router", ""), ("rendezvous", ""), ("archiver", ""), *([("standby", "")] if standby else [])]
+    roles += [("monitor", "")] if pipeline.monitor else []
     roles += [("scorer", model.name) for model in pipeline.models if model.has_scorer]
     admin = Admin(cluster)
     admin.ensure(topics_of(pipeline))
@@ -196,7 +197,8 @@ def _children(
         for number in range(model.instances)
     ]
     desks = [child("rendezvous", "--standby"), child("standby")] if standby else [child("rendezvous", "--no-standby")]
-    return [*desks, *scorers, child("router"), child("archiver")]
+    watching = [child("monitor")] if pipeline.monitor else []
+    return [*desks, *scorers, child("router"), child("archiver"), *watching]
 
 
 def _nice(role: str) -> list[str]:

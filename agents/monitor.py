@@ -1,0 +1,313 @@
+"""raw + scores + decisions + roster -> verdicts
+
+Gathers each request with its scores and its decision, in the order of the log, and judges every window of them. It is
+on nobody's road: when it is dead, nothing but verdicts is missing, and they come when it is back. What it knows is a
+function of the log, and is kept with the places it belongs to: a window is told once, whatever is killed when.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+from faust.types import TP
+
+from agents.roster_watch import RosterWatch
+from agents.snapshot import SnapshotFile, SnapshotLost
+from agents.webhook import Webhook, line_of
+from schemas.blocks import TickBlock, decode_scores
+from schemas.errors import UnreadableRecord
+from schemas.pipeline import MonitorSettings, Pipeline
+from schemas.topics import Topics
+from schemas.verdicts import Reported, decode_verdict, encode_verdict
+from streams.core.entitlement import Spans, always
+from streams.core.gathering import Gathering, Places, decode_outcome, in_log_order
+from streams.core.validator import Validator
+from streams.core.watched_fields import WatchedFields
+from streams.core.watching import Watching, later
+from streams.kafka.batch import Batch, Outgoing, Sending
+from streams.kafka.clients import Cluster
+from streams.kafka.edge import Position
+from streams.kafka.reading import TopicReader
+from streams.kafka.records import read_record
+from streams.kafka.transport import BatchApp
+from streams.kill_points import reached
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+SETTLE_MS = 1_000.0
+"""What was appended before this long ago has been read, where a partition was read to its end."""
+
+SNAPSHOT_S = 10.0
+NOTHING = TickBlock(0.0)
+LOGS = ("raw", "scores", "decisions")
+
+
+class Monitor:
+    """The state of one pipeline's monitor, and its way to Kafka."""
+
+    _app: BatchApp
+    _roster: RosterWatch
+
+    def __init__(self, pipeline: Pipeline, settings: MonitorSettings, cluster: Cluster, file: SnapshotFile) -> None:
+        topics = Topics(pipeline.name)
+        self._pipeline = pipeline
+        self._settings = settings
+        self._cluster = cluster
+        self._file = file
+        self._topics = {"raw": topics.raw, "scores": topics.scores, "decisions": topics.decisions}
+        self._logs = {topic: log for log, topic in self._topics.items()}
+        self._verdicts = topics.verdicts
+        self._validator = Validator(pipeline)
+        self._fields = WatchedFields(pipeline, settings.fields)
+        self._webhook = Webhook(settings.webhook, settings.webhook_s) if settings.webhook else None
+        self._spans: Spans = always(pipeline)
+        self._gatherings: dict[int, Gathering] = {}
+        self._watching = self._new()
+        self._kept: dict[int, Places] = {}
+        self._kept_s = 0.0
+        self._last: Reported | None = None
+        self._lock = asyncio.Lock()
+        self.news: deque[str] = deque()
+        self.windows = 0
+        self.lost_snapshots = 0
+
+    def _new(self) -> Watching:
+        return Watching(self._pipeline, self._settings, self._fields.names)
+
+    def open(self, app: BatchApp) -> None:
+        """Work on this app from now on."""
+        self._app = app
+        self._roster = RosterWatch(
+            self._pipeline, self._cluster, self._moved, lambda error: app.add_future(app.crash(error))
+        )
+
+    def positions(self, committed: Sequence[TopicPartition]) -> Mapping[TP, int]:
+        """Read on where the snapshot belongs; without one from the beginning, if the pipeline begins there."""
+        self._watching, self._kept = self._new(), {}
+        try:
+            found = self._file.read()
+        except SnapshotLost as error:
+            self.lost_snapshots += 1
+            logger.error("%s: everything is learnt anew, from the log", error)
+            found = None
+        if found is not None:
+            self._kept, self._watching = dict(found[0]), found[1]
+            self._watching.follow(self._settings)
+        starts = {}
+        for place in committed:
+            known = self._kept.get(place.partition)
+            log = self._logs[place.topic]
+            if known is not None:
+                starts[TP(place.topic, place.partition)] = int(getattr(known, log))
+            elif self._pipeline.start == "earliest":
+                starts[TP(place.topic, place.partition)] = OFFSET_BEGINNING
+        return starts
+
+    async def begin(self, starts: Mapping[TP, int]) -> None:
+        """Take over partitions: learn what was told last and who is entitled, then gather."""
+        await self._app.producer.flush()
+        self._last, _ = await asyncio.gather(asyncio.to_thread(self._told_last), self._roster.begin())
+        numbers = sorted({tp.partition for tp in starts})
+        self._gatherings = {number: self._gathering(number, starts) for number in numbers}
+        self._kept_s = time.monotonic()
+        if self._last is not None and self._last.alarm is not None:
+            self._tell(self._last)  # who was killed may not have come to it
+
+    def end(self) -> None:
+        """Let go of every partition."""
+        self._gatherings = {}
+
+    def _gathering(self, number: int, starts: Mapping[TP, int]) -> Gathering:
+        places = Places(*(starts[TP(self._topics[log], number)] for log in LOGS))
+        gathering = Gathering(self._pipeline, number, places)
+        gathering.entitle(self._spans)
+        return gathering
+
+    def _told_last(self) -> Reported | None:
+        """The last record on `verdicts`; blocks."""
+        with TopicReader(self._cluster, self._verdicts) as reader:
+            ends = {number: max(low, end - 1) for number, (low, end) in reader.bounds().items()}
+            last = None
+            for message in reader.to_end(ends):
+                try:
+                    last = decode_verdict(message.value())
+                except UnreadableRecord as error:
+                    logger.warning("%s/%s: %s", self._verdicts, message.offset(), error)
+            return last
+
+    def _moved(self, spans: Spans) -> None:
+        self._spans = spans
+        for gathering in self._gatherings.values():
+            gathering.entitle(spans)
+
+    async def take(self, batch: Batch) -> None:
+        """Gather one batch of any of the logs, and judge what is whole."""
+        async with self._lock:
+            gathering = self._gatherings.get(batch.partition)
+            if gathering is None:
+                return
+            log = self._logs[batch.topic]
+            if log == "raw":
+                self._take_raw(gathering, batch)
+            elif log == "scores":
+                self._take_scores(gathering, batch)
+            else:
+                self._take_decisions(gathering, batch)
+            await self._go_on()
+
+    def _take_raw(self, gathering: Gathering, batch: Batch) -> None:
+        for message in batch.messages:
+            found = read_record(message, self._validator)
+            gathering.requested(found, self._fields.of(found, message.value()), None)
+
+    def _take_scores(self, gathering: Gathering, batch: Batch) -> None:
+        for message in batch.messages:
+            try:
+                block = decode_scores(message.value())
+            except UnreadableRecord:  # a dead letter of the rendezvous'
+                block = NOTHING
+            gathering.scored(block, message.offset() or 0, message.timestamp()[1])
+
+    def _take_decisions(self, gathering: Gathering, batch: Batch) -> None:
+        for message in batch.messages:
+            position, log_ms = message.offset() or 0, message.timestamp()[1]
+            try:
+                outcome = decode_outcome(message.value())
+            except UnreadableRecord:
+                gathering.passed("decisions", position, log_ms)
+                continue
+            gathering.decided(outcome, position, log_ms)
+
+    async def _go_on(self) -> None:
+        """Judge every request whose turn it is."""
+        while (gathering := in_log_order(self._gatherings.values())) is not None:
+            one = gathering.hand_on()
+            self._watching.moved(self._roster.entries, one.at_ms)
+            report = self._watching.offer(one, self._spans.at(one.at_ms))
+            if report is not None:
+                await self._say(report)
+
+    async def _say(self, report: Reported) -> None:
+        if not later(report, self._last):
+            return
+        reached("monitor.before_send")
+        self._last = report
+        self.windows += 1
+        await self._app.producer.send_batch(Sending(), [Outgoing(self._verdicts, encode_verdict(report), None, 0)])
+        reached("monitor.after_send")
+        if report.alarm is not None:
+            self._tell(report)
+
+    def _tell(self, report: Reported) -> None:
+        """Tell people of a change: whoever supervises this process, and the webhook."""
+        self.news.append(line_of(report))
+        logger.warning("%s", line_of(report))
+        if self._webhook is not None:
+            self._app.add_future(self._webhook.post(report))
+
+    async def look(self) -> None:
+        """Go on although nothing came, and keep what is known now and then."""
+        async with self._lock:
+            self._settle()
+            await self._go_on()
+            if time.monotonic() - self._kept_s >= SNAPSHOT_S:
+                await self._keep()
+
+    def _settle(self) -> None:
+        """A log that was read to its end has nothing from before a moment ago."""
+        settled_ms = self._app.producer.now_ms() - SETTLE_MS
+        for number, gathering in self._gatherings.items():
+            following = gathering.read_to()
+            for log, topic in self._topics.items():
+                if self._app.consumer.highwater(TP(topic, number)) <= getattr(following, log):
+                    gathering.reached(log, settled_ms)
+
+    async def keep(self) -> None:
+        """Write the snapshot, at the end of this process."""
+        async with self._lock:
+            if self._gatherings:
+                await self._keep()
+
+    async def _keep(self) -> None:
+        await self._app.producer.flush()  # it is not said to be told before the broker has it
+        places = {number: gathering.places() for number, gathering in self._gatherings.items()}
+        self._kept_s = time.monotonic()
+        if places == self._kept:
+            return
+        try:
+            self._file.write(places, self._watching)
+        except OSError as error:
+            logger.error("%s: no snapshot is kept: %s; the last one still counts", self._file.path, error.strerror)
+            return
+        self._kept = places
+
+    def committable(self) -> Mapping[TP, Position]:
+        """Where the snapshot goes on: it is what counts, and the group's own offsets follow it."""
+        return {
+            TP(topic, number): (int(getattr(places, log)), "")
+            for number, places in self._kept.items()
+            for log, topic in self._topics.items()
+            if getattr(places, log) >= 0
+        }
+
+    def read_all(self) -> bool:
+        """Whether every log was read to its end, as of the last fetch."""
+        return all(
+            self._app.consumer.highwater(TP(topic, number)) <= getattr(gathering.read_to(), log)
+            for number, gathering in self._gatherings.items()
+            for log, topic in self._topics.items()
+        )
+
+    def figures(self) -> Mapping[str, float]:
+        """What the status line shows."""
+        shown: dict[str, float] = {
+            "verdicts": self.windows,
+            "waiting": sum(one.waiting for one in self._gatherings.values()),
+        }
+        if self.lost_snapshots:
+            shown["snapshots lost"] = self.lost_snapshots
+        if self._webhook is not None and self._webhook.failures:
+            shown["alarms the webhook did not take"] = self._webhook.failures
+        return shown
+
+
+def attach(app: BatchApp, pipeline: Pipeline, monitor: Monitor) -> None:
+    """Put the monitor's agent on the app."""
+    topics = Topics(pipeline.name)
+    monitor.open(app)
+
+    @app.agent(app.topic(topics.raw, topics.scores, topics.decisions), name="monitor")
+    async def at_work(batches):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  Faust's own signature
+        async for batch in batches:
+            await monitor.take(batch)
+
+    @app.on_partitions_assigned.connect(weak=False)
+    async def begin(_: Any, assigned: Iterable[TP], **__: Any) -> None:
+        await monitor.begin({tp: app.consumer.starts[tp] for tp in assigned})
+
+    @app.on_partitions_revoked.connect(weak=False)
+    async def end(_: Any, __: Iterable[TP], **___: Any) -> None:
+        monitor.end()
+
+    @app.task
+    async def look() -> None:
+        while not app.should_stop:
+            await asyncio.sleep(LOOK_S)
+            await monitor.look()
+
+
+def stuck(app: BatchApp, monitor: Monitor) -> Callable[[], bool]:
+    """There are records to read, and none was taken since the last look; what was not kept yet is no sign."""
+    seen = -1
+
+    def looked() -> bool:
+        nonlocal seen
+        before, seen = seen, app.consumer.taken_records
+        return before == seen and not monitor.read_all()
+
+    return looked

@@ -13,9 +13,11 @@ from typing import Any
 from confluent_kafka import KafkaError, Message, TopicPartition
 from faust.types import TP
 from msgspec import Struct, json
+from msgspec.structs import replace
 
 from agents.passing_over import PassingOver
 from agents.roster_watch import RosterWatch
+from agents.token_watch import TokenWatch
 from schemas.blocks import ScoresBlock, TickBlock, decode_scores, encode_scores
 from schemas.dead_letters import DeadLetter
 from schemas.decisions import Decision, decode_decision, encode_decision
@@ -111,6 +113,7 @@ class Desk:
         self._spans = always(pipeline)
         rule = None if standby else pipeline.breaker
         self._passing = PassingOver(pipeline, rule, cluster) if rule else None
+        self._probes = TokenWatch(pipeline, cluster) if pipeline.monitor else None
         self._begun = False
 
     def open(self, app: BatchApp) -> None:
@@ -138,7 +141,7 @@ class Desk:
         numbers = sorted({tp.partition for tp in starts})
         self.cores = {}
         self._recoveries, self._waited = {}, {}
-        (known, ends), _ = await asyncio.gather(asyncio.to_thread(self._past, numbers), self._roster.begin())
+        (known, ends), _ = await asyncio.gather(asyncio.to_thread(self._past, numbers), self._learn())
         self._begun = True
         cores = {number: self._core(number, starts) for number in numbers}
         now_ms = self._app.producer.now_ms()
@@ -150,6 +153,11 @@ class Desk:
                 self._recoveries[number] = recovery
         self.cores = cores
         self._awake_s = time.monotonic()
+
+    async def _learn(self) -> None:
+        """What is read beside: the roster, and which tokens mark a probe."""
+        reading = asyncio.to_thread(self._probes.begin) if self._probes else None
+        await asyncio.gather(self._roster.begin(), *([reading] if reading else []))
 
     def end(self) -> None:
         """Let go of every partition."""
@@ -282,13 +290,15 @@ class Desk:
             return
         self._stay_awake()  # it may have stood still since it took what it decided by
         final = [reply.request.offset for reply in replies if reply.decision.final]
-        self.decided += len(final)
         sending = Published(core, final)
         topic = self._topics.decisions
         copies: list[Outgoing] = []
         records: list[Outgoing] = []
         for reply in replies:
             request, decision = reply.request, reply.decision
+            if self._probes and request.headers and self._probes.tokens.probe_of(request.headers) is not None:
+                decision = replace(decision, probe=True)
+            self.decided += decision.final and not decision.probe
             headers = self._carry(request.headers) if request.headers else None
             value = encode_decision(decision)
             records.append(Outgoing(topic, value, request.key, decision.ticket.partition, headers))

@@ -15,12 +15,16 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from faust.types import TP
 
+from agents.prober import Prober
 from agents.roster_watch import RosterWatch
 from agents.snapshot import SnapshotFile, SnapshotLost
+from agents.token_watch import TokenWatch
 from agents.webhook import Webhook, line_of
 from schemas.blocks import TickBlock, decode_scores
+from schemas.decisions import Ticket
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import MonitorSettings, Pipeline
+from schemas.requests import Request
 from schemas.topics import Topics
 from schemas.verdicts import Reported, decode_verdict, encode_verdict
 from streams.core.entitlement import Spans, always
@@ -52,6 +56,7 @@ class Monitor:
 
     _app: BatchApp
     _roster: RosterWatch
+    _prober: Prober
 
     def __init__(self, pipeline: Pipeline, settings: MonitorSettings, cluster: Cluster, file: SnapshotFile) -> None:
         topics = Topics(pipeline.name)
@@ -65,6 +70,7 @@ class Monitor:
         self._validator = Validator(pipeline)
         self._fields = WatchedFields(pipeline, settings.fields)
         self._webhook = Webhook(settings.webhook, settings.webhook_s) if settings.webhook else None
+        self._probes = TokenWatch(pipeline, cluster)
         self._spans: Spans = always(pipeline)
         self._gatherings: dict[int, Gathering] = {}
         self._watching = self._new()
@@ -85,6 +91,8 @@ class Monitor:
         self._roster = RosterWatch(
             self._pipeline, self._cluster, self._moved, lambda error: app.add_future(app.crash(error))
         )
+
+        self._prober = Prober(self._pipeline, app, self._settings.probe_s)
 
     def positions(self, committed: Sequence[TopicPartition]) -> Mapping[TP, int]:
         """Read on where the snapshot belongs; without one from the beginning, if the pipeline begins there."""
@@ -111,7 +119,9 @@ class Monitor:
     async def begin(self, starts: Mapping[TP, int]) -> None:
         """Take over partitions: learn what was told last and who is entitled, then gather."""
         await self._app.producer.flush()
-        self._last, _ = await asyncio.gather(asyncio.to_thread(self._told_last), self._roster.begin())
+        self._last, *_ = await asyncio.gather(
+            asyncio.to_thread(self._told_last), asyncio.to_thread(self._probes.begin), self._roster.begin()
+        )
         numbers = sorted({tp.partition for tp in starts})
         self._gatherings = {number: self._gathering(number, starts) for number in numbers}
         self._kept_s = time.monotonic()
@@ -162,8 +172,12 @@ class Monitor:
 
     def _take_raw(self, gathering: Gathering, batch: Batch) -> None:
         for message in batch.messages:
-            found = read_record(message, self._validator)
-            gathering.requested(found, self._fields.of(found, message.value()), None)
+            found, value = read_record(message, self._validator), message.value()
+            fields = self._fields.of(found, value)
+            probe = self._probes.tokens.probe_of(found.headers)
+            gathering.requested(found, fields, probe)
+            if probe is None and value and isinstance(found, Request):
+                self._watching.probing.offer(Ticket(batch.partition, found.offset), found.key, value, fields)
 
     def _take_scores(self, gathering: Gathering, batch: Batch) -> None:
         for message in batch.messages:
@@ -187,7 +201,8 @@ class Monitor:
         """Judge every request whose turn it is."""
         while (gathering := in_log_order(self._gatherings.values())) is not None:
             one = gathering.hand_on()
-            self._watching.moved(self._roster.entries, one.at_ms)
+            if self._watching.moved(self._roster.entries, one.at_ms):
+                self._prober.ask()
             report = self._watching.offer(one, self._spans.at(one.at_ms))
             if report is not None:
                 await self._say(report)
@@ -215,6 +230,9 @@ class Monitor:
         async with self._lock:
             self._settle()
             await self._go_on()
+            if self._gatherings and self._settings.probes:
+                await self._prober.announce()
+                await self._prober.look(self._watching.probing)
             if time.monotonic() - self._kept_s >= SNAPSHOT_S:
                 await self._keep()
 
@@ -269,6 +287,8 @@ class Monitor:
             "verdicts": self.windows,
             "waiting": sum(one.waiting for one in self._gatherings.values()),
         }
+        if self._settings.probes:
+            shown["rounds of probes"] = self._prober.rounds
         if self.lost_snapshots:
             shown["snapshots lost"] = self.lost_snapshots
         if self._webhook is not None and self._webhook.failures:

@@ -194,7 +194,8 @@ def carrier(line: bytes) -> bytes:
 
 def _read(decisions: TopicReader, run: Run, timeout_s: float) -> None:
     for message in decisions.poll(timeout_s):
-        run.take(decode_decision(message.value() or b""), message.timestamp()[1])
+        if not (decision := decode_decision(message.value() or b"")).probe:
+            run.take(decision, message.timestamp()[1])
 
 
 def read_raw(cluster: Cluster, pipeline: Pipeline, run: Run) -> None:

@@ -232,7 +232,8 @@ def show(cluster: Cluster, pipeline: Pipeline, flights: Flights) -> None:
     read_raw(cluster, pipeline, run)
     with TopicReader(cluster, Topics(pipeline.name).decisions) as reader:
         for message in reader.to_end():
-            run.take(decode_decision(message.value() or b""), message.timestamp()[1])
+            if not (decision := decode_decision(message.value() or b"")).probe:
+                run.take(decision, message.timestamp()[1])
     winners: dict[str, Counter[str]] = {}
     late: dict[str, list[float]] = {}
     for ticket, decision in run.decisions.items():

@@ -16,6 +16,7 @@ from schemas.verdicts import Reported, Verdict
 from streams.core.alarms import Alarms
 from streams.core.entitlement import Entry
 from streams.core.gathering import Gathered
+from streams.core.probing import Probing
 from streams.core.verdicts.events import Event, Model, Setting
 from streams.core.verdicts.said import Deploy
 from streams.core.verdicts.watch import Watch
@@ -66,6 +67,7 @@ class Watching:
         self.settings = settings
         self.fields = tuple(fields)
         self.alarms = Alarms(settings.quiet_windows, settings.remind_s)
+        self.probing = Probing(settings.probes)
         self.judging: Watched | None = None
         self.learning: Watched | None = None
         self.answers: Counter[str] = Counter()
@@ -78,6 +80,8 @@ class Watching:
         """Go on by what the pipeline file says now of alarms; the reference stays."""
         self.settings = settings
         self.alarms.rule(settings.quiet_windows, settings.remind_s)
+        if settings.probes != self.probing.count:
+            self.probing = Probing(settings.probes)
 
     def offer(self, one: Gathered, pipeline: Pipeline) -> Reported | None:
         """One request, in the order of the log, and the models of its time; the record that it completes."""

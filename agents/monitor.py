@@ -28,7 +28,7 @@ from schemas.requests import Request
 from schemas.topics import Topics
 from schemas.verdicts import Reported, decode_verdict, encode_verdict
 from streams.core.entitlement import Spans, always
-from streams.core.gathering import Gathering, Places, decode_outcome, in_log_order
+from streams.core.gathering import LOGS, Gathering, Places, ahead, decode_outcome, in_log_order
 from streams.core.validator import Validator
 from streams.core.watched_fields import WatchedFields
 from streams.core.watching import Watching, later
@@ -48,7 +48,6 @@ SETTLE_MS = 1_000.0
 
 SNAPSHOT_S = 10.0
 NOTHING = TickBlock(0.0)
-LOGS = ("raw", "scores", "decisions")
 
 
 class Monitor:
@@ -169,6 +168,7 @@ class Monitor:
             else:
                 self._take_decisions(gathering, batch)
             await self._go_on()
+            self._pace()
 
     def _take_raw(self, gathering: Gathering, batch: Batch) -> None:
         for message in batch.messages:
@@ -207,6 +207,11 @@ class Monitor:
             if report is not None:
                 await self._say(report)
 
+    def _pace(self) -> None:
+        """Read on only what is not far ahead of the rest."""
+        far = ahead(self._gatherings.values())
+        self._app.consumer.leave_alone(frozenset(TP(self._topics[log], number) for number, log in far))
+
     async def _say(self, report: Reported) -> None:
         if not later(report, self._last):
             return
@@ -230,6 +235,7 @@ class Monitor:
         async with self._lock:
             self._settle()
             await self._go_on()
+            self._pace()
             if self._gatherings and self._settings.probes:
                 await self._prober.announce()
                 await self._prober.look(self._watching.probing)

@@ -25,7 +25,7 @@ from schemas.topics import topics_of
 from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster, cluster_of
 from streams.models.artifact import ModelRefused, open_artifact, sum_of
-from streams.models.limits import thread_settings
+from streams.models.limits import THREADS, thread_settings
 from streams.models.loading import refused_models
 
 SHOW_S = 1.0
@@ -198,6 +198,8 @@ def _children(
     ]
     desks = [child("rendezvous", "--standby"), child("standby")] if standby else [child("rendezvous", "--no-standby")]
     watching = [child("monitor")] if pipeline.monitor else []
+    for one in watching:
+        one.environment = dict.fromkeys(THREADS, "1")  # it is in nobody's way, numpy's threads neither
     return [*desks, *scorers, child("router"), child("archiver"), *watching]
 
 

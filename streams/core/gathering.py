@@ -18,6 +18,11 @@ from schemas.pipeline import Pipeline, Role
 from schemas.requests import Rejection, Request
 from streams.core.entitlement import PerSpan, Spans, always
 
+LOGS = ("raw", "scores", "decisions")
+MOST_WAITING = 20_000
+AHEAD_MS = 2_000.0
+"""When so many requests wait, a log that is further ahead of the slowest one is not read on: memory stays flat."""
+
 AFTER_MS = 1_000.0
 """How long after its deadline a score or a decision still belongs to its request."""
 
@@ -89,7 +94,7 @@ class Gathering:
         self._ahead: dict[int, list[Callable[[Gathered], None]]] = {}
         self._ahead_at: dict[int, tuple[int | None, int | None]] = {}
         self._next = start
-        self._reached_ms = dict.fromkeys(("raw", "scores", "decisions"), float("-inf"))
+        self._reached_ms = dict.fromkeys(LOGS, float("-inf"))
 
     @property
     def waiting(self) -> int:
@@ -175,8 +180,8 @@ class Gathering:
         """The next place of each log."""
         return self._next
 
-    def behind_ms(self, log: str) -> float:
-        """How far a log is known."""
+    def reached_ms(self, log: str) -> float:
+        """The log time up to which a log is known."""
         return self._reached_ms[log]
 
     @property
@@ -219,6 +224,17 @@ def in_log_order(gatherings: Iterable[Gathering]) -> Gathering | None:
     """The partition whose first request is next by log time; None when one that is still unknown may be earlier."""
     first = min(gatherings, key=lambda one: (one.frontier_ms, one.number), default=None)
     return first if first is not None and first.ready else None
+
+
+def ahead(gatherings: Iterable[Gathering]) -> frozenset[tuple[int, str]]:
+    """Partition numbers and logs that are to be left alone until the slowest has come as far."""
+    every = list(gatherings)
+    if sum(one.waiting for one in every) < MOST_WAITING:
+        return frozenset()
+    slowest_ms = min(one.reached_ms(log) for one in every for log in LOGS)
+    return frozenset(
+        (one.number, log) for one in every for log in LOGS if one.reached_ms(log) > slowest_ms + AHEAD_MS
+    )
 
 
 class _Scored(Struct, frozen=True, gc=False):

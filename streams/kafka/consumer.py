@@ -250,6 +250,10 @@ class Consumer(base.Consumer):
         found = {tp: prefix.committable() for tp, prefix in self._prefixes.items()}
         return {tp: (offset, "") for tp, offset in found.items() if offset is not None}
 
+    def leave_alone(self, partitions: frozenset[TP]) -> None:
+        """For a role that holds records until others have come: no more of these for now."""
+        self._reader.leave_alone(partitions)
+
     async def _resolve_failures(self) -> None:
         for prefix in self._prefixes.values():
             for batch in list(prefix):

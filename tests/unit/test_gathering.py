@@ -8,7 +8,19 @@ from schemas.blocks import NotAskedBlock, RejectionBlock, RowError, ScoreBlock, 
 from schemas.decisions import Ticket
 from schemas.errors import UnreadableRecord
 from schemas.requests import Rejection, Request
-from streams.core.gathering import AFTER_MS, Gathered, Gathering, Outcome, Places, decode_outcome, in_log_order
+from streams.core.gathering import (
+    AFTER_MS,
+    AHEAD_MS,
+    LOGS,
+    MOST_WAITING,
+    Gathered,
+    Gathering,
+    Outcome,
+    Places,
+    ahead,
+    decode_outcome,
+    in_log_order,
+)
 from tests.unit.small import pipeline
 
 PIPELINE = pipeline()
@@ -247,3 +259,19 @@ def replaced(event: Gathered) -> Gathered:
 def test_what_is_no_decision_is_refused():
     with pytest.raises(UnreadableRecord, match="not a decision"):
         decode_outcome(b'{"ticket": 3}')
+
+
+def test_when_many_wait_only_the_slowest_logs_are_read_on():
+    one, other = gathering(0), gathering(1)
+    both = [one, other]
+    for each in both:
+        for log in LOGS:
+            each.reached(log, 1_000.0)
+    for offset in range(MOST_WAITING - 1):
+        one.requested(request(offset, 100_000), {}, None)
+    assert ahead(both) == frozenset()
+    one.requested(request(MOST_WAITING, 100_000), {}, None)
+    assert ahead(both) == {(0, "raw")}
+    for each, log in ((one, "scores"), (one, "decisions"), (other, "raw"), (other, "scores"), (other, "decisions")):
+        each.reached(log, 100_000.0 - AHEAD_MS)
+    assert ahead(both) == frozenset()

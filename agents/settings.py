@@ -39,3 +39,8 @@ def log_dir(environment: Mapping[str, str], pipeline: str) -> Path:
 def notes_dir(environment: Mapping[str, str], pipeline: str) -> Path:
     """Where scorers that nobody supervises note what they have in their hands."""
     return state_dir(environment) / pipeline / "in-hand"
+
+
+def forks(environment: Mapping[str, str]) -> bool:
+    """Whether roles may be forked by one process that has imported for all: unless `RENDEZVOUS_NURSERY=0`."""
+    return environment.get("RENDEZVOUS_NURSERY") != "0"

@@ -43,6 +43,10 @@ LEAD_MS = 4.0
 """A default leaves this long before its deadline: the way to the broker's log takes some of it. The standby's
 own leaves as long after it, if the owner's has not come."""
 
+TOGETHER_S = 0.002
+"""Timers wait this long for others: while nobody scores, each request has one, and each alone would be a request to
+the broker of its own."""
+
 TICK_S = 1.0
 
 PAUSE_S = 3.0
@@ -108,6 +112,7 @@ class Desk:
         self._validator = Validator(pipeline)
         self._carried = ("traceparent", *pipeline.output.headers)
         self._timer: asyncio.TimerHandle | None = None
+        self._fired_s = 0.0
         self._spans = always(pipeline)
         rule = None if standby else pipeline.breaker
         self._passing = PassingOver(pipeline, rule, cluster) if rule else None
@@ -249,6 +254,7 @@ class Desk:
     async def on_time(self) -> None:
         """Decide what is due although no record came."""
         self._stay_awake()
+        self._fired_s = asyncio.get_running_loop().time()
         for number, core in list(self.cores.items()):
             if number not in self._recoveries:
                 await self._publish(core, core.due(self._app.producer.now_ms()))
@@ -271,6 +277,7 @@ class Desk:
             return
         loop = asyncio.get_running_loop()
         at_s = loop.time() + max(0.0, due_ms - self._app.producer.now_ms()) / 1e3
+        at_s = max(at_s, self._fired_s + TOGETHER_S)
         if self._timer is not None:
             if not self._timer.cancelled() and loop.time() < self._timer.when() <= at_s:
                 return

@@ -26,18 +26,11 @@ from streams.core.course import Course, has_wishes, wishes
 from streams.core.entitled import Entitled
 from streams.core.entitlement import PerSpan, Spans, always
 from streams.core.held import LIMIT, Held, What
+from streams.core.patience import Patience, grace_of
 from streams.core.pending import Explanation, Pending, Reply
 from streams.core.policy_combine import Combine
 from streams.core.repeats import Known, Repeats, logged, repeatable
 from streams.core.watermark import BEGINNING, Checkpoint, Watermark
-
-GRACE_SHARE = 0.25
-"""A standby leaves the owner no more than this share of a request's budget."""
-
-
-def grace_of(grace_ms: float, budget_ms: float) -> float:
-    """What owner and standby leave each other, of a request with this budget; ms."""
-    return min(grace_ms, GRACE_SHARE * budget_ms)
 
 
 @dataclass(slots=True)
@@ -77,6 +70,7 @@ class Rendezvous:
         self.counts = Counts()
         self.lead_ms = lead_ms
         self._grace_ms = grace_ms
+        self._patience = Patience(grace_ms)
         self._from_log = from_log or grace_ms > 0
         self._partition = partition
         self._entitlements = PerSpan(spans or always(pipeline), Entitled)
@@ -203,6 +197,7 @@ class Rendezvous:
         another one only better ones are.
         """
         offset = decision.ticket.offset
+        self._patience.heard(decision, now_ms)
         if not decision.final:
             self._was_said(decision)
             return []
@@ -353,10 +348,7 @@ class Rendezvous:
         """Decide now, or (arm) set the timer for the next moment at which time alone decides."""
         if pending.ready is not None:
             if now_ms >= pending.leave_ms:
-                ready = pending.ready
-                if pending.course is not None and pending.course.revision > ready.decision.revision:
-                    ready = Reply(replace(ready.decision, revision=pending.course.revision), ready.request)
-                self._leave(pending, ready, now_ms, replies)
+                self._let_leave(pending, pending.ready, now_ms, replies)
             return
         if pending.first is not None:
             return
@@ -438,6 +430,16 @@ class Rendezvous:
         entitled = self._entitlements.at(request.at_ms)
         self._pending[offset] = Pending(request, request.at_ms, deadline_ms, entitled, ready=reply, leave_ms=leave_ms)
         heappush(self._timers, (leave_ms, offset))
+
+    def _let_leave(self, pending: Pending, ready: Reply, now_ms: float, replies: list[Reply]) -> None:
+        """What was kept back leaves now, unless a twin's own may still be on its way."""
+        again_ms = self._patience.until_ms(pending.leave_ms, pending.request.budget_ms, now_ms)
+        if again_ms > now_ms:
+            heappush(self._timers, (again_ms, pending.request.offset))
+            return
+        if pending.course is not None and pending.course.revision > ready.decision.revision:
+            ready = Reply(replace(ready.decision, revision=pending.course.revision), ready.request)
+        self._leave(pending, ready, now_ms, replies)
 
     def _leave(self, pending: Pending, reply: Reply, now_ms: float, replies: list[Reply]) -> None:
         del self._pending[pending.request.offset]

@@ -18,7 +18,7 @@ from agents.in_hand import InHand, Left
 from agents.last_input import keep_last_input
 from agents.settings import environ, log_dir
 from agents.supervisor import Child, Supervisor
-from schemas.pipeline import Model, Pipeline
+from schemas.pipeline import Model, Pipeline, PolicyKind
 from schemas.rights import group_of, rights_of, together
 from schemas.topics import topics_of
 from streams.kafka.admin import Admin
@@ -114,6 +114,7 @@ def _look(cluster: Cluster, pipeline: Pipeline, *, standby: bool) -> None:
     cluster.check_reachable()
     roles = [("router", ""), ("rendezvous", ""), ("archiver", ""), *([("standby", "")] if standby else [])]
     roles += [("scorer", model.name) for model in pipeline.models if model.has_scorer]
+    roles += [("learner", "")] if pipeline.policy.kind is PolicyKind.BANDIT else []
     admin = Admin(cluster)
     admin.ensure(topics_of(pipeline))
     admin.check_rights(
@@ -198,7 +199,8 @@ def _children(
         for number in range(model.instances)
     ]
     desks = [child("rendezvous", "--standby"), child("standby")] if standby else [child("rendezvous", "--no-standby")]
-    return [*desks, *scorers, child("router"), child("archiver")]
+    learners = [child("learner")] if pipeline.policy.kind is PolicyKind.BANDIT else []
+    return [*desks, *scorers, child("router"), child("archiver"), *learners]
 
 
 def _about(file: Path, pipeline: Pipeline, cluster: Cluster, refused: Mapping[str, ModelRefused]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from agents.born import Nursery
 from agents.cast import Cast
 from agents.cli import place
+from agents.given_up import note_quarantine, note_started_anew
 from agents.in_hand import InHand, Left
 from agents.last_input import keep_last_input
 from agents.settings import environ, log_dir
@@ -73,6 +74,8 @@ def up(file: Path, as_json: bool, standby: bool | None, run: str | None) -> None
         pipeline = place.rostered(cluster, pipeline)
         if pipeline != of_file:
             refused = _look_again(file, cluster, pipeline, standby=standby)
+        if wrong := note_started_anew(cluster, pipeline):
+            click.echo(f"the roster does not know who is tried again: {wrong}", err=True)
         children = _children(file, pipeline, refused, standby=standby, rostered=pipeline != of_file)
         cast = Cast(of_file, cluster, lambda model: _scorers(file, replace(pipeline, models=(model,))))
         about = _about(file, pipeline, cluster, refused)
@@ -137,9 +140,11 @@ async def _supervise(
     environment.setdefault("KAFKA_BOOTSTRAP_SERVERS", cluster.bootstrap)
 
     async def gave_up(child: Child, left: Left) -> None:
+        model = child.name.split(".")[1]
+        if noted := await asyncio.to_thread(note_quarantine, cluster, pipeline, model, child.reason):
+            child.reason += f"; the roster does not know of it: {noted}"
         if not left.rows:
             return
-        model = child.name.split(".")[1]
         failed = await asyncio.to_thread(keep_last_input, cluster, pipeline, model, left, child.reason)
         child.reason += f"; its last input is not in the dead letters: {failed}" if failed else ""
 

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from schemas.errors import ConfigurationRefused, KafkaUnreachable
 from schemas.pipeline import Pipeline
-from schemas.roster import Began, Moved, Standing, definition_of, encode_roster
+from schemas.roster import Began, Moved, Noted, Standing, definition_of, encode_roster
 from schemas.topics import Topics
 from streams.core.entitlement import History
 from streams.core.roster import Roster
@@ -70,6 +70,10 @@ class RosterLog:
                 raise MoveRefused(reason)
         self._tell(history.roster)
         return history
+
+    def note(self, record: Noted) -> None:
+        """Write down what befell a model. It is no move, and does not begin the roster."""
+        self._append(encode_roster(record))
 
     def _append(self, value: bytes) -> int:
         return self._send(self._topics.roster_history, {None: value})

@@ -15,15 +15,17 @@ from faust.types import TP
 from msgspec import Struct, json
 
 from agents.passing_over import PassingOver
-from agents.roster_watch import RosterWatch
+from agents.roster_watch import RosterWatch, TallyWatch
 from schemas.blocks import ScoresBlock, TickBlock, decode_scores, encode_scores
 from schemas.dead_letters import DeadLetter
 from schemas.decisions import Decision, decode_decision, encode_decision
 from schemas.errors import UNREADABLE, Paused, UnreadableRecord
-from schemas.pipeline import Pipeline
+from schemas.pipeline import Pipeline, PolicyKind
 from schemas.requests import Headers
 from schemas.topics import Topics
 from streams.core.entitlement import Spans, always
+from streams.core.learned import NOTHING as NOTHING_LEARNED
+from streams.core.learned import Learned
 from streams.core.pending import Reply
 from streams.core.recovery import Recovery
 from streams.core.rendezvous import Rendezvous
@@ -95,6 +97,7 @@ class Desk:
 
     _app: BatchApp
     _roster: RosterWatch
+    _tallies: TallyWatch | None = None
 
     def __init__(self, pipeline: Pipeline, cluster: Cluster, *, standby: bool = False) -> None:
         self.recovered = 0
@@ -114,6 +117,7 @@ class Desk:
         self._timer: asyncio.TimerHandle | None = None
         self._fired_s = 0.0
         self._spans = always(pipeline)
+        self._learned = NOTHING_LEARNED
         rule = None if standby else pipeline.breaker
         self._passing = PassingOver(pipeline, rule, cluster) if rule else None
         self._begun = False
@@ -121,9 +125,13 @@ class Desk:
     def open(self, app: BatchApp) -> None:
         """Work on this app from now on."""
         self._app = app
-        self._roster = RosterWatch(
-            self._pipeline, self._cluster, self.entitle, lambda error: app.add_future(app.crash(error))
-        )
+
+        def died(error: Exception) -> None:
+            app.add_future(app.crash(error))
+
+        self._roster = RosterWatch(self._pipeline, self._cluster, self.entitle, died)
+        if self._pipeline.policy.kind is PolicyKind.BANDIT:
+            self._tallies = TallyWatch(self._pipeline, self._cluster, self.learn, died)
 
     def entitle(self, spans: Spans) -> None:
         """More of the roster is known: it counts for what is read from now on, in every partition."""
@@ -136,6 +144,15 @@ class Desk:
         for core in self.cores.values():
             core.entitle(spans)
 
+    def learn(self, learned: Learned) -> None:
+        """More of the tallies is known: as `entitle`."""
+        late_ms = self._app.producer.now_ms() - (learned.begins_ms[-1] if learned.begins_ms else float("inf"))
+        if self._begun and late_ms > 0:
+            logger.warning("a tally was read %.0f ms after it began to count", late_ms)
+        self._learned = learned
+        for core in self.cores.values():
+            core.learn(learned)
+
     async def begin(self, starts: Mapping[TP, int]) -> None:
         """Take over partitions: learn what is decided, then run through what was missed as it is read."""
         # What was decided before these partitions were lost and is still on its way must be read back too.
@@ -143,7 +160,7 @@ class Desk:
         numbers = sorted({tp.partition for tp in starts})
         self.cores = {}
         self._recoveries, self._waited = {}, {}
-        (known, ends), _ = await asyncio.gather(asyncio.to_thread(self._past, numbers), self._roster.begin())
+        (known, ends), _ = await asyncio.gather(asyncio.to_thread(self._past, numbers), self._begin_logs())
         self._begun = True
         cores = {number: self._core(number, starts) for number in numbers}
         now_ms = self._app.producer.now_ms()
@@ -155,6 +172,11 @@ class Desk:
                 self._recoveries[number] = recovery
         self.cores = cores
         self._awake_s = time.monotonic()
+
+    async def _begin_logs(self) -> None:
+        await self._roster.begin()
+        if self._tallies:
+            await self._tallies.begin()
 
     def end(self) -> None:
         """Let go of every partition."""
@@ -175,6 +197,7 @@ class Desk:
             grace_ms,
             from_log=self._pipeline.standby,
             spans=self._spans,
+            learned=self._learned,
         )
 
     def _past(self, numbers: Sequence[int]) -> tuple[list[Decision], dict[int, tuple[int, int]]]:

@@ -35,6 +35,8 @@ REPLAY_POINTS = (
     "replay.after_checkpoint",
 )
 """Of a command, not of a role: `up` never comes by."""
+LEARNER_POINTS = ("learner.after_read", "learner.after_send")
+"""Of a role that stands beside a bandit only."""
 BY_HAND = (
     "compact.written",
     "compact.after_replace",

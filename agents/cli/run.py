@@ -14,14 +14,14 @@ from schemas.pipeline import Pipeline
 from schemas.rights import group_of, rights_of
 from streams.kafka.clients import Cluster
 
-NICE = {"archiver": 10}
+NICE = {"archiver": 10, "learner": 10}
 """What may wait gives way. Not the scorers: one that starts again would be seconds later (measured)."""
 
 FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 @click.command(short_help="one role in the foreground")
-@click.argument("role", type=click.Choice(["router", "scorer", "rendezvous", "standby", "archiver"]))
+@click.argument("role", type=click.Choice(["router", "scorer", "rendezvous", "standby", "archiver", "learner"]))
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--model", default="", help="Which model; for the scorer.")
 @click.option("--number", default=0, help="Instance number: each process of a role has its own.")

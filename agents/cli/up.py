@@ -14,11 +14,12 @@ from msgspec.structs import replace
 from agents.born import Nursery
 from agents.cast import Cast
 from agents.cli import place
+from agents.given_up import note_quarantine, note_started_anew
 from agents.in_hand import InHand, Left
 from agents.last_input import keep_last_input
 from agents.settings import environ, log_dir
 from agents.supervisor import Child, Supervisor
-from schemas.pipeline import Model, Pipeline
+from schemas.pipeline import Model, Pipeline, PolicyKind
 from schemas.rights import group_of, rights_of, together
 from schemas.topics import topics_of
 from streams.kafka.admin import Admin
@@ -73,6 +74,8 @@ def up(file: Path, as_json: bool, standby: bool | None, run: str | None) -> None
         pipeline = place.rostered(cluster, pipeline)
         if pipeline != of_file:
             refused = _look_again(file, cluster, pipeline, standby=standby)
+        if wrong := note_started_anew(cluster, pipeline):
+            click.echo(f"the roster does not know who is tried again: {wrong}", err=True)
         children = _children(file, pipeline, refused, standby=standby, rostered=pipeline != of_file)
         cast = Cast(of_file, cluster, lambda model: _scorers(file, replace(pipeline, models=(model,))))
         about = _about(file, pipeline, cluster, refused)
@@ -114,6 +117,7 @@ def _look(cluster: Cluster, pipeline: Pipeline, *, standby: bool) -> None:
     cluster.check_reachable()
     roles = [("router", ""), ("rendezvous", ""), ("archiver", ""), *([("standby", "")] if standby else [])]
     roles += [("scorer", model.name) for model in pipeline.models if model.has_scorer]
+    roles += [("learner", "")] if pipeline.policy.kind is PolicyKind.BANDIT else []
     admin = Admin(cluster)
     admin.ensure(topics_of(pipeline))
     admin.check_rights(
@@ -136,9 +140,11 @@ async def _supervise(
     environment.setdefault("KAFKA_BOOTSTRAP_SERVERS", cluster.bootstrap)
 
     async def gave_up(child: Child, left: Left) -> None:
+        model = child.name.split(".")[1]
+        if noted := await asyncio.to_thread(note_quarantine, cluster, pipeline, model, child.reason):
+            child.reason += f"; the roster does not know of it: {noted}"
         if not left.rows:
             return
-        model = child.name.split(".")[1]
         failed = await asyncio.to_thread(keep_last_input, cluster, pipeline, model, left, child.reason)
         child.reason += f"; its last input is not in the dead letters: {failed}" if failed else ""
 
@@ -198,7 +204,8 @@ def _children(
         for number in range(model.instances)
     ]
     desks = [child("rendezvous", "--standby"), child("standby")] if standby else [child("rendezvous", "--no-standby")]
-    return [*desks, *scorers, child("router"), child("archiver")]
+    learners = [child("learner")] if pipeline.policy.kind is PolicyKind.BANDIT else []
+    return [*desks, *scorers, child("router"), child("archiver"), *learners]
 
 
 def _about(file: Path, pipeline: Pipeline, cluster: Cluster, refused: Mapping[str, ModelRefused]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from streams.core.course import Course, has_wishes, wishes
 from streams.core.entitled import Entitled
 from streams.core.entitlement import PerSpan, Spans, always
 from streams.core.held import LIMIT, Held, What
+from streams.core.learned import NOTHING, Learned
 from streams.core.patience import Patience, grace_of
 from streams.core.pending import Explanation, Pending, Reply
 from streams.core.policy_combine import Combine
@@ -54,6 +55,7 @@ class Rendezvous:
     `from_log` is for those that are told of every record of decisions, their own too, as a standby always is: a
     repeat is then answered from the log alone, with what its first's first record says, whatever a twin has said.
     `spans` says who may answer which requests, by their log time; without it, the pipeline's models answer all.
+    `learned` says what a bandit knew by then.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Rendezvous:
         *,
         from_log: bool = False,
         spans: Spans | None = None,
+        learned: Learned = NOTHING,
     ) -> None:
         self.counts = Counts()
         self.lead_ms = lead_ms
@@ -78,7 +81,8 @@ class Rendezvous:
         self._newest = self._entitlements.at(start.at_ms)
         self._guards = {guard.model: guard for guard in pipeline.policy.guards}
         self._refine = pipeline.policy.refine
-        kinds = (PolicyKind.COMBINE, PolicyKind.WEIGHTED, PolicyKind.RULES)
+        self._learned = learned
+        kinds = (PolicyKind.COMBINE, PolicyKind.WEIGHTED, PolicyKind.BANDIT, PolicyKind.RULES)
         self._special = bool(self._guards or self._refine or pipeline.policy.kind in kinds)
         self._said: dict[int, Decision] = {}
         self._explain = Explanation(pipeline, partition, standby=grace_ms > 0)
@@ -96,6 +100,10 @@ class Rendezvous:
         """More of the roster's history is known: it counts for requests that are seen from now on."""
         self._entitlements.follow(spans)
         self._known = self._entitlements.versions
+
+    def learn(self, learned: Learned) -> None:
+        """More of the tallies' log is known: it counts for requests that are seen from now on."""
+        self._learned = learned
 
     def requests_seen(self, requests: Iterable[Request | Rejection], now_ms: float) -> list[Reply]:
         """Take note of raw records, in offset order; a rejection is answered at once."""
@@ -173,7 +181,7 @@ class Rendezvous:
         entitled = pending.entitled
         if not (self._special or refine or traced or said):
             return entitled.first_change
-        branch, plan = entitled.branches.of(request) if entitled.branches else (None, entitled.plan)
+        branch, plan = entitled.branches.of(request, self._learned) if entitled.branches else (None, entitled.plan)
         course = pending.course = Course(plan, branch, refine, [] if traced else None)
         course.note(now_ms - request.at_ms, f"read, branch {branch}" if branch else "read")
         if said is not None:

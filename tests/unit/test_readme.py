@@ -72,9 +72,12 @@ def test_the_first_lines_of_the_roles_are_the_road():
     assert first["router"] == "raw -> model.<name>"
     assert first["scorer"] == "model.<name> -> scores"
     assert first["rendezvous"] == "raw + scores -> decisions"
-    assert first["archiver"] == "raw + scores + decisions + dead-letters + labels -> Parquet"
+    assert first["archiver"] == "raw + scores + decisions + dead-letters + labels + tallies -> Parquet"
+    assert first["learner"] == "labels + decisions -> tallies"
     known = {entry.what for entry in CATALOGUE}
-    named = {word for role in ("router", "scorer", "rendezvous") for word in re.split(r" -> | \+ ", first[role])}
+    named = {
+        word for role in ("router", "scorer", "rendezvous", "learner") for word in re.split(r" -> | \+ ", first[role])
+    }
     assert named <= known
 
 

@@ -7,17 +7,13 @@ from typing import Any
 
 from schemas.blocks import TickBlock, encode_scores
 from schemas.pipeline import Pipeline
+from schemas.rights import group_of
 from schemas.topics import DEAD_LETTER_ROOM, Topics
 from streams.kafka.batch import Outgoing
 from streams.kafka.clients import Cluster
 from streams.kafka.edge import Edge
 
 FETCH_BYTES = 1 << 20
-
-
-def group_of(role: str, pipeline: Pipeline, model: str = "") -> str:
-    """The consumer group of a role."""
-    return ".".join(word for word in (pipeline.name, role, model) if word)
 
 
 def edge_of(

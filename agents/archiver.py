@@ -1,4 +1,4 @@
-"""raw + scores + decisions + dead-letters + labels -> Parquet
+"""raw + scores + decisions + dead-letters + labels + tallies -> Parquet
 
 The files are the commit log: where they end is where reading goes on, whatever the group's offset says. A file is
 closed by size, rows or age, also when no record comes; what is buffered and lost is read again.
@@ -17,7 +17,7 @@ from confluent_kafka import KafkaException, Message, TopicPartition
 from faust.types import TP
 
 from schemas.errors import RendezvousError
-from schemas.pipeline import Pipeline
+from schemas.pipeline import Pipeline, PolicyKind
 from schemas.topics import Topics
 from streams.archive.buffer import Columns, columns
 from streams.archive.compaction import compact
@@ -54,6 +54,7 @@ class Shelf:
         self._limits = Limits(archive.max_rows, archive.max_bytes, archive.max_age_s)
         self._max_bytes = 2 * archive.max_bytes
         self._root = root
+        self._kept = Topics(pipeline.name).tallies  # the last before a range counts in it, however old
         self._ask_ids = ask_ids
         self._topic_ids = ask_ids()
         self._writer = writer
@@ -91,7 +92,7 @@ class Shelf:
         archive = self._archive
         for layout in [writer.layout for writer in list(self._writers.values())]:
             try:
-                if archive.retention_days:
+                if archive.retention_days and layout.topic != self._kept:
                     gone = retire(layout, now_s * 1e3, archive.retention_days, self._writer)
                     logger.info("%s: %s files older than the retention deleted", layout.data, gone.files)
                 if archive.compact_bytes:
@@ -270,16 +271,17 @@ def columns_of(messages: Sequence[Message]) -> Columns:
     )
 
 
-def topics_of(pipeline: str) -> tuple[str, ...]:
+def topics_of(pipeline: Pipeline) -> tuple[str, ...]:
     """What is archived."""
-    topics = Topics(pipeline)
-    return (topics.raw, topics.scores, topics.decisions, topics.dead_letters, topics.labels)
+    topics = Topics(pipeline.name)
+    tallies = (topics.tallies,) if pipeline.policy.kind is PolicyKind.BANDIT else ()
+    return (topics.raw, topics.scores, topics.decisions, topics.dead_letters, topics.labels, *tallies)
 
 
 def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf) -> None:
     """Put the archiver's agent on the app."""
 
-    @app.agent(app.topic(*topics_of(pipeline.name)), name="archiver")
+    @app.agent(app.topic(*topics_of(pipeline)), name="archiver")
     async def archiver(batches):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  Faust's own signature
         async for batch in batches:
             await shelf.take(batch)

@@ -11,7 +11,8 @@ from schemas.errors import RendezvousError
 from schemas.pipeline import Model, Pipeline
 from streams.core.entitlement import History
 from streams.kafka.clients import Cluster
-from streams.kafka.roster_log import LOOK_S, RosterLog
+from streams.kafka.following import LOOK_S
+from streams.kafka.roster_log import RosterLog
 
 
 class Cast:

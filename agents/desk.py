@@ -16,16 +16,18 @@ from msgspec import Struct, json
 from msgspec.structs import replace
 
 from agents.passing_over import PassingOver
-from agents.roster_watch import RosterWatch
-from agents.token_watch import TokenWatch
+from agents.roster_watch import RosterWatch, TallyWatch, TokenWatch
 from schemas.blocks import ScoresBlock, TickBlock, decode_scores, encode_scores
 from schemas.dead_letters import DeadLetter
 from schemas.decisions import Decision, decode_decision, encode_decision
 from schemas.errors import UNREADABLE, Paused, UnreadableRecord
-from schemas.pipeline import Pipeline
+from schemas.pipeline import Pipeline, PolicyKind
+from schemas.probes import NO_TOKENS, Tokens
 from schemas.requests import Headers
 from schemas.topics import Topics
 from streams.core.entitlement import Spans, always
+from streams.core.learned import NOTHING as NOTHING_LEARNED
+from streams.core.learned import Learned
 from streams.core.pending import Reply
 from streams.core.recovery import Recovery
 from streams.core.rendezvous import Rendezvous
@@ -44,6 +46,10 @@ logger = logging.getLogger(__name__)
 LEAD_MS = 4.0
 """A default leaves this long before its deadline: the way to the broker's log takes some of it. The standby's
 own leaves as long after it, if the owner's has not come."""
+
+TOGETHER_S = 0.002
+"""Timers wait this long for others: while nobody scores, each request has one, and each alone would be a request to
+the broker of its own."""
 
 TICK_S = 1.0
 
@@ -93,6 +99,8 @@ class Desk:
 
     _app: BatchApp
     _roster: RosterWatch
+    _tallies: TallyWatch | None = None
+    _probes: TokenWatch | None = None
 
     def __init__(self, pipeline: Pipeline, cluster: Cluster, *, standby: bool = False) -> None:
         self.recovered = 0
@@ -110,18 +118,26 @@ class Desk:
         self._validator = Validator(pipeline)
         self._carried = ("traceparent", *pipeline.output.headers)
         self._timer: asyncio.TimerHandle | None = None
+        self._fired_s = 0.0
         self._spans = always(pipeline)
+        self._learned = NOTHING_LEARNED
         rule = None if standby else pipeline.breaker
         self._passing = PassingOver(pipeline, rule, cluster) if rule else None
-        self._probes = TokenWatch(pipeline, cluster) if pipeline.monitor else None
+        self._tokens = NO_TOKENS
         self._begun = False
 
     def open(self, app: BatchApp) -> None:
         """Work on this app from now on."""
         self._app = app
-        self._roster = RosterWatch(
-            self._pipeline, self._cluster, self.entitle, lambda error: app.add_future(app.crash(error))
-        )
+
+        def died(error: Exception) -> None:
+            app.add_future(app.crash(error))
+
+        self._roster = RosterWatch(self._pipeline, self._cluster, self.entitle, died)
+        if self._pipeline.policy.kind is PolicyKind.BANDIT:
+            self._tallies = TallyWatch(self._pipeline, self._cluster, self.learn, died)
+        if self._pipeline.monitor:
+            self._probes = TokenWatch(self._pipeline, self._cluster, self.announced, died)
 
     def entitle(self, spans: Spans) -> None:
         """More of the roster is known: it counts for what is read from now on, in every partition."""
@@ -134,6 +150,19 @@ class Desk:
         for core in self.cores.values():
             core.entitle(spans)
 
+    def learn(self, learned: Learned) -> None:
+        """More of the tallies is known: as `entitle`."""
+        late_ms = self._app.producer.now_ms() - (learned.begins_ms[-1] if learned.begins_ms else float("inf"))
+        if self._begun and late_ms > 0:
+            logger.warning("a tally was read %.0f ms after it began to count", late_ms)
+        self._learned = learned
+        for core in self.cores.values():
+            core.learn(learned)
+
+    def announced(self, tokens: Tokens) -> None:
+        """More of the monitor's tokens are known: their requests' answers are marked."""
+        self._tokens = tokens
+
     async def begin(self, starts: Mapping[TP, int]) -> None:
         """Take over partitions: learn what is decided, then run through what was missed as it is read."""
         # What was decided before these partitions were lost and is still on its way must be read back too.
@@ -141,7 +170,7 @@ class Desk:
         numbers = sorted({tp.partition for tp in starts})
         self.cores = {}
         self._recoveries, self._waited = {}, {}
-        (known, ends), _ = await asyncio.gather(asyncio.to_thread(self._past, numbers), self._learn())
+        (known, ends), _ = await asyncio.gather(asyncio.to_thread(self._past, numbers), self._begin_logs())
         self._begun = True
         cores = {number: self._core(number, starts) for number in numbers}
         now_ms = self._app.producer.now_ms()
@@ -154,10 +183,12 @@ class Desk:
         self.cores = cores
         self._awake_s = time.monotonic()
 
-    async def _learn(self) -> None:
-        """What is read beside: the roster, and which tokens mark a probe."""
-        reading = asyncio.to_thread(self._probes.begin) if self._probes else None
-        await asyncio.gather(self._roster.begin(), *([reading] if reading else []))
+    async def _begin_logs(self) -> None:
+        await self._roster.begin()
+        if self._tallies:
+            await self._tallies.begin()
+        if self._probes:
+            await self._probes.begin()
 
     def end(self) -> None:
         """Let go of every partition."""
@@ -178,6 +209,7 @@ class Desk:
             grace_ms,
             from_log=self._pipeline.standby,
             spans=self._spans,
+            learned=self._learned,
         )
 
     def _past(self, numbers: Sequence[int]) -> tuple[list[Decision], dict[int, tuple[int, int]]]:
@@ -257,6 +289,7 @@ class Desk:
     async def on_time(self) -> None:
         """Decide what is due although no record came."""
         self._stay_awake()
+        self._fired_s = asyncio.get_running_loop().time()
         for number, core in list(self.cores.items()):
             if number not in self._recoveries:
                 await self._publish(core, core.due(self._app.producer.now_ms()))
@@ -279,6 +312,7 @@ class Desk:
             return
         loop = asyncio.get_running_loop()
         at_s = loop.time() + max(0.0, due_ms - self._app.producer.now_ms()) / 1e3
+        at_s = max(at_s, self._fired_s + TOGETHER_S)
         if self._timer is not None:
             if not self._timer.cancelled() and loop.time() < self._timer.when() <= at_s:
                 return
@@ -296,7 +330,7 @@ class Desk:
         records: list[Outgoing] = []
         for reply in replies:
             request, decision = reply.request, reply.decision
-            if self._probes and request.headers and self._probes.tokens.probe_of(request.headers) is not None:
+            if request.headers and self._tokens.probe_of(request.headers) is not None:
                 decision = replace(decision, probe=True)
             self.decided += decision.final and not decision.probe
             headers = self._carry(request.headers) if request.headers else None

@@ -16,18 +16,18 @@ from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from faust.types import TP
 
 from agents.prober import Prober
-from agents.roster_watch import RosterWatch
+from agents.roster_watch import Moves, MovesWatch, TokenWatch
 from agents.snapshot import SnapshotFile, SnapshotLost
-from agents.token_watch import TokenWatch
 from agents.webhook import Webhook, line_of
 from schemas.blocks import TickBlock, decode_scores
 from schemas.decisions import Ticket
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import MonitorSettings, Pipeline
+from schemas.probes import NO_TOKENS, Tokens
 from schemas.requests import Request
 from schemas.topics import Topics
 from schemas.verdicts import Reported, decode_verdict, encode_verdict
-from streams.core.entitlement import Spans, always
+from streams.core.entitlement import always
 from streams.core.gathering import LOGS, Gathering, Places, ahead, decode_outcome, in_log_order
 from streams.core.validator import Validator
 from streams.core.watched_fields import WatchedFields
@@ -54,7 +54,8 @@ class Monitor:
     """The state of one pipeline's monitor, and its way to Kafka."""
 
     _app: BatchApp
-    _roster: RosterWatch
+    _roster: MovesWatch
+    _probes: TokenWatch
     _prober: Prober
 
     def __init__(self, pipeline: Pipeline, settings: MonitorSettings, cluster: Cluster, file: SnapshotFile) -> None:
@@ -69,8 +70,8 @@ class Monitor:
         self._validator = Validator(pipeline)
         self._fields = WatchedFields(pipeline, settings.fields)
         self._webhook = Webhook(settings.webhook, settings.webhook_s) if settings.webhook else None
-        self._probes = TokenWatch(pipeline, cluster)
-        self._spans: Spans = always(pipeline)
+        self._tokens = NO_TOKENS
+        self._moves = Moves((), always(pipeline))
         self._gatherings: dict[int, Gathering] = {}
         self._watching = self._new()
         self._kept: dict[int, Places] = {}
@@ -87,9 +88,12 @@ class Monitor:
     def open(self, app: BatchApp) -> None:
         """Work on this app from now on."""
         self._app = app
-        self._roster = RosterWatch(
-            self._pipeline, self._cluster, self._moved, lambda error: app.add_future(app.crash(error))
-        )
+
+        def died(error: Exception) -> None:
+            app.add_future(app.crash(error))
+
+        self._roster = MovesWatch(self._pipeline, self._cluster, self._moved, died)
+        self._probes = TokenWatch(self._pipeline, self._cluster, self._announced, died)
 
         self._prober = Prober(self._pipeline, app, self._settings.probe_s)
 
@@ -119,7 +123,7 @@ class Monitor:
         """Take over partitions: learn what was told last and who is entitled, then gather."""
         await self._app.producer.flush()
         self._last, *_ = await asyncio.gather(
-            asyncio.to_thread(self._told_last), asyncio.to_thread(self._probes.begin), self._roster.begin()
+            asyncio.to_thread(self._told_last), self._probes.begin(), self._roster.begin()
         )
         numbers = sorted({tp.partition for tp in starts})
         self._gatherings = {number: self._gathering(number, starts) for number in numbers}
@@ -134,7 +138,7 @@ class Monitor:
     def _gathering(self, number: int, starts: Mapping[TP, int]) -> Gathering:
         places = Places(*(starts[TP(self._topics[log], number)] for log in LOGS))
         gathering = Gathering(self._pipeline, number, places)
-        gathering.entitle(self._spans)
+        gathering.entitle(self._moves.spans)
         return gathering
 
     def _told_last(self) -> Reported | None:
@@ -149,10 +153,13 @@ class Monitor:
                     logger.warning("%s/%s: %s", self._verdicts, message.offset(), error)
             return last
 
-    def _moved(self, spans: Spans) -> None:
-        self._spans = spans
+    def _moved(self, moves: Moves) -> None:
+        self._moves = moves
         for gathering in self._gatherings.values():
-            gathering.entitle(spans)
+            gathering.entitle(moves.spans)
+
+    def _announced(self, tokens: Tokens) -> None:
+        self._tokens = tokens
 
     async def take(self, batch: Batch) -> None:
         """Gather one batch of any of the logs, and judge what is whole."""
@@ -174,7 +181,7 @@ class Monitor:
         for message in batch.messages:
             found, value = read_record(message, self._validator), message.value()
             fields = self._fields.of(found, value)
-            probe = self._probes.tokens.probe_of(found.headers)
+            probe = self._tokens.probe_of(found.headers)
             gathering.requested(found, fields, probe)
             if probe is None and value and isinstance(found, Request):
                 self._watching.probing.offer(Ticket(batch.partition, found.offset), found.key, value, fields)
@@ -201,9 +208,9 @@ class Monitor:
         """Judge every request whose turn it is."""
         while (gathering := in_log_order(self._gatherings.values())) is not None:
             one = gathering.hand_on()
-            if self._watching.moved(self._roster.entries, one.at_ms):
+            if self._watching.moved(self._moves.entries, one.at_ms):
                 self._prober.ask()
-            report = self._watching.offer(one, self._spans.at(one.at_ms))
+            report = self._watching.offer(one, self._moves.spans.at(one.at_ms))
             if report is not None:
                 await self._say(report)
 

@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable
 from typing import IO
 
-from msgspec import Struct, json
+from msgspec import json
 
 from agents.roles import Actor
+from agents.status import APART_EXIT, WATCHDOG_EXIT, Status
 from schemas.errors import RendezvousError, Superseded
 from streams.core.log_clock import ClockAlarm
 from streams.kafka.loop import RecordLoop
@@ -30,20 +31,9 @@ APART_S = 20.0
 """How long a member may be without a place in its group although Kafka answers: librdkafka may lose the group's
 coordinator for good when a broker stood still (seen, 2.16.1), and a new process finds it at once."""
 STOP_S = 4.5
-WATCHDOG_EXIT = 76
-APART_EXIT = 74
 GC_OBJECTS = 20_000
 SWITCH_S = 0.001
 """What a thread does beside the loop (a file of the archive) gives the interpreter back soon; the default is 5 ms."""
-
-
-class Status(Struct, frozen=True, omit_defaults=True):
-    """What a role says of itself: `rate` in records per second, `lag` in records."""
-
-    state: str
-    rate: float
-    lag: int
-    figures: dict[str, float] = {}
 
 
 def status_line() -> IO[str]:
@@ -149,7 +139,7 @@ def _watch_progress(actor: Actor) -> None:
                 "Kafka answers, and for %s s its group has no place for this member: ending, to be started again",
                 apart_s,
             )
-            os._exit(WATCHDOG_EXIT)
+            os._exit(APART_EXIT)
         stuck_s = stuck_s + 1 if _started(actor) and actor.stuck() else 0
         if stuck_s >= STUCK_S:
             logger.error("there is work and no progress for %s s: ending, to be started again", stuck_s)

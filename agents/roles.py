@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from agents import rendezvous, router, scorer, standby
+from agents import learner, rendezvous, router, scorer, standby
 from agents.app import edge_of
 from agents.arrival import arrives, loads
 from agents.desk import Desk
 from agents.in_hand import InHand
 from schemas.errors import ConfigurationRefused
-from schemas.pipeline import Model, Pipeline
+from schemas.pipeline import Model, Pipeline, PolicyKind
 from schemas.topics import Topics
 from streams.core.given import Given
 from streams.core.scoring import Scoring
@@ -38,7 +38,7 @@ SHARING_HEARTBEAT_MS = 300
 STANDBY_WAIT = 1 / 8
 """The share of the budget for which records may wait at the broker before a standby is sent them."""
 
-ROLES = ("router", "scorer", "rendezvous", "standby", "archiver", "monitor")
+ROLES = ("router", "scorer", "rendezvous", "standby", "archiver", "learner", "monitor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,7 @@ def build(role: str, place: Place, model: str = "", number: int = 0, *, leave: b
         "rendezvous": _rendezvous,
         "standby": _standby,
         "archiver": _archiver,
+        "learner": _learner,
         "monitor": _monitor,
     }
     if role == "scorer":
@@ -214,7 +215,7 @@ def _archiver(place: Place, number: int) -> Actor:
 
     pipeline = place.pipeline
     archiver.refuse_full_disk(place.archive, pipeline.archive.stop_free)
-    admin, names = Admin(place.cluster), archiver.topics_of(pipeline.name)
+    admin, names = Admin(place.cluster), archiver.topics_of(pipeline)
     writer = f"{os.uname().nodename}-{os.getpid()}"
     shelf = archiver.Shelf(pipeline, place.archive, lambda: admin.topic_ids(names), writer)
     edge = edge_of(
@@ -234,6 +235,30 @@ def _archiver(place: Place, number: int) -> Actor:
     app = create_app(edge, place.cluster.bootstrap)
     archiver.attach(app, pipeline, shelf)
     return Actor(app, shelf.figures, archiver.stuck(app, shelf))
+
+
+def _learner(place: Place, number: int) -> Actor:
+    pipeline = place.pipeline
+    if pipeline.policy.kind is not PolicyKind.BANDIT:
+        raise ConfigurationRefused(f"{pipeline.name} has nothing to learn: its policy is no bandit")
+    if number:
+        raise ConfigurationRefused(
+            f"{pipeline.name} has one learner, which reads all labels: run it without --number"
+        )
+    work = learner.Learner(pipeline, place.cluster)
+    edge = edge_of(
+        "learner",
+        pipeline,
+        place.cluster,
+        committable=work.committable,
+        positions=work.positions,
+        ask_time=None,
+        pace_max_ms=50.0,
+        pace_per_thousand_ms=25.0,
+    )
+    app = create_app(edge, place.cluster.bootstrap)
+    learner.attach(app, pipeline, work)
+    return Actor(app, work.figures, _no_progress(app))
 
 
 def _monitor(place: Place, number: int) -> Actor:

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from msgspec import DecodeError, json
 
+from agents.born import Born, Nursery
 from agents.in_hand import Doing, InHand, Left
-from agents.process import WATCHDOG_EXIT, Status
+from agents.status import APART_EXIT, WATCHDOG_EXIT, Status
 from schemas.errors import ConfigurationRefused, Superseded
 from schemas.pipeline import Quarantine
 from streams.core.quarantine import Ends
@@ -49,12 +50,14 @@ class Child:
     """One role: how to start it, and how it is.
 
     A scorer notes what it has `in_hand`, and is stopped by the rule of `quarantine`. `environment` gives way to that
-    of all roles. `reason` is why it ended last.
+    of all roles. `role` is the part of `command` that follows `rendezvous`, where a nursery may bear it instead.
+    `reason` is why it ended last.
     """
 
     name: str
     command: Sequence[str]
     log: Path
+    role: Sequence[str] = ()
     state: str = "starting"
     status: Status = field(default_factory=lambda: Status("starting", 0.0, 0))
     restarts: int = 0
@@ -62,7 +65,7 @@ class Child:
     in_hand: InHand | None = None
     quarantine: Quarantine = field(default_factory=Quarantine)
     reason: str = ""
-    process: asyncio.subprocess.Process | None = None
+    process: asyncio.subprocess.Process | Born | None = None
     leaving: bool = False  # for good
 
     @property
@@ -103,10 +106,15 @@ class Supervisor:
     """Keeps children alive until told to stop."""
 
     def __init__(
-        self, children: Sequence[Child], environment: Mapping[str, str], gave_up: GaveUp = tell_nobody
+        self,
+        children: Sequence[Child],
+        environment: Mapping[str, str],
+        gave_up: GaveUp = tell_nobody,
+        nursery: Nursery | None = None,
     ) -> None:
         self.children = list(children)
         self._environment = dict(environment)
+        self._nursery = nursery
         self._gave_up = gave_up
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -205,18 +213,23 @@ class Supervisor:
 
     async def _run(self, child: Child) -> int:
         child.log.parent.mkdir(parents=True, exist_ok=True)
-        command = list(child.command)
+        more: tuple[str, ...] = ()
         descriptors: tuple[int, ...] = ()
         if child.in_hand:
-            command += [f"--in-hand={child.in_hand.descriptor}", f"--after={child.reason}"]
+            more = (f"--in-hand={child.in_hand.descriptor}", f"--after={child.reason}")
             descriptors = (child.in_hand.descriptor,)
+        environment = {**child.environment, **self._environment}
         with child.log.open("ab") as log:
-            child.process = await asyncio.create_subprocess_exec(
-                *command,
+            child.process = None
+            if child.role and self._nursery:
+                child.process = await self._nursery.bear([*child.role, *more], environment, log.fileno(), descriptors)
+            child.process = child.process or await asyncio.create_subprocess_exec(
+                *child.command,
+                *more,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                env={**child.environment, **self._environment},
+                env=environment,
                 pass_fds=descriptors,
                 start_new_session=True,
             )
@@ -224,7 +237,7 @@ class Supervisor:
         await self._follow(child, child.process)
         return await child.process.wait()
 
-    async def _follow(self, child: Child, process: asyncio.subprocess.Process) -> None:
+    async def _follow(self, child: Child, process: asyncio.subprocess.Process | Born) -> None:
         if process.stdout is None:
             raise RuntimeError(f"{child.name} was started without a status line")
         async for line in process.stdout:
@@ -249,6 +262,8 @@ def reason_of(code: int, left: Left, said: str) -> str:
         how = f"by {name}"
     elif code == WATCHDOG_EXIT:
         how = "by its watchdog (no progress)"
+    elif code == APART_EXIT:
+        how = "because its group had no place for it"
     elif code == MEMORY_EXIT:
         how = "by its memory limit"
     else:

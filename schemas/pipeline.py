@@ -138,6 +138,7 @@ class PolicyKind(StrEnum):
     BEST = "best"  # the most wanted of `order` that has come by the deadline; at once when nobody better can come
     WEIGHTED = "weighted"  # the model of the request's cohort (`cohorts`, by `by`); without it the schedule goes on
     COMBINE = "combine"  # several models together: `how` over the scores of `members`
+    BANDIT = "bandit"  # the model drawn by how often each of `arms` was right by the labels so far; then the schedule
     RULES = "rules"  # the first of `rules` whose conditions the event fulfils has the schedule; else `steps`
 
 
@@ -191,7 +192,8 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     `by` is the field of the event that keeps a user in a cohort (empty: the record's key); another `salt` deals
     the cohorts anew. A combination waits for all members until the share `until` of the budget, then takes at least
-    `least` of them; a `vote` is the share of weights whose score is `threshold` or more.
+    `least` of them; a `vote` is the share of weights whose score is `threshold` or more. A bandit's `arms` are models
+    by name (empty: all that may answer), and of the last `remember` requests the labels count.
     """
 
     kind: PolicyKind = PolicyKind.SCHEDULE
@@ -209,6 +211,8 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     threshold: float = 0.5
     until: float = 0.8
     least: int = 1
+    arms: tuple[str, ...] = ()
+    remember: int = 200_000
     rules: tuple[Rule, ...] = ()
     guards: tuple[Guard, ...] = ()
     refine: bool = False

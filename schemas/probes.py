@@ -49,23 +49,26 @@ def marked(token: str, which: str) -> Headers:
     return [(PROBE_MARK, f"{token}/{which}".encode())]
 
 
-class Tokens:
-    """Every token that counts, by its sum."""
+class Tokens(Struct, frozen=True):
+    """Every token that counts, by its sum; `read` is how many records there were, those that are none included."""
 
-    def __init__(self) -> None:
-        self._sums: set[str] = set()
+    sums: frozenset[str] = frozenset()
+    read: int = 0
 
-    def take(self, value: bytes | None) -> None:
-        """A record of `probes`; what is none says nothing."""
+    def after(self, value: bytes | None) -> "Tokens":
+        """The same with the next record of `probes`; what is none changes nothing."""
         try:
-            self._sums.add(decode_token(value).sum)
+            return Tokens(self.sums | {decode_token(value).sum}, self.read + 1)
         except UnreadableRecord:
-            return
+            return Tokens(self.sums, self.read + 1)
 
     def probe_of(self, headers: Headers | None) -> str | None:
         """Which probe a raw record is; None for an ordinary request, one with an unknown token too."""
         for name, value in headers or ():
             if name == PROBE_MARK and value:
                 token, _, which = value.decode(errors="replace").partition("/")
-                return which if sum_of(token) in self._sums else None
+                return which if sum_of(token) in self.sums else None
         return None
+
+
+NO_TOKENS = Tokens()

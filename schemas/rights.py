@@ -20,6 +20,11 @@ class Rights(Struct, frozen=True):
         return list({topic.name: topic for topic in (*self.reads, *self.writes)}.values())
 
 
+def group_of(role: str, pipeline: Pipeline, model: str = "") -> str:
+    """The consumer group of a role, which it must be allowed to use."""
+    return ".".join(word for word in (pipeline.name, role, model) if word)
+
+
 def rights_of(pipeline: Pipeline, role: str, model: str = "") -> Rights:
     """The rights of one role; a scorer reads the rows of its own model only."""
     own = Topics(pipeline.name).model(model)

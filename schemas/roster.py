@@ -1,4 +1,4 @@
-"""The records of the roster: what each model is for, and every move that made it so.
+"""The records of the roster: what each model is for, every move that made it so, and what else befell it.
 
 `roster-history` holds the moves, in the order in which they count; it is never compacted, because of two moves from
 one state the first counts, and compaction would keep the last. `roster` says what they come to, one record a model.
@@ -81,6 +81,20 @@ class Moved(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="ki
     lead_ms: Annotated[int, Meta(ge=0, le=MAX_LEAD_MS)] = LEAD_MS
 
 
+class Noted(Struct, frozen=True, kw_only=True, tag_field="kind", tag="noted"):
+    """No move: a model's processes are given up by their supervisor (`quarantined`), or started again after that.
+
+    Its role stays what it is: it is asked, and does not answer. Passing it over, or retiring it, is somebody's move.
+    """
+
+    model: Line
+    version: Line
+    quarantined: bool
+    who: Line
+    at_ms: int
+    why: Line = ""
+
+
 class Standing(Struct, frozen=True, kw_only=True):
     """What one model is now: the value on `roster`; `position` is the offset of its last move in the history."""
 
@@ -95,16 +109,16 @@ class Standing(Struct, frozen=True, kw_only=True):
     position: int
 
 
-_decoder = json.Decoder(Began | Moved)
+_decoder = json.Decoder(Began | Moved | Noted)
 _encoder = json.Encoder()
 
 
-def encode_roster(record: Began | Moved | Standing) -> bytes:
+def encode_roster(record: Began | Moved | Noted | Standing) -> bytes:
     """One JSON object, UTF-8."""
     return _encoder.encode(record)
 
 
-def decode_roster(value: bytes | None) -> Began | Moved:
+def decode_roster(value: bytes | None) -> Began | Moved | Noted:
     """Read a record of the history; raises UnreadableRecord when it is none. Fields not known here are ignored."""
     if value is None or len(value) > MAX_BYTES:
         raise UnreadableRecord(f"no record of a roster: {'no value' if value is None else f'{len(value)} bytes'}")
@@ -117,9 +131,11 @@ def decode_roster(value: bytes | None) -> Began | Moved:
     return record
 
 
-def _said(record: Began | Moved) -> tuple[str, ...]:
+def _said(record: Began | Moved | Noted) -> tuple[str, ...]:
     if isinstance(record, Began):
         return record.who, record.why
+    if isinstance(record, Noted):
+        return record.model, record.version, record.who, record.why
     return record.model, record.version, record.who, record.why, record.file, record.displaced, *record.forced
 
 

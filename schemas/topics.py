@@ -2,12 +2,12 @@
 
 Names are `<pipeline>.<what>`; words are joined by `-`, never `_`, which metric names cannot tell from `.`.
 All topics of a pipeline have the same number of partitions, what enters raw partition p stays in p; except those of
-the roster and of the monitor, which have one.
+the roster, of the monitor and the tallies, which have one.
 """
 
 from msgspec import Struct
 
-from schemas.pipeline import Model, Pipeline
+from schemas.pipeline import Model, Pipeline, PolicyKind
 
 DEAD_LETTER_ROOM = 64 << 10
 """Bytes that dead letters may be larger than raw's cap: the original with its reason in the headers."""
@@ -49,7 +49,7 @@ DECISIONS = Entry(
     "decisions",
     "one JSON decision, keyed as the raw event was",
     "rendezvous, standby",
-    "consumers, rendezvous, standby, archiver, monitor",
+    "consumers, rendezvous, standby, archiver, learner, monitor",
 )
 DEAD_LETTERS = Entry(
     "dead-letters",
@@ -62,7 +62,14 @@ LABELS = Entry(
     "labels",
     "one JSON object: a request's id or ticket, and its truth, when known",
     "labellers",
-    "archiver",
+    "archiver, learner",
+)
+
+TALLIES = Entry(
+    "tallies",
+    "how often each model was right by the labels so far, one JSON object (only with a bandit; kept for ever)",
+    "learner",
+    "learner, rendezvous, standby, archiver",
 )
 
 ROSTER = Entry(
@@ -91,7 +98,7 @@ PROBES = Entry(
     "rendezvous, standby, monitor",
 )
 
-CATALOGUE = (RAW, MODEL, SCORES, DECISIONS, DEAD_LETTERS, LABELS, ROSTER, ROSTER_HISTORY, VERDICTS, PROBES)
+CATALOGUE = (RAW, MODEL, SCORES, DECISIONS, DEAD_LETTERS, LABELS, TALLIES, ROSTER, ROSTER_HISTORY, VERDICTS, PROBES)
 
 
 class Topic(Struct, frozen=True):
@@ -114,6 +121,7 @@ class Topics:
         self.decisions = f"{pipeline}.decisions"
         self.dead_letters = f"{pipeline}.dead-letters"
         self.labels = f"{pipeline}.labels"
+        self.tallies = f"{pipeline}.tallies"
         self.roster = f"{pipeline}.roster"
         self.roster_history = f"{pipeline}.roster-history"
         self.verdicts = f"{pipeline}.verdicts"
@@ -159,6 +167,7 @@ def topics_of(pipeline: Pipeline) -> list[Topic]:
         topic(names.decisions, DECISIONS, BLOCK_CAP),
         topic(names.dead_letters, DEAD_LETTERS, raw + DEAD_LETTER_ROOM),
         topic(names.labels, LABELS, BLOCK_CAP),
+        *([kept(names.tallies, TALLIES, "delete")] if pipeline.policy.kind is PolicyKind.BANDIT else []),
         kept(names.roster, ROSTER, "compact"),
         kept(names.roster_history, ROSTER_HISTORY, "delete"),
         *(

@@ -41,6 +41,8 @@ MONITOR_POINTS = (
     "monitor.snapshot_written",
 )
 """Of a role that only a pipeline with `[monitor]` has."""
+LEARNER_POINTS = ("learner.after_read", "learner.after_send")
+"""Of a role that stands beside a bandit only."""
 BY_HAND = (
     "compact.written",
     "compact.after_replace",

@@ -30,7 +30,9 @@ MISMATCHES_SHOWN = 20
 @click.option("--policy", type=click.Path(path_type=Path), help="A file with another policy (see simulate).")
 @click.option("--budget-ms", type=int, help="Another budget, for requests that do not name their own.")
 @click.option("--latency-ms", type=int, help="How long a model scored here takes; default: as the one it replaces.")
-@click.option("--labels", type=click.Path(path_type=Path), help="JSONL: request_id, and label or late.")
+@click.option(
+    "--labels", type=click.Path(path_type=Path), help="JSONL: request_id, and label or late; else as archived."
+)
 @click.option("--threshold", default=0.5, show_default=True, help="Scores from here on mean yes.")
 @click.option("--list", "listed", default=10, show_default=True, help="How many different decisions to show.")
 @click.option("--archive", type=place.Root(), help="The archive's root; default: the pipeline's.")

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agents.cli.past import DECISIONS_AFTER_MS, Part, Seen, horizon_ms, join, through_core
+from agents.cli.taught import taught
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
 from streams.archive.ranges import Period, read_period_batches, require
@@ -27,6 +28,7 @@ def read_columns(
     numbers = require(root, topics.raw, pipeline.partitions)
     require(root, topics.scores, pipeline.partitions)
     seen, slow = Seen(period), dict[str, str]()
+    ways = taught(root, pipeline, ways, period)
     parts = [_partition(root, pipeline, number, ways, seen, lead_ms, slow) for number in numbers]
     return join(root, pipeline, seen, parts, labels), slow
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from agents.cli.past import UNCHANGED, live_decisions
+from agents.cli.taught import taught
 from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
@@ -21,9 +22,10 @@ def golden_check(root: Path, pipeline: Pipeline, period: Period) -> Golden:
     require(root, topics.scores, pipeline.partitions)
     require(root, topics.decisions, pipeline.partitions)
     before_ms = int(1e3 * pipeline.request.repeat_s)
+    ways = taught(root, pipeline, [Way(UNCHANGED, pipeline)], period)
     for number in numbers:
         first = FirstChange(pipeline, number, LEAD_MS)
-        past = Past(pipeline, number, [Way(UNCHANGED, pipeline)], LEAD_MS, names, watch=first.seen)
+        past = Past(pipeline, number, ways, LEAD_MS, names, watch=first.seen)
         past.run(
             read_period(root, topics.raw, number, period, before_ms),
             read_period(root, topics.scores, number, Period(period.since_ms), before_ms),

@@ -51,7 +51,7 @@ def ls(file: Path | None, as_json: bool) -> None:
     """
     _, _, history = look(file)
     for member in history.roster.members.values():
-        click.echo(as_line(told(member)) if as_json else row(member))
+        click.echo(as_line(told(member, history)) if as_json else row(member, history))
     say_refused(history)
 
 
@@ -69,12 +69,13 @@ def show(name: str, file: Path | None, as_json: bool) -> None:
             first = reader.at_time(int(move["counts_from_ms"]))
             move["first_tickets"] = [f"{number}/{offset}" for number, offset in sorted(first.items())]
     if as_json:
-        click.echo(as_line(told(member) | {"definition": definition_of(member.model), "moves": moves}))
+        click.echo(as_line(told(member, history) | {"definition": definition_of(member.model), "moves": moves}))
         return
-    for key, value in (told(member) | definition_of(member.model)).items():
+    for key, value in (told(member, history) | definition_of(member.model)).items():
         click.echo(f"{key}: {value}")
     for move in moves:
-        click.echo(f"{line(move)}, from {' '.join(move['first_tickets'])} on")
+        counts = "" if move["kind"] == "noted" else f", from {' '.join(move['first_tickets'])} on"
+        click.echo(f"{line(move)}{counts}")
 
 
 @models.command()

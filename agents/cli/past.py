@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.cli.taught import taught
 from agents.cli.when import instant
 from schemas.blocks import Matrix, Offsets
 from schemas.decisions import Decision, decode_decision
@@ -21,6 +22,7 @@ from schemas.topics import Topics
 from streams.archive.ranges import Period, iso, read_period, require, times_held
 from streams.archive.segment import Record
 from streams.core.answers import NOBODY, Answered, Answers, Names
+from streams.core.labels import Labels
 from streams.core.past import Past, Way
 from streams.core.quality import Truth, truth_of
 
@@ -77,6 +79,7 @@ def read_past(
     numbers = require(root, topics.raw, pipeline.partitions)
     require(root, topics.scores, pipeline.partitions)
     seen = Seen(period)
+    ways = taught(root, pipeline, ways, period)
     parts = [_partition(root, pipeline, number, ways, seen, lead_ms) for number in numbers]
     return join(root, pipeline, seen, parts, labels)
 
@@ -223,13 +226,32 @@ def join(
     seen.offsets = np.concatenate([part.offsets for part in parts])
     seen.at_ms = np.concatenate([part.at_ms for part in parts])
     seen.budgets_ms = np.concatenate([part.budgets_ms for part in parts])
-    seen.truth = truth_of(seen.ids, labels)
+    seen.truth = _truth(root, pipeline, seen, labels)
     happened = Answers.joined([part.happened for part in parts])
     seen.happened = happened if (happened.outcome != NOBODY).any() else None
     seen.ways = {name: Answers.joined([part.ways[name] for part in parts]) for name in parts[0].ways}
     seen.scores = _joined([part.scores for part in parts], parts)
     seen.own = {name: _joined([part.own[name] for part in parts], parts) for name in parts[0].own}
     return seen
+
+
+def _truth(root: Path, pipeline: Pipeline, seen: Seen, labels: Mapping[str, bool]) -> Truth:
+    """By the labels that are given, else by those that are archived."""
+    if labels:
+        return truth_of(seen.ids, labels)
+    archived = read_labels_topic(root, pipeline, seen.period)
+    if not len(archived):
+        return truth_of(seen.ids, {})
+    return archived.join(seen.partitions, seen.offsets, seen.ids, seen.at_ms).truth
+
+
+def read_labels_topic(root: Path, pipeline: Pipeline, period: Period) -> Labels:
+    """Archived labels from the beginning of the period on: none is older than its request."""
+    labels, topic = Labels(), Topics(pipeline.name).labels
+    for number in range(pipeline.partitions):
+        for record in read_period(root, topic, number, Period(period.since_ms), DECISIONS_AFTER_MS):
+            labels.take(number, record.offset, record.timestamp_ms, record.value)
+    return labels
 
 
 def _joined(columns: Sequence[Mapping[str, Matrix]], parts: Sequence[Part]) -> dict[str, Matrix]:

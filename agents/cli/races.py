@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agents.cli.past import DECISIONS_AFTER_MS, held
+from agents.cli.past import DECISIONS_AFTER_MS, held, read_labels_topic
 from schemas.blocks import Offsets, decode_scores
 from schemas.errors import ConfigurationRefused, UnreadableRecord
 from schemas.pipeline import Pipeline
@@ -21,7 +21,7 @@ from streams.archive.reader import read_batches
 from streams.archive.segment import Record, records_of
 from streams.core.answers import Names
 from streams.core.intervals import Bools
-from streams.core.labels import Labels, Truths
+from streams.core.labels import Truths
 from streams.core.past import SCORES_AFTER_MS
 from streams.core.races import Races, Racing, decode_told
 
@@ -119,15 +119,6 @@ def told_whole(root: Path, pipeline: Pipeline, number: int, races: Races) -> Boo
         return np.ones(len(races), dtype=bool)
     open_ = ~races.decided & (races.at_ms + races.budgets_ms > decisions_ms)
     return (races.at_ms <= min(decisions_ms, scores_ms)) & ~open_
-
-
-def read_labels_topic(root: Path, pipeline: Pipeline, period: Period) -> Labels:
-    """Archived labels from the beginning of the period on: none is older than its request."""
-    labels, topic = Labels(), Topics(pipeline.name).labels
-    for number in range(pipeline.partitions):
-        for record in read_period(root, topic, number, Period(period.since_ms), DECISIONS_AFTER_MS):
-            labels.take(number, record.offset, record.timestamp_ms, record.value)
-    return labels
 
 
 def records_at(root: Path, topic: str, partition: int, offsets: Offsets) -> dict[int, Record]:

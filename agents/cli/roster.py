@@ -36,9 +36,9 @@ def member_of(history: History, name: str) -> Member:
     return members[name]
 
 
-def told(member: Member) -> dict[str, Any]:
+def told(member: Member, history: History) -> dict[str, Any]:
     """What one model is now, for programs."""
-    model = member.model
+    model, given_up = member.model, history.quarantined.get(member.model.name)
     return {
         "model": model.name,
         "version": model.version,
@@ -48,14 +48,17 @@ def told(member: Member) -> dict[str, Any]:
         "why": member.why,
         "file": model.artifact,
         "sha256": model.sha256,
+        **({"quarantine": given_up.why} if given_up else {}),
     }
 
 
-def row(member: Member) -> str:
+def row(member: Member, history: History) -> str:
     """The same for people."""
     since = iso(int(member.since_ms)) if member.since_ms else "-"
     model = member.model
-    return f"{model.name:16} {member.state:11} {model.version:12} {since:20} {member.who:10} {member.why}"
+    given_up = history.quarantined.get(model.name)
+    why = f"in quarantine since {iso(given_up.at_ms)}: {given_up.why}" if given_up else member.why
+    return f"{model.name:16} {member.state:11} {model.version:12} {since:20} {member.who:10} {why}"
 
 
 def event(entry: Entry) -> dict[str, Any]:
@@ -71,6 +74,9 @@ def line(move: dict[str, Any]) -> str:
     when = iso(int(move["log_ms"]))
     if move["kind"] == "began":
         return f"{move['position']:>4} {when} {move['who']}: the roster begins with {len(move['models'])} models"
+    if move["kind"] == "noted":
+        word = "is in quarantine" if move["quarantined"] else "is out of quarantine"
+        return f"{move['position']:>4} {when} {move['who']}: {move['model']} {move['version']} {word}: {move['why']}"
     what = f"{move['model']} {move['version']} {move.get('from') or 'new'} -> {move['to']}"
     rest = f", {move['displaced']} -> {move['displaced_to']}" if move["displaced"] else ""
     undone = " (rollback)" if move.get("undoes") else ""

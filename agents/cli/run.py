@@ -8,18 +8,22 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from agents.app import group_of
 from agents.cli import place
 from agents.settings import environ, log_level, monitor_dir, notes_dir
 from schemas.pipeline import Pipeline
-from schemas.rights import rights_of
+from schemas.rights import group_of, rights_of
 from streams.kafka.clients import Cluster
+
+NICE = {"archiver": 10, "learner": 10}
+"""What may wait gives way. Not the scorers: one that starts again would be seconds later (measured)."""
 
 FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 @click.command(short_help="one role in the foreground")
-@click.argument("role", type=click.Choice(["router", "scorer", "rendezvous", "standby", "archiver", "monitor"]))
+@click.argument(
+    "role", type=click.Choice(["router", "scorer", "rendezvous", "standby", "archiver", "learner", "monitor"])
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--model", default="", help="Which model; for the scorer.")
 @click.option("--number", default=0, help="Instance number: each process of a role has its own.")
@@ -56,6 +60,8 @@ def run(
     logging.basicConfig(level=log_level(environ()), stream=sys.stderr, format=FORM)
     for noisy in ("faust", "mode", "streams.kafka.transport", "streams.kafka.tables"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    if supervised:
+        os.nice(NICE.get(role, 0))
     pipeline = place.pipeline(file)
     if standby is not None or role == "standby":
         pipeline = replace(pipeline, standby=bool(standby) or role == "standby")

@@ -41,7 +41,9 @@ class Budgets(click.ParamType):
 @click.option("--budgets", type=Budgets(), default=(), help="Sweep over these, as 20,50,100,200.")
 @click.option("--since", type=Moment(), help="Requests from this log time on.")
 @click.option("--until", type=Moment(), help="Requests before this log time.")
-@click.option("--labels", type=click.Path(path_type=Path), help="JSONL: request_id, and label or late.")
+@click.option(
+    "--labels", type=click.Path(path_type=Path), help="JSONL: request_id, and label or late; else as archived."
+)
 @click.option("--threshold", default=0.5, show_default=True, help="Scores from here on mean yes.")
 @click.option("--list", "listed", default=5, show_default=True, help="How many different decisions to show.")
 @click.option("--archive", type=place.Root(), help="The archive's root; default: the pipeline's.")

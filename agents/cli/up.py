@@ -1,7 +1,6 @@
 """`rendezvous up`: a whole pipeline, supervised."""
 
 import asyncio
-import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -12,15 +11,16 @@ import click
 import msgspec
 from msgspec.structs import replace
 
-from agents.app import group_of
+from agents.born import Nursery
 from agents.cast import Cast
 from agents.cli import place
+from agents.given_up import note_quarantine, note_started_anew
 from agents.in_hand import InHand, Left
 from agents.last_input import keep_last_input
 from agents.settings import environ, log_dir
 from agents.supervisor import Child, Supervisor
-from schemas.pipeline import Model, Pipeline
-from schemas.rights import rights_of, together
+from schemas.pipeline import Model, Pipeline, PolicyKind
+from schemas.rights import group_of, rights_of, together
 from schemas.topics import topics_of
 from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster, cluster_of
@@ -29,7 +29,6 @@ from streams.models.limits import THREADS, thread_settings
 from streams.models.loading import refused_models
 
 SHOW_S = 1.0
-NICE = {"archiver": 10, "monitor": 10}
 
 
 @click.command(short_help="bring a pipeline up and keep it up")
@@ -56,6 +55,9 @@ def up(file: Path, as_json: bool, standby: bool | None, run: str | None) -> None
     pipeline = place.pipeline(file)
     standby = pipeline.standby if standby is None else standby
     broker = place.broker()
+    nursery = Nursery(environ(), dict.fromkeys(THREADS, "1"))
+    nursery.begin()
+    click.get_current_context().call_on_close(nursery.end)
     given = cluster_of(environ())
     if given:
         _look(given, pipeline, standby=standby)
@@ -72,10 +74,12 @@ def up(file: Path, as_json: bool, standby: bool | None, run: str | None) -> None
         pipeline = place.rostered(cluster, pipeline)
         if pipeline != of_file:
             refused = _look_again(file, cluster, pipeline, standby=standby)
+        if wrong := note_started_anew(cluster, pipeline):
+            click.echo(f"the roster does not know who is tried again: {wrong}", err=True)
         children = _children(file, pipeline, refused, standby=standby, rostered=pipeline != of_file)
         cast = Cast(of_file, cluster, lambda model: _scorers(file, replace(pipeline, models=(model,))))
         about = _about(file, pipeline, cluster, refused)
-        asyncio.run(_supervise(children, about, pipeline, cluster, cast, as_json=as_json))
+        asyncio.run(_supervise(children, about, pipeline, cluster, cast, nursery, as_json=as_json))
     finally:
         broker.stop_if_started()
 
@@ -114,6 +118,7 @@ def _look(cluster: Cluster, pipeline: Pipeline, *, standby: bool) -> None:
     roles = [("router", ""), ("rendezvous", ""), ("archiver", ""), *([("standby", "")] if standby else [])]
     roles += [("monitor", "")] if pipeline.monitor else []
     roles += [("scorer", model.name) for model in pipeline.models if model.has_scorer]
+    roles += [("learner", "")] if pipeline.policy.kind is PolicyKind.BANDIT else []
     admin = Admin(cluster)
     admin.ensure(topics_of(pipeline))
     admin.check_rights(
@@ -128,6 +133,7 @@ async def _supervise(
     pipeline: Pipeline,
     cluster: Cluster,
     cast: Cast,
+    nursery: Nursery,
     *,
     as_json: bool,
 ) -> None:
@@ -135,13 +141,15 @@ async def _supervise(
     environment.setdefault("KAFKA_BOOTSTRAP_SERVERS", cluster.bootstrap)
 
     async def gave_up(child: Child, left: Left) -> None:
+        model = child.name.split(".")[1]
+        if noted := await asyncio.to_thread(note_quarantine, cluster, pipeline, model, child.reason):
+            child.reason += f"; the roster does not know of it: {noted}"
         if not left.rows:
             return
-        model = child.name.split(".")[1]
         failed = await asyncio.to_thread(keep_last_input, cluster, pipeline, model, left, child.reason)
         child.reason += f"; its last input is not in the dead letters: {failed}" if failed else ""
 
-    supervisor = Supervisor(children, environment, gave_up)
+    supervisor = Supervisor(children, environment, gave_up, nursery)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -175,8 +183,8 @@ def _children(
     fence = ["--replay", pipeline.replay] if pipeline.replay else []
 
     def child(role: str, *flags: str) -> Child:
-        start = [*_nice(role), sys.executable, "-m", "agents", *fence, "run"]
-        return Child(role, [*start, role, str(file), "--supervised", *flags], logs / f"{role}.log")
+        words = [*fence, "run", role, str(file), "--supervised", *flags]
+        return Child(role, [sys.executable, "-m", "agents", *words], logs / f"{role}.log", words)
 
     def scorer(model: Model, number: int) -> Child:
         # `refused_models` has just tried this very file: a scorer that starts again is back sooner.
@@ -200,12 +208,8 @@ def _children(
     watching = [child("monitor")] if pipeline.monitor else []
     for one in watching:
         one.environment = dict.fromkeys(THREADS, "1")  # it is in nobody's way, numpy's threads neither
-    return [*desks, *scorers, child("router"), child("archiver"), *watching]
-
-
-def _nice(role: str) -> list[str]:
-    """What may wait gives way. Not the scorers: one that starts again would be seconds later (measured)."""
-    return ["nice", "-n", str(NICE[role])] if role in NICE and shutil.which("nice") else []
+    learners = [child("learner")] if pipeline.policy.kind is PolicyKind.BANDIT else []
+    return [*desks, *scorers, child("router"), child("archiver"), *learners, *watching]
 
 
 def _about(file: Path, pipeline: Pipeline, cluster: Cluster, refused: Mapping[str, ModelRefused]) -> dict[str, Any]:

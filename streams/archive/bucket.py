@@ -1,11 +1,15 @@
 """An object store under the archive: an object is there whole or not at all, and a conditional put lets one win.
 
 `If-None-Match: *` on the put (on its completion, when it goes up in parts) takes the place of the exclusive link:
-whoever is second is refused. A lock is an object of that kind; one that is an hour old was left by a dead process.
+whoever is second is refused. A lock is an object of that kind that names its process: it is taken from one of this
+host that is dead, so that what was killed can be run again at once, and from any other when it is an hour old.
 """
 
 import errno
+import os
+import socket
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +17,39 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from botocore.exceptions import BotoCoreError
+from msgspec import DecodeError, Struct, ValidationError, json
 
 from streams.archive.disk import ArchiveBusy
 from streams.kill_points import reached
 
 LOCK_S = 3600.0
 WAIT_S = 30.0
+
+
+class Holder(Struct, frozen=True):
+    """The process that a lock names. Numbers are used again, `life` is not."""
+
+    host: str
+    pid: int
+    life: str
+
+    @property
+    def dead(self) -> bool:
+        """Whether it is of this host and not there any more."""
+        if self.host != OURS.host:
+            return False
+        if self.pid == OURS.pid:
+            return self.life != OURS.life
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # somebody else's: it lives
+            return False
+        return False
+
+
+OURS = Holder(socket.gethostname(), os.getpid(), uuid.uuid4().hex)
 
 
 @contextmanager
@@ -34,8 +65,8 @@ def _as_disk() -> Iterator[None]:
 def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Alone with what this object stands for; raises ArchiveBusy."""
     deadline_s = time.monotonic() + (WAIT_S if wait else 0.0)
-    while not _created(path, b"locked"):
-        if _age_s(path) > LOCK_S:
+    while not _created(path, json.encode(OURS)):
+        if _age_s(path) > LOCK_S or _left(path):
             path.unlink(missing_ok=True)
         elif time.monotonic() > deadline_s:
             raise ArchiveBusy(
@@ -98,6 +129,15 @@ def _created(path: Path, data: bytes) -> bool:
         except FileExistsError:
             return False
         return True
+
+
+def _left(path: Path) -> bool:
+    """Whether a dead process of this host has left this lock."""
+    try:
+        with _as_disk():
+            return json.decode(path.read_bytes(), type=Holder).dead
+    except (FileNotFoundError, DecodeError, ValidationError):  # let go meanwhile, or an older version's
+        return False
 
 
 def _age_s(path: Path) -> float:

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from schemas.decisions import Decision
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Pipeline
-from schemas.roster import Began, Moved, State, decode_roster
+from schemas.roster import Began, Moved, Noted, State, decode_roster
 from streams.core.policy_combine import COMBINED
 from streams.core.roster import Roster, after, began
 
@@ -39,7 +39,7 @@ class Entry:
     position: int
     log_ms: float
     from_ms: float
-    record: Began | Moved
+    record: Began | Moved | Noted
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +83,15 @@ class History:
         self.spans = always(pipeline)
         self.entries: list[Entry] = []
         self.refused: list[tuple[int, str]] = []
+        self.quarantined: dict[str, Noted] = {}
+        """Models whose processes were given up, and why."""
         self._pipeline = pipeline
         self._read = 0
 
     @property
     def begun(self) -> bool:
         """Whether the roster is kept in the history; before, the pipeline file's models are all there is."""
-        return bool(self.entries)
+        return any(isinstance(entry.record, Began) for entry in self.entries)
 
     def take(self, value: bytes | None, position: int, log_ms: float) -> str:
         """Take the next record; returns why it does not count, empty when it does. It is passed over then."""
@@ -102,8 +104,13 @@ class History:
             return str(error)
         return ""
 
-    def _take(self, record: Began | Moved, position: int, log_ms: float) -> None:
-        if isinstance(record, Began):
+    def _take(self, record: Began | Moved | Noted, position: int, log_ms: float) -> None:
+        from_ms = log_ms
+        if isinstance(record, Noted):
+            self.quarantined.pop(record.model, None)
+            if record.quarantined:
+                self.quarantined[record.model] = record
+        elif isinstance(record, Began):
             if self.begun:
                 raise UnreadableRecord("the roster has begun before")
             self.roster = began(self._pipeline, record)
@@ -113,6 +120,8 @@ class History:
             if not self.begun:
                 raise UnreadableRecord("the roster has not begun: its first record says who is there")
             self.roster = after(self.roster, record, self._pipeline, log_ms, position)
+            if record.definition is not None or record.after is State.RETIRED:
+                self.quarantined.pop(record.model, None)  # it was of another version
             # In the order of the log, whatever leads they name.
             from_ms = max(self.spans.spans[-1].from_ms, log_ms + record.lead_ms)
             pipeline = self.roster.entitled(self._pipeline)

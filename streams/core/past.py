@@ -23,6 +23,7 @@ from schemas.requests import Headers, Rejection, Request
 from streams.core.answers import Answered, Asked, Names, ScoreColumn
 from streams.core.features import Derivation, FeatureTable
 from streams.core.given import Given, ScoreRows
+from streams.core.learned import NOTHING, Learned
 from streams.core.log_order import LogOrder
 from streams.core.rendezvous import Rendezvous
 from streams.core.validator import Validator
@@ -71,12 +72,16 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way of answering: its name, its pipeline, the models that are scored here instead of read."""
+    """A way of answering: its name, its pipeline, the models that are scored here instead of read.
+
+    `learned` is what its bandit knew by when.
+    """
 
     name: str
     pipeline: Pipeline
     scored: Mapping[str, Scored] = field(default_factory=dict)
     derivations: Mapping[str, Derivation] = field(default_factory=dict)
+    learned: Learned = NOTHING
 
 
 class Variant:
@@ -86,7 +91,7 @@ class Variant:
         self.way = way
         self.answered = Answered(names)
         self.own_scores = {name: ScoreColumn() for name in way.scored}
-        self._core = Rendezvous(way.pipeline, partition, Checkpoint(start, 0), lead_ms)
+        self._core = Rendezvous(way.pipeline, partition, Checkpoint(start, 0), lead_ms, learned=way.learned)
         self._order = LogOrder(self._core)
         self._table = FeatureTable(way.pipeline.features, way.derivations) if way.scored else None
         self._archived: deque[tuple[int, int, ScoresBlock]] = deque()

@@ -156,3 +156,10 @@ def order_of(accept: tuple[str, ...], models: tuple[Model, ...]) -> tuple[str, .
             (model.name, None) for model in models if word in (model.name, model.role) and model.role.answers
         )
     return tuple(order)
+
+
+def preferring(schedule: Schedule, model: str, title: str) -> Schedule:
+    """Until the first step ends only this model; then the schedule goes on, with it in front."""
+    first = schedule.steps[0].until
+    later = (Step(step.until, (model, *step.order)) for step in schedule.steps)
+    return Schedule((Step(first, (model,)), *later), schedule.wait_for, model, title)

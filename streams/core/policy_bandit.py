@@ -1,63 +1,47 @@
 """Thompson sampling: the model that answers is drawn by how often each has been right, and learns by labels.
 
-A pure value. What was learned (`Arms`) changes only by labels, in the order of their log; a request's draw is made of
-its id. So the same labels and requests give the same arms on any machine: no generator is kept, and only operations
-that every machine rounds alike (+ - * / fsum and the square root) make the numbers.
+A pure value. A request's draw is made of its id and of what the tallies say as of its log time. So the same tallies
+and requests give the same arms on any machine: no generator is kept, and only operations that every machine rounds
+alike (+ - * / fsum and the square root) make the numbers.
 
-The pipeline file has no word for it yet: the labels of a running pipeline are not read by its rendezvous.
+What was learned by when is `streams.core.learned`; who learns it, `streams.core.learning`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import fsum, sqrt
 
 from schemas.requests import Request
-from streams.core.policy import Schedule
-from streams.core.policy_branches import preferring
+from streams.core.learned import NOTHING, Learned
+from streams.core.policy import Schedule, preferring
 
 EXACT = 64
 """Labels of an arm up to which its draw is exact; beyond, the normal curve is as good."""
 
 
 @dataclass(frozen=True, slots=True)
-class Arms:
-    """How often each model was right and wrong, in the order of the file."""
-
-    counts: tuple[tuple[str, int, int], ...]
-
-    def labelled(self, scores: Mapping[str, float], label: bool, threshold: float = 0.5) -> "Arms":  # noqa: FBT001
-        """What is known after one label: every model that had scored was right or wrong, not the one drawn alone."""
-        return Arms(
-            tuple(
-                (model, *_counted(right, wrong, (scores[model] >= threshold) is label))
-                if model in scores
-                else (model, right, wrong)
-                for model, right, wrong in self.counts
-            )
-        )
-
-    def drawn(self, seed: str) -> str:
-        """The arm of one request: who draws the highest share of right answers."""
-        return max(self.counts, key=lambda arm: _share(arm[1] + 1, arm[2] + 1, f"{seed} {arm[0]}"))[0]
-
-
-@dataclass(frozen=True, slots=True)
 class Bandit:
-    """Deals requests to schedules as `Weighted` does, by draws instead of cohorts."""
+    """Deals requests to schedules as `Weighted` does, by draws instead of cohorts.
 
-    arms: Arms
+    `arms` are names and versions: another version of a model has everything to learn.
+    """
+
+    arms: tuple[tuple[str, str], ...]
     schedule: Schedule
     salt: str = ""
 
-    def of(self, request: Request) -> tuple[str, Schedule]:
+    def of(self, request: Request, learned: Learned = NOTHING) -> tuple[str, Schedule]:
         """The arm drawn for this request; without its answer the schedule goes on."""
-        model = self.arms.drawn(f"{self.salt} {request.request_id}")
+        counts = learned.at(request.at_ms)
+        seed = f"{self.salt} {request.request_id}"
+        model = drawn([(name, *counts.get((name, version), (0, 0))) for name, version in self.arms], seed)
         return model, preferring(self.schedule, model, "the arm")
 
 
-def _counted(right: int, wrong: int, was_right: bool) -> tuple[int, int]:  # noqa: FBT001
-    return (right + 1, wrong) if was_right else (right, wrong + 1)
+def drawn(arms: Sequence[tuple[str, int, int]], seed: str) -> str:
+    """Of models that were so often right and wrong, the one that draws the highest share of right answers."""
+    return max(arms, key=lambda arm: _share(arm[1] + 1, arm[2] + 1, f"{seed} {arm[0]}"))[0]
 
 
 def _share(a: int, b: int, seed: str) -> float:

@@ -11,7 +11,9 @@ from msgspec import json
 from schemas.errors import UNREADABLE
 from schemas.pipeline import Condition, Pipeline, PolicyKind
 from schemas.requests import Request
-from streams.core.policy import Schedule, Step, champion_of, order_of, schedule_of
+from streams.core.learned import NOTHING, Learned
+from streams.core.policy import Schedule, Step, champion_of, order_of, preferring, schedule_of
+from streams.core.policy_bandit import Bandit
 from streams.core.policy_best import Best
 from streams.core.policy_combine import Combine
 
@@ -21,8 +23,8 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {"==": eq, "!=": ne, "<": lt,
 class Branches(Protocol):
     """Deals requests to schedules."""
 
-    def of(self, request: Request) -> tuple[str, Schedule]:
-        """The branch this request takes, by name, and its schedule."""
+    def of(self, request: Request, learned: Learned = NOTHING) -> tuple[str, Schedule]:
+        """The branch this request takes, by name, and its schedule; `learned` is what the labels have taught."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Weighted:
     by: tuple[str, ...]
     salt: str
 
-    def of(self, request: Request) -> tuple[str, Schedule]:
+    def of(self, request: Request, learned: Learned = NOTHING) -> tuple[str, Schedule]:
         """By the field, else the record's key, else the request id: a hash, not a draw."""
         point = self._point(request) * self.cohorts[-1][0]
         for bound, model, schedule in self.cohorts:
@@ -58,7 +60,7 @@ class Rules:
     rules: tuple[tuple[str, tuple[Condition, ...], Schedule], ...]
     otherwise: Schedule
 
-    def of(self, request: Request) -> tuple[str, Schedule]:
+    def of(self, request: Request, learned: Learned = NOTHING) -> tuple[str, Schedule]:
         """By the fields of the event."""
         event = _event(request.value)
         for name, when, schedule in self.rules:
@@ -83,7 +85,17 @@ def branches_of(pipeline: Pipeline) -> Branches | None:
                 plan = preferring(plan, cohort.model, "its cohort's model")
             cohorts.append((bound, cohort.model, plan))
         return Weighted(tuple(cohorts), tuple(policy.by.split(".")) if policy.by else (), policy.salt)
+    if policy.kind is PolicyKind.BANDIT and (arms := _arms(pipeline)):
+        return Bandit(arms, schedule_of(pipeline), policy.salt)
     return None
+
+
+def _arms(pipeline: Pipeline) -> tuple[tuple[str, str], ...]:
+    """Those the policy names, or all that may answer; the roster may have taken some out, or all that are named."""
+    answering = answering_in(pipeline)
+    every = tuple((model.name, model.version) for model in pipeline.models if model.name in answering)
+    named = tuple(arm for arm in every if arm[0] in pipeline.policy.arms)
+    return named or every
 
 
 def plan_of(pipeline: Pipeline) -> Schedule | Best | Combine:
@@ -148,10 +160,3 @@ def _text(value: Any) -> bytes | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).encode() if isinstance(value, (int, float)) else None
-
-
-def preferring(schedule: Schedule, model: str, title: str) -> Schedule:
-    """Until the first step ends only this model; then the schedule goes on, with it in front."""
-    first = schedule.steps[0].until
-    later = (Step(step.until, (model, *step.order)) for step in schedule.steps)
-    return Schedule((Step(first, (model,)), *later), schedule.wait_for, model, title)

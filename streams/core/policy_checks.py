@@ -17,9 +17,12 @@ OWN_KEYS: Final = {
     PolicyKind.BEST: ("order",),
     PolicyKind.WEIGHTED: (*SCHEDULED, "by", "salt", "cohorts"),
     PolicyKind.COMBINE: ("how", "members", "threshold", "until", "least"),
+    PolicyKind.BANDIT: (*SCHEDULED, "arms", "salt", "remember"),
     PolicyKind.RULES: (*SCHEDULED, "rules"),
 }
 FOR_ALL = ("kind", "guards", "refine")
+MOST_REMEMBERED = 10_000_000
+"""Of a bandit's requests; each costs the learner some 300 bytes."""
 
 
 def policy_mistakes(pipeline: Pipeline) -> Iterator[Mistake]:
@@ -33,6 +36,8 @@ def policy_mistakes(pipeline: Pipeline) -> Iterator[Mistake]:
         yield from _weighted(pipeline)
     if policy.kind is PolicyKind.COMBINE:
         yield from _combine(pipeline)
+    if policy.kind is PolicyKind.BANDIT:
+        yield from _bandit(pipeline)
     if policy.kind is PolicyKind.RULES:
         yield from _rules(pipeline)
 
@@ -126,6 +131,18 @@ def _combine(pipeline: Pipeline) -> Iterator[Mistake]:
         yield Mistake("policy.threshold", "not finite", "write a number")
     if COMBINED in (model.name for model in pipeline.models):
         yield Mistake("models", f"{COMBINED!r} is what a combined answer is called", "rename the model")
+
+
+def _bandit(pipeline: Pipeline) -> Iterator[Mistake]:
+    policy = pipeline.policy
+    yield from doubles("policy.arms", policy.arms)
+    for place, arm in enumerate(policy.arms):
+        yield from _answering(f"policy.arms[{place}]", arm, pipeline)
+    arms = len(policy.arms) or sum(model.role.answers for model in pipeline.models)
+    if arms < 2:
+        yield Mistake("policy.arms", "nothing to choose from", "name two models, or give one more role = challenger")
+    if not 1 <= policy.remember <= MOST_REMEMBERED:
+        yield Mistake("policy.remember", f"{policy.remember} is out of bounds", f"write 1 to {MOST_REMEMBERED:,}")
 
 
 def _rules(pipeline: Pipeline) -> Iterator[Mistake]:

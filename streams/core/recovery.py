@@ -13,8 +13,9 @@ from msgspec.structs import replace
 
 from schemas.requests import Rejection, Request
 from streams.core.log_order import LogOrder, Offer
+from streams.core.patience import grace_of
 from streams.core.pending import Reply
-from streams.core.rendezvous import Rendezvous, grace_of
+from streams.core.rendezvous import Rendezvous
 
 
 class Recovery:

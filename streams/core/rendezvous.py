@@ -26,18 +26,12 @@ from streams.core.course import Course, has_wishes, wishes
 from streams.core.entitled import Entitled
 from streams.core.entitlement import PerSpan, Spans, always
 from streams.core.held import LIMIT, Held, What
+from streams.core.learned import NOTHING, Learned
+from streams.core.patience import Patience, grace_of
 from streams.core.pending import Explanation, Pending, Reply
 from streams.core.policy_combine import Combine
 from streams.core.repeats import Known, Repeats, logged, repeatable
 from streams.core.watermark import BEGINNING, Checkpoint, Watermark
-
-GRACE_SHARE = 0.25
-"""A standby leaves the owner no more than this share of a request's budget."""
-
-
-def grace_of(grace_ms: float, budget_ms: float) -> float:
-    """What owner and standby leave each other, of a request with this budget; ms."""
-    return min(grace_ms, GRACE_SHARE * budget_ms)
 
 
 @dataclass(slots=True)
@@ -61,6 +55,7 @@ class Rendezvous:
     `from_log` is for those that are told of every record of decisions, their own too, as a standby always is: a
     repeat is then answered from the log alone, with what its first's first record says, whatever a twin has said.
     `spans` says who may answer which requests, by their log time; without it, the pipeline's models answer all.
+    `learned` says what a bandit knew by then.
     """
 
     def __init__(
@@ -73,10 +68,12 @@ class Rendezvous:
         *,
         from_log: bool = False,
         spans: Spans | None = None,
+        learned: Learned = NOTHING,
     ) -> None:
         self.counts = Counts()
         self.lead_ms = lead_ms
         self._grace_ms = grace_ms
+        self._patience = Patience(grace_ms)
         self._from_log = from_log or grace_ms > 0
         self._partition = partition
         self._entitlements = PerSpan(spans or always(pipeline), Entitled)
@@ -84,7 +81,8 @@ class Rendezvous:
         self._newest = self._entitlements.at(start.at_ms)
         self._guards = {guard.model: guard for guard in pipeline.policy.guards}
         self._refine = pipeline.policy.refine
-        kinds = (PolicyKind.COMBINE, PolicyKind.WEIGHTED, PolicyKind.RULES)
+        self._learned = learned
+        kinds = (PolicyKind.COMBINE, PolicyKind.WEIGHTED, PolicyKind.BANDIT, PolicyKind.RULES)
         self._special = bool(self._guards or self._refine or pipeline.policy.kind in kinds)
         self._said: dict[int, Decision] = {}
         self._explain = Explanation(pipeline, partition, standby=grace_ms > 0)
@@ -102,6 +100,10 @@ class Rendezvous:
         """More of the roster's history is known: it counts for requests that are seen from now on."""
         self._entitlements.follow(spans)
         self._known = self._entitlements.versions
+
+    def learn(self, learned: Learned) -> None:
+        """More of the tallies' log is known: it counts for requests that are seen from now on."""
+        self._learned = learned
 
     def requests_seen(self, requests: Iterable[Request | Rejection], now_ms: float) -> list[Reply]:
         """Take note of raw records, in offset order; a rejection is answered at once."""
@@ -179,7 +181,7 @@ class Rendezvous:
         entitled = pending.entitled
         if not (self._special or refine or traced or said):
             return entitled.first_change
-        branch, plan = entitled.branches.of(request) if entitled.branches else (None, entitled.plan)
+        branch, plan = entitled.branches.of(request, self._learned) if entitled.branches else (None, entitled.plan)
         course = pending.course = Course(plan, branch, refine, [] if traced else None)
         course.note(now_ms - request.at_ms, f"read, branch {branch}" if branch else "read")
         if said is not None:
@@ -203,6 +205,7 @@ class Rendezvous:
         another one only better ones are.
         """
         offset = decision.ticket.offset
+        self._patience.heard(decision, now_ms)
         if not decision.final:
             self._was_said(decision)
             return []
@@ -353,10 +356,7 @@ class Rendezvous:
         """Decide now, or (arm) set the timer for the next moment at which time alone decides."""
         if pending.ready is not None:
             if now_ms >= pending.leave_ms:
-                ready = pending.ready
-                if pending.course is not None and pending.course.revision > ready.decision.revision:
-                    ready = Reply(replace(ready.decision, revision=pending.course.revision), ready.request)
-                self._leave(pending, ready, now_ms, replies)
+                self._let_leave(pending, pending.ready, now_ms, replies)
             return
         if pending.first is not None:
             return
@@ -438,6 +438,16 @@ class Rendezvous:
         entitled = self._entitlements.at(request.at_ms)
         self._pending[offset] = Pending(request, request.at_ms, deadline_ms, entitled, ready=reply, leave_ms=leave_ms)
         heappush(self._timers, (leave_ms, offset))
+
+    def _let_leave(self, pending: Pending, ready: Reply, now_ms: float, replies: list[Reply]) -> None:
+        """What was kept back leaves now, unless a twin's own may still be on its way."""
+        again_ms = self._patience.until_ms(pending.leave_ms, pending.request.budget_ms, now_ms)
+        if again_ms > now_ms:
+            heappush(self._timers, (again_ms, pending.request.offset))
+            return
+        if pending.course is not None and pending.course.revision > ready.decision.revision:
+            ready = Reply(replace(ready.decision, revision=pending.course.revision), ready.request)
+        self._leave(pending, ready, now_ms, replies)
 
     def _leave(self, pending: Pending, reply: Reply, now_ms: float, replies: list[Reply]) -> None:
         del self._pending[pending.request.offset]

@@ -12,22 +12,15 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from schemas.errors import ConfigurationRefused, KafkaUnreachable
 from schemas.pipeline import Pipeline
-from schemas.roster import Began, Moved, Standing, definition_of, encode_roster
+from schemas.roster import Began, Moved, Noted, Standing, definition_of, encode_roster
 from schemas.topics import Topics
 from streams.core.entitlement import History
 from streams.core.roster import Roster
 from streams.kafka.clients import Cluster
+from streams.kafka.following import follow
 from streams.kafka.reading import TopicReader
 
 CONFIRM_S = 10.0
-LOOK_S = 0.5
-"""How long a follower sleeps at the broker when nothing is moved: it is woken by what comes."""
-
-AWAY = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE)
-"""What a follower waits out: its client connects again by itself."""
-
-CALM: Mapping[str, int] = {"fetch.wait.max.ms": int(LOOK_S * 1e3)}
-"""A request costs the broker as much as a record: nobody asks for what rarely comes more often than this."""
 
 
 class MoveRefused(ConfigurationRefused):
@@ -55,22 +48,11 @@ class RosterLog:
     def follow(self, told: Callable[[History], None], stop: threading.Event) -> None:
         """Read all there is, then go on until stopped; `told` hears of it, and of every change. For a thread."""
         history = History(self._pipeline)
-        with TopicReader(self._cluster, self._topics.roster_history, CALM) as reader:
-            end = reader.bounds()[0][1]
-            reader.start("beginning")
-            while not stop.is_set():
-                try:
-                    messages = reader.poll(LOOK_S)
-                except KafkaException as error:
-                    if error.args[0].code() not in AWAY and not error.args[0].retriable():
-                        raise
-                    stop.wait(LOOK_S)
-                    continue
-                for message in messages:
-                    _take(history, message)
-                # Not of what was before: to whom the present is news, the past would be orders.
-                if messages and (messages[-1].offset() or 0) >= end - 1:
-                    told(history)
+
+        def take(message: Message) -> None:
+            _take(history, message)
+
+        follow(self._cluster, self._topics.roster_history, take, lambda: told(history), stop)
 
     def move(self, record: Moved) -> History:
         """Make a move and see that it counts; the first one writes down how the roster began.
@@ -88,6 +70,10 @@ class RosterLog:
                 raise MoveRefused(reason)
         self._tell(history.roster)
         return history
+
+    def note(self, record: Noted) -> None:
+        """Write down what befell a model. It is no move, and does not begin the roster."""
+        self._append(encode_roster(record))
 
     def _append(self, value: bytes) -> int:
         return self._send(self._topics.roster_history, {None: value})

@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
+from agents.cli.roster import event, line
+from agents.given_up import note_started_anew
 from schemas.blocks import ScoreBlock, decode_rows, decode_scores, offsets_of
 from schemas.topics import Topics
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
+from streams.kafka.roster_log import RosterLog
+from streams.pipeline_file import load as load_file
 from tests.broker.models import NULL
 from tests.broker.pipelines import FILE, Up, until, up, write
 from tests.broker.test_pipeline import NOT_A_TIMEOUT_MS
@@ -108,6 +112,18 @@ def test_models_that_leak_crash_on_a_row_or_never_start_cost_the_others_nothing(
         assert last[1].endswith(f"raw 0/{last[2][0]}")
 
         assert "over its memory limit of 150 MB" in state("leaky")["reason"]
+
+        history = RosterLog(cluster, load_file(file)).read()
+        assert {model: one.why for model, one in history.quarantined.items()} == {
+            model: state(model)["reason"] for model in ("doomed", "cursed")
+        }
+        assert not history.begun, "the pipeline file still says who is there"
+    assert note_started_anew(cluster, load_file(file)) == ""
+    history = RosterLog(cluster, load_file(file)).read()
+    assert history.quarantined == {}
+    said = [line(event(entry)) for entry in history.entries]
+    assert ["is in quarantine: ended 4 times" in one for one in said] == [True, True, False, False]
+    assert all("is out of quarantine: the pipeline was started anew" in one for one in said[2:])
 
 
 SHARED = WIDE.replace(DOUBLE, DOUBLE + "instances = 2\n")

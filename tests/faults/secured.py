@@ -26,10 +26,9 @@ from confluent_kafka.admin import (
 )
 from cryptography.hazmat.primitives import serialization
 
-from agents.app import group_of
 from agents.settings import cache_dir
 from schemas.pipeline import Pipeline
-from schemas.rights import Rights, rights_of, together
+from schemas.rights import Rights, group_of, rights_of, together
 from streams.kafka.clients import Cluster
 from streams.kafka.local import QUICK_START, LocalBroker
 

@@ -62,7 +62,7 @@ def test_a_disk_that_takes_nothing_stops_the_archiver_alone_until_it_takes_files
 ):
     file, folder, bad_s = write(tmp_path, name), tmp_path / "faults", 20 if LONG else 4
     folder.mkdir()
-    shim = {"FAULT_DISK": str(folder), "PYTHONPATH": str(SHIM)}
+    shim = {"FAULT_DISK": str(folder), "PYTHONPATH": str(SHIM), "RENDEZVOUS_NURSERY": "0"}
     with up(cluster, file, name, tmp_path / "state", more=shim) as pipeline:
         raw = Layout(pipeline.archive, pipeline.topics.raw, 0)
         with Load(cluster, pipeline.topics.raw, 200, noisy) as load:

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AclOperation, ResourceType
 
-from agents.app import group_of
 from schemas.dead_letters import DeadLetter
 from schemas.pipeline import Pipeline
-from schemas.rights import rights_of
+from schemas.rights import group_of, rights_of
 from schemas.topics import Topics, topics_of
 from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster

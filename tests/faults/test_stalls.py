@@ -143,7 +143,7 @@ def test_a_wrong_clock_makes_nobody_wait(
     cluster: Cluster, tmp_path: Path, name: str, role: str, seconds: int, after: int, note: Note
 ):
     file = write(tmp_path, name)
-    clock = {"FAULT_CLOCK": f"{role}:{seconds}:{after}", "PYTHONPATH": str(CLOCK)}
+    clock = {"FAULT_CLOCK": f"{role}:{seconds}:{after}", "PYTHONPATH": str(CLOCK), "RENDEZVOUS_NURSERY": "0"}
     with up(cluster, file, name, tmp_path / "state", more=clock) as pipeline:
         with Load(cluster, pipeline.topics.raw, 300) as load:
             load.wait(8)

@@ -34,7 +34,7 @@ class Upgrade:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"NEXT_VERSION": str(self._file), "PYTHONPATH": str(VERSIONS)}
+        return {"NEXT_VERSION": str(self._file), "PYTHONPATH": str(VERSIONS), "RENDEZVOUS_NURSERY": "0"}
 
     def change(self, pipeline: Up, role: str, how: str) -> None:
         """Stop a role as an operator does; its supervisor starts the other version (`how` = "": the present)."""

@@ -118,7 +118,9 @@ def test_a_lock_is_kept_by_one_and_taken_from_the_dead(root: Path, monkeypatch: 
         store_of(root).locked(lock),
     ):
         pass
-    lock.write_bytes(b"left by a dead process")
+    lock.write_bytes(b"left by a dead process of another host")
+    with pytest.raises(ArchiveBusy, match="another process"), store_of(root).locked(lock):
+        pass
     monkeypatch.setattr(bucket, "LOCK_S", -1.0)
     with store_of(root).locked(lock):
         assert lock.exists()

@@ -7,7 +7,7 @@ import pytest
 
 from schemas.decisions import Ticket
 from schemas.errors import UnreadableRecord
-from schemas.probes import PROBE_MARK, Tokens, decode_token, encode_token, marked, sum_of
+from schemas.probes import NO_TOKENS, PROBE_MARK, decode_token, encode_token, marked, sum_of
 from streams.core.kept_state import decode_state, encode_state
 from streams.core.probing import CANDIDATES, Candidate, Probe, Probing, Renaming, choose
 
@@ -89,12 +89,13 @@ def test_a_probe_has_an_id_of_its_own_and_no_other_byte_is_changed(path: str, va
 
 
 def test_only_a_token_that_was_announced_marks_a_probe():
-    tokens = Tokens()
+    tokens = NO_TOKENS
     key, value = encode_token("mine")
     assert key.decode() == sum_of("mine")
     assert b"mine" not in value
     for record in (value, None, b"garbage", b'{"sum": 3}'):
-        tokens.take(record)
+        tokens = tokens.after(record)
+    assert tokens.read == 4
     assert tokens.probe_of(marked("mine", "set-7")) == "set-7"
     assert tokens.probe_of(marked("another", "set-7")) is None
     assert tokens.probe_of([(PROBE_MARK, None)]) is None

@@ -3,6 +3,8 @@
 Crashes anywhere, twins and zombies are explored in `test_model_check`.
 """
 
+from collections.abc import Callable
+
 import pytest
 from msgspec.structs import replace
 
@@ -88,6 +90,43 @@ def test_a_standby_gives_the_owners_answer_a_grace_later():
     assert core.due(1_103.9) == []
     (default,) = core.due(1_104)
     assert (default.decision.outcome, default.decision.ticket.offset) == (Outcome.DEFAULT, 1)
+
+
+def test_a_standby_waits_for_what_an_owner_that_is_heard_has_said_meanwhile():
+    """Its grace is 25 ms: a quarter of the budget."""
+    core = desk(lead_ms=4, grace_ms=GRACE_MS)
+    core.requests_seen([request(0), request(1), request(2), request(3)], 1_000)
+    assert core.decided(decision_of(0, now_ms=1_085), 1_090) == []
+    assert core.due(1_096) == []
+    assert core.due(1_104) == [], "the log was not read up to now, and the owner spoke 14 ms ago"
+    assert core.next_due_ms == 1_115
+    assert core.decided(decision_of(1, now_ms=1_096), 1_112) == [], "there it is"
+    assert core.due(1_115) == []
+    assert core.decided(decision_of(2, now_ms=1_097), 1_128) == []
+    assert core.due(1_128.9) == []
+    (default,) = core.due(1_129)
+    assert default.decision.ticket.offset == 3, "an owner that lags is waited for no longer than a grace"
+
+
+@pytest.mark.parametrize(
+    ("heard", "at_ms", "leaves_ms"),
+    [
+        (replace, 1_060, 1_104),  # silent for more than a grace
+        (lambda said: replace(said, decided_at_ms=1_104), 1_100, 1_104),  # it has gone by this request
+        (lambda said: replace(said, standby=True), 1_100, 1_104),  # no word of the owner's
+        (replace, 1_100, 1_125),
+    ],
+    ids=["silence", "gone by", "its own", "heard"],
+)
+def test_only_an_owner_that_is_heard_is_waited_for(
+    heard: Callable[[Decision], Decision], at_ms: float, leaves_ms: float
+):
+    core = desk(lead_ms=4, grace_ms=GRACE_MS)
+    core.requests_seen([request(0), request(1)], 1_000)
+    core.decided(heard(decision_of(0, now_ms=1_050)), at_ms)
+    core.due(1_096)
+    moments = [1_104 + quarter / 4 for quarter in range(120)]
+    assert next(moment for moment in moments if core.due(moment)) == leaves_ms
 
 
 def test_what_is_held_for_a_decided_request_does_not_hold_the_score_position():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from schemas.pipeline import MonitorSettings
+from schemas.pipeline import MonitorSettings, Policy, PolicyKind
 from schemas.rights import rights_of, together
 from schemas.topics import MODEL, Topics
 from tests.unit.small import pipeline
@@ -24,6 +24,13 @@ def test_the_readme_shows_the_rights_of_each_role():
         rights = rights_of(WATCHED, role, model)
         group = f"`<pipeline>.{role}{'.<name>' if model else ''}`"
         assert f"| {role} | {group} | {names(rights.reads)} | {names(rights.writes)} |" in README
+    bandit = pipeline(policy=Policy(kind=PolicyKind.BANDIT))
+    rights = rights_of(bandit, "learner")
+    row = f"| learner | `<pipeline>.learner` | {names(rights.reads)} | {names(rights.writes)} |"
+    assert row in README
+    for role in ("rendezvous", "standby", "archiver"):
+        more = {topic.entry.what for topic in rights_of(bandit, role).reads}
+        assert more - {topic.entry.what for topic in rights_of(pipeline(), role).reads} == {"tallies"}
 
 
 def test_a_scorer_reads_the_rows_of_its_own_model_only():

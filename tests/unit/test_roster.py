@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Kind, Model, Pipeline, Policy, PolicyKind, Role
-from schemas.roster import LEAD_MS, Began, Moved, State, decode_roster, definition_of, encode_roster, model_of
+from schemas.roster import LEAD_MS, Began, Moved, Noted, State, decode_roster, definition_of, encode_roster, model_of
 from streams.core.entitlement import ALWAYS, History, PerSpan
 from streams.core.fan_out import FanOut
 from streams.core.policy_branches import plan_of
@@ -295,6 +295,31 @@ def test_an_empty_history_is_the_pipeline_file():
     found = History(pipeline())
     assert not found.begun
     assert found.spans.at(5) == pipeline()
+
+
+def noted(model: str, *, quarantined: bool, why: str = "") -> Noted:
+    return Noted(model=model, version="1", quarantined=quarantined, who="supervisor", at_ms=1, why=why)
+
+
+def test_a_quarantine_stands_in_the_history_moves_nobody_and_does_not_begin_the_roster():
+    found = History(pipeline())
+    assert found.take(encode_roster(noted("second", quarantined=True, why="it dies")), 0, 1_000) == ""
+    assert not found.begun
+    assert found.spans.at(1e15) == pipeline()
+    assert [(name, one.why) for name, one in found.quarantined.items()] == [("second", "it dies")]
+    for place, value in enumerate(records(promoted("second", State.CHALLENGER, "first")), 1):
+        assert found.take(value, place, 1_000.0 * place) == ""
+    assert found.roster.champion == "second", "it is asked as before: to pass it over is somebody's move"
+    assert found.take(encode_roster(noted("second", quarantined=False)), 3, 3_000) == ""
+    assert found.quarantined == {}
+    assert [entry.position for entry in found.entries] == [0, 1, 2, 3]
+
+
+def test_a_retired_model_is_in_quarantine_no_more():
+    found = history()
+    assert found.take(encode_roster(noted("mirror", quarantined=True)), 1, 1_000) == ""
+    assert found.take(encode_roster(move("mirror", State.SHADOW, State.RETIRED)), 2, 2_000) == ""
+    assert found.quarantined == {}
 
 
 HOSTILE = [

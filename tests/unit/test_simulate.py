@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from shutil import copytree
 
 import click
 import numpy as np
@@ -27,9 +28,11 @@ from schemas.blocks import (
     score_block,
 )
 from schemas.errors import RendezvousError
+from schemas.labels import Label, encode_label
 from schemas.pipeline import Pipeline, Policy, RequestShape, Step
 from streams.archive.layout import Layout
 from streams.archive.segment import Record, sealed_parts
+from streams.archive.writer import Limits, PartitionWriter
 from streams.candidate_file import only_models
 from streams.core.alike import Values, alike
 from streams.core.answers import Answers, Names
@@ -37,7 +40,7 @@ from streams.core.column_limits import cannot
 from streams.core.past import Past, Way
 from streams.core.recorded import Recorded
 from streams.core.simulate import answers
-from tests.unit.lived import LEAD_MS, Lived, play
+from tests.unit.lived import LEAD_MS, START_MS, Lived, play
 from tests.unit.small import TEXT, pipeline
 
 BASE = pipeline(request=RequestShape(budget_ms=200, repeat_s=1.0))
@@ -237,6 +240,28 @@ def test_a_sweep_says_what_each_budget_costs(tmp_path: Path, archive: Path, labe
     assert points[30]["latency_ms"] == {"p50": 18.0, "p90": 18.0, "p99": 18.0, "p99.9": 18.0, "most": 18.0}
     assert [points[ms]["quality"]["accuracy"] for ms in (10, 30, 100)] == [0.5, 0.5, 1.0]
     assert page.read_text().count("<svg") == 3
+
+
+def test_archived_labels_count_where_none_are_given_and_a_bandit_learns_by_them(
+    tmp_path: Path, archive: Path, labels: Path
+):
+    root = tmp_path / "labelled"
+    copytree(archive, root)
+    last = START_MS + 2_000  # a truth comes when some of the requests are over
+    records = [
+        Record(n, last, 1, None, encode_label(Label(truth=n % 2 == 1, request_id=f"r{n}")), None) for n in range(400)
+    ]
+    writer = PartitionWriter(Layout(root, "small.labels", 0), Limits(1_000, 1 << 26, 60.0), "id", "w")
+    writer.append(records, 0.0)
+    writer.close_segment()
+    bandit = tmp_path / "bandit.toml"
+    bandit.write_text('[policy]\nkind = "bandit"\nsteps = [{until = 1.0, accept = ["champion", "challenger"]}]')
+    options = ("--policy", str(bandit), "--json")
+    found = said(asked(tmp_path, root, *options))
+    assert said(asked(tmp_path, root, *options, "--labels", str(labels))) == found
+    assert found["ways"]["unchanged"]["quality"]["accuracy"] == 1.0
+    assert 0.65 < found["ways"]["bandit"]["quality"]["accuracy"] < 0.85, "either arm, as no label was there in time"
+    assert said(asked(tmp_path, archive, *options))["ways"]["unchanged"]["quality"]["labelled"] == 0
 
 
 def test_candidates_stand_side_by_side_with_what_happened(tmp_path: Path, archive: Path, labels: Path):

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from agents import supervisor
 from agents.in_hand import Doing, InHand, Left
-from agents.process import APART_EXIT, WATCHDOG_EXIT
+from agents.status import APART_EXIT, WATCHDOG_EXIT
 from agents.supervisor import Child, Supervisor, reason_of, to_blame
 from schemas.blocks import Rows, decode_rows, encode_rows
 from schemas.pipeline import Quarantine

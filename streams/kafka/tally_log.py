@@ -1,0 +1,43 @@
+"""The tallies on Kafka: read and followed by all who answer by them. Who writes them is `agents.learner`."""
+
+import threading
+from collections.abc import Callable
+
+from confluent_kafka import Message
+
+from schemas.pipeline import Pipeline
+from schemas.topics import Topics
+from streams.core.learned import NOTHING, Learned
+from streams.kafka.clients import Cluster
+from streams.kafka.following import follow
+from streams.kafka.reading import TopicReader
+
+
+class TallyLog:
+    """Every tally of one pipeline."""
+
+    def __init__(self, cluster: Cluster, pipeline: Pipeline) -> None:
+        self._cluster = cluster
+        self._topic = Topics(pipeline.name).tallies
+
+    def read(self) -> Learned:
+        """Everything up to now; blocks. Raises ConfigurationRefused when there is no such topic."""
+        learned = NOTHING
+        with TopicReader(self._cluster, self._topic) as reader:
+            for message in reader.to_end():
+                learned = _after(learned, message)
+        return learned
+
+    def follow(self, told: Callable[[Learned], None], stop: threading.Event) -> None:
+        """Read all there is, then go on until stopped; `told` hears of it, and of every change. For a thread."""
+        learned = NOTHING
+
+        def take(message: Message) -> None:
+            nonlocal learned
+            learned = _after(learned, message)
+
+        follow(self._cluster, self._topic, take, lambda: told(learned), stop)
+
+
+def _after(learned: Learned, message: Message) -> Learned:
+    return learned.after(message.value(), message.timestamp()[1])

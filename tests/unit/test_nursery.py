@@ -1,0 +1,123 @@
+"""Roles that are forked: as good as processes of their own, for those who start, watch and end them."""
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import psutil
+import pytest
+
+from agents.born import Born, Nursery
+from streams.models.limits import THREADS
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="orphans are given to `up` by Linux alone")
+
+READS = ("verdicts", "--from-scores", "/dev/stdin")
+"""A command that waits for its stdin, as a supervised role waits for the end of its supervisor."""
+
+
+@asynccontextmanager
+async def nursery() -> AsyncIterator[Nursery]:
+    begun = Nursery(os.environ, dict.fromkeys(THREADS, "1"))
+    begun.begin()
+    try:
+        yield begun
+    finally:
+        begun.end()
+
+
+async def born(begun: Nursery, *arguments: str, log: int = 2, **more: str) -> Born:
+    found = await begun.bear(arguments, {**os.environ, **more}, log, ())
+    assert found is not None
+    return found
+
+
+def title(role: Born) -> str:
+    return " ".join(psutil.Process(role.pid).cmdline()).strip()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+def test_a_role_is_our_child_with_its_words_its_log_and_its_exit_code():
+    async def run() -> None:
+        async with nursery() as begun:
+            with tempfile.TemporaryFile() as log:
+                role = await born(begun, "check", "no-such.toml", log=log.fileno())
+                assert psutil.Process(role.pid).ppid() == os.getpid()
+                assert await role.wait() == 5
+                log.seek(0)
+                assert b"no-such.toml" in log.read()
+            said = await (await born(begun, "--version")).stdout.read()
+            assert said.startswith(b"rendezvous, version")
+
+    asyncio.run(run())
+
+
+def test_a_killed_role_tells_its_signal_and_one_that_runs_is_named_in_ps():
+    async def run() -> None:
+        async with nursery() as begun:
+            role = await born(begun, *READS)
+            await until(lambda: title(role) == " ".join(("rendezvous", *READS)))
+            assert os.getsid(role.pid) == role.pid, "a Ctrl-C on the terminal is the supervisor's alone"
+            role.kill()
+            assert await role.wait() == -signal.SIGKILL
+            role.send_signal(signal.SIGTERM)  # to nobody, whoever has the number now
+
+    asyncio.run(run())
+
+
+def test_descriptors_keep_their_numbers():
+    """The memory that a scorer is handed is named by its number."""
+
+    async def run() -> None:
+        async with nursery() as begun:
+            with tempfile.TemporaryFile() as first, tempfile.TemporaryFile() as second:
+                held = [first.fileno(), second.fileno()]
+                role = await begun.bear(READS, os.environ, 2, held)
+                assert role is not None
+                await until(lambda: title(role) == " ".join(("rendezvous", *READS)))
+                there = [os.stat(f"/proc/{role.pid}/fd/{number}").st_ino for number in held]  # noqa: PTH116  no disk
+                assert there == [os.fstat(number).st_ino for number in held]
+                role.kill()
+                await role.wait()
+
+    asyncio.run(run())
+
+
+def test_when_the_nursery_is_killed_its_roles_live_on_and_another_is_begun(capfd: pytest.CaptureFixture[str]):
+    async def run() -> None:
+        async with nursery() as begun:
+            role = await born(begun, *READS)
+            assert begun.pid is not None
+            os.kill(begun.pid, signal.SIGKILL)
+            assert await begun.bear(READS, os.environ, 2, ()) is None, "this one is started as before"
+            again = await born(begun, *READS)
+            assert role.returncode is None
+            for each in (role, again):
+                each.kill()
+                assert await each.wait() == -signal.SIGKILL
+
+    asyncio.run(run())
+    assert "the nursery is gone" in capfd.readouterr().err
+
+
+def test_a_model_with_more_threads_is_not_forked_and_nobody_is_where_it_is_not_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    async def run() -> None:
+        async with nursery() as begun:
+            assert await begun.bear(READS, {**os.environ, "OMP_NUM_THREADS": "4"}, 2, ()) is None
+        monkeypatch.setenv("RENDEZVOUS_NURSERY", "0")
+        async with nursery() as begun:
+            assert begun.pid is None
+            assert await begun.bear(READS, os.environ, 2, ()) is None
+
+    asyncio.run(run())

@@ -14,7 +14,7 @@ from schemas.pipeline import Pipeline
 from schemas.rights import group_of, rights_of
 from streams.kafka.clients import Cluster
 
-NICE = {"archiver": 10, "learner": 10}
+NICE = {"archiver": 10, "learner": 10, "monitor": 10}
 """What may wait gives way. Not the scorers: one that starts again would be seconds later (measured)."""
 
 FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 from faust.types import TP
 
 from agents.prober import Prober
@@ -43,8 +43,8 @@ from streams.kill_points import reached
 logger = logging.getLogger(__name__)
 
 LOOK_S = 0.5
-SETTLE_MS = 1_000.0
-"""What was appended before this long ago has been read, where a partition was read to its end."""
+SKEW_MS = 200.0
+"""How far this process's idea of the broker's clock may be from it."""
 
 SNAPSHOT_S = 10.0
 NOTHING = TickBlock(0.0)
@@ -239,8 +239,8 @@ class Monitor:
 
     async def look(self) -> None:
         """Go on although nothing came, and keep what is known now and then."""
+        await self._settle()
         async with self._lock:
-            self._settle()
             await self._go_on()
             self._pace()
             if self._gatherings and self._settings.probes:
@@ -249,14 +249,20 @@ class Monitor:
             if time.monotonic() - self._kept_s >= SNAPSHOT_S:
                 await self._keep()
 
-    def _settle(self) -> None:
-        """A log that was read to its end has nothing from before a moment ago."""
-        settled_ms = self._app.producer.now_ms() - SETTLE_MS
-        for number, gathering in self._gatherings.items():
-            following = gathering.read_to()
-            for log, topic in self._topics.items():
-                if self._app.consumer.highwater(TP(topic, number)) <= getattr(following, log):
-                    gathering.reached(log, settled_ms)
+    async def _settle(self) -> None:
+        """Ask how far the logs reach when somebody waits for what may never come."""
+        asked_ms = self._app.producer.now_ms() - SKEW_MS
+        gatherings = dict(self._gatherings)
+        if not any(gathering.overdue(asked_ms) for gathering in gatherings.values()):
+            return
+        places = {TP(topic, number): log for number in gatherings for log, topic in self._topics.items()}
+        try:
+            bounds = await self._app.consumer.bounds(places)
+        except KafkaException as error:  # nobody answers: what waits goes on waiting
+            logger.warning("how far the logs reach is not known: %s", error.args[0])
+            return
+        for tp, (first, following) in bounds.items():
+            gatherings[tp.partition].bounded(places[tp], first, following, asked_ms)
 
     async def keep(self) -> None:
         """Write the snapshot, at the end of this process."""

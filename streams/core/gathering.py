@@ -202,6 +202,19 @@ class Gathering:
         one = self._order[0]
         return one.whole or min(self._reached_ms["scores"], self._reached_ms["decisions"]) > one.leave_ms
 
+    def overdue(self, now_ms: float) -> bool:
+        """Whether the first request waits for what may never come, here or in another partition.
+
+        Then it has to be asked how far the logs reach.
+        """
+        return bool(self._order) and now_ms > self._order[0].leave_ms
+
+    def bounded(self, log: str, first: int, following: int, asked_ms: float) -> None:
+        """A log had these bounds at this time: when it was read to its end, nothing older is to come of it."""
+        place = getattr(self._next, log)
+        if place >= following or (place < 0 and first == following):
+            self.reached(log, asked_ms)
+
     def hand_on(self) -> Gathered:
         """Take the first request out."""
         one = self._order.popleft()

@@ -13,6 +13,7 @@ from schemas.probes import PROBE_MARK
 from schemas.verdicts import Alarm, Reported, decode_verdict
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
+from streams.kill_points import MONITOR_POINTS, VARIABLE
 from tests.broker.pipelines import Up, environment, outcome, send, until, up, write
 from tests.unit.test_webhook import server
 
@@ -107,13 +108,15 @@ def test_a_model_that_is_changed_is_named_and_a_killed_monitor_loses_and_doubles
     cluster: Cluster, tmp_path: Path, name: str
 ):
     state, switch = tmp_path / "state", tmp_path / "broken"
+    markers = {point: tmp_path / point for point in MONITOR_POINTS}
+    kills = ",".join(f"{point}:1:{marker}" for point, marker in markers.items())
     with server(200) as (address, posted):
         file = watched(tmp_path, name, f'probes = 0\nwebhook = "{address}"')
-        with up(cluster, file, name, state, more={"SWITCH": str(switch)}) as pipeline:
+        with up(cluster, file, name, state, more={"SWITCH": str(switch), VARIABLE: kills}) as pipeline:
             raw = send(cluster, pipeline.topics.raw, requests(0, ROWS + 2_000), RATE)
-            until(lambda: len(verdicts(pipeline)) == 2, 60, "two verdicts")
-            pipeline.kill("monitor")
-            until(lambda: pipeline.running("monitor", 1), 30, "the monitor is back")
+            until(lambda: len(verdicts(pipeline)) >= 2, 60, "two verdicts")
+            until(lambda: all(marker.exists() for marker in markers.values()), 60, "killed at every point")
+            until(lambda: pipeline.running("monitor", len(markers)), 30, "the monitor is back")
             switch.touch()
             raw |= send(cluster, pipeline.topics.raw, requests(ROWS + 2_000, 500), RATE)
             pipeline.kill("monitor")

@@ -275,3 +275,22 @@ def test_when_many_wait_only_the_slowest_logs_are_read_on():
     for each, log in ((one, "scores"), (one, "decisions"), (other, "raw"), (other, "scores"), (other, "decisions")):
         each.reached(log, 100_000.0 - AHEAD_MS)
     assert ahead(both) == frozenset()
+
+
+def test_a_log_is_known_as_far_as_it_was_asked_only_when_it_was_read_to_its_end():
+    one = gathering(0, Places(-2, -2, -2))
+    one.requested(request(0, 100), {}, None)
+    leaves_ms = 100 + BUDGET + AFTER_MS
+    assert not one.overdue(leaves_ms)
+    assert one.overdue(leaves_ms + 1)
+    one.bounded("decisions", 7, 7, leaves_ms + 1)  # empty: there never was one, or its retention is over
+    one.bounded("scores", 0, 2, leaves_ms + 1)
+    assert not one.ready, "two records on scores are not read yet"
+    one.scored(TickBlock(0.0), 0, 50)
+    one.bounded("scores", 0, 2, leaves_ms + 1)
+    assert not one.ready
+    one.scored(TickBlock(0.0), 1, 60)
+    one.bounded("scores", 0, 2, leaves_ms)
+    assert not one.ready, "at that time something could still come"
+    one.bounded("scores", 0, 2, leaves_ms + 1)
+    assert one.ready

@@ -47,6 +47,7 @@ SKEW_MS = 200.0
 """How far this process's idea of the broker's clock may be from it."""
 
 SNAPSHOT_S = 10.0
+AT_ONCE = 256
 NOTHING = TickBlock(0.0)
 
 
@@ -77,6 +78,7 @@ class Monitor:
         self._kept: dict[int, Places] = {}
         self._kept_s = 0.0
         self._last: Reported | None = None
+        self._sending = Sending()
         self._lock = asyncio.Lock()
         self.news: deque[str] = deque()
         self.windows = 0
@@ -208,6 +210,8 @@ class Monitor:
         """Judge every request whose turn it is."""
         while (gathering := in_log_order(self._gatherings.values())) is not None:
             one = gathering.hand_on()
+            if self._watching.handed % AT_ONCE == 0:
+                await asyncio.sleep(0)  # there may be many: the status line has its turn
             if self._watching.moved(self._moves.entries, one.at_ms):
                 self._prober.ask()
             report = self._watching.offer(one, self._moves.spans.at(one.at_ms))
@@ -225,7 +229,8 @@ class Monitor:
         reached("monitor.before_send")
         self._last = report
         self.windows += 1
-        await self._app.producer.send_batch(Sending(), [Outgoing(self._verdicts, encode_verdict(report), None, 0)])
+        record = Outgoing(self._verdicts, encode_verdict(report), None, 0)
+        await self._app.producer.send_batch(self._sending, [record])
         reached("monitor.after_send")
         if report.alarm is not None:
             self._tell(report)
@@ -271,7 +276,10 @@ class Monitor:
                 await self._keep()
 
     async def _keep(self) -> None:
-        await self._app.producer.flush()  # it is not said to be told before the broker has it
+        await self._app.producer.flush()
+        if self._sending.pending:  # it is not said to be told before the broker has it
+            return
+        await self._app.producer.resolve_failures(self._sending)
         places = {number: gathering.places() for number, gathering in self._gatherings.items()}
         self._kept_s = time.monotonic()
         if places == self._kept:

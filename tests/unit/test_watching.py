@@ -134,3 +134,18 @@ def test_a_record_is_written_after_the_last_one_and_never_again():
     anew = replace(one, watch="0/5@50")
     assert not later(anew, other), "another reference tells nothing of what was told before"
     assert later(replace(anew, said_at_ms=other.said_at_ms + 1), other)
+
+
+def test_what_is_known_does_not_grow_over_days():
+    def hourly(found: Iterator[Gathered]) -> Iterator[Gathered]:
+        for one in found:  # 360 requests an hour
+            one.at_ms *= 1_000
+            yield one
+
+    watching, sizes = fresh(), []
+    for first, count in ((0, ROWS + 5_000), (ROWS + 5_000, 1_000), (ROWS + 6_000, 20_000)):
+        told(watching, hourly(stream(count, first, wrong="second" if count == 1_000 else "")))
+        sizes.append(len(encode_state(watching, KEPT)))
+    assert watching.judging is not None
+    assert watching.judging.watch.intake.last_ms > 3 * 86_400_000
+    assert max(sizes) < 1.1 * sizes[0], sizes

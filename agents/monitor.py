@@ -303,7 +303,7 @@ class Monitor:
     def read_all(self) -> bool:
         """Whether every log was read to its end, as of the last fetch."""
         return all(
-            self._app.consumer.highwater(TP(topic, number)) <= getattr(gathering.read_to(), log)
+            self._app.consumer.highwater(TP(topic, number)) <= max(0, getattr(gathering.read_to(), log))
             for number, gathering in self._gatherings.items()
             for log, topic in self._topics.items()
         )

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
@@ -96,7 +97,6 @@ class Monitor:
 
         self._roster = MovesWatch(self._pipeline, self._cluster, self._moved, died)
         self._probes = TokenWatch(self._pipeline, self._cluster, self._announced, died)
-
         self._prober = Prober(self._pipeline, app, self._settings.probe_s)
 
     def positions(self, committed: Sequence[TopicPartition]) -> Mapping[TP, int]:
@@ -202,16 +202,19 @@ class Monitor:
             try:
                 outcome = decode_outcome(message.value())
             except UnreadableRecord:
-                gathering.passed("decisions", position, log_ms)
+                gathering.passed(position, log_ms)
                 continue
             gathering.decided(outcome, position, log_ms)
 
     async def _go_on(self) -> None:
         """Judge every request whose turn it is."""
-        while (gathering := in_log_order(self._gatherings.values())) is not None:
-            one = gathering.hand_on()
-            if self._watching.handed % AT_ONCE == 0:
+        for number in count(1):
+            if number % AT_ONCE == 0:
                 await asyncio.sleep(0)  # there may be many: the status line has its turn
+            gathering = in_log_order(self._gatherings.values())
+            if gathering is None:
+                return
+            one = gathering.hand_on()
             if self._watching.moved(self._moves.entries, one.at_ms):
                 self._prober.ask()
             report = self._watching.offer(one, self._moves.spans.at(one.at_ms))

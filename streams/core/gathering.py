@@ -83,7 +83,10 @@ class Places(Struct, frozen=True):
 
 
 class Gathering:
-    """One partition. Each log is fed in its own order; the three need not be equally far."""
+    """One partition. Each log is fed in its own order; the three need not be equally far.
+
+    What was fed before is passed over: a batch that failed half-way is handed to its agent again.
+    """
 
     def __init__(self, pipeline: Pipeline, number: int, start: Places) -> None:
         self.number = number
@@ -108,6 +111,8 @@ class Gathering:
     def requested(self, request: Request | Rejection, fields: dict[str, Any], probe: str | None) -> None:
         """A raw record, in offset order, with the raw fields that are watched."""
         offset = request.offset
+        if offset < self._next.raw:
+            return
         if offset > self._next.raw and self._ahead:
             for gone in [known for known in self._ahead if known < offset]:  # holes: what came for them is nobody's
                 del self._ahead[gone], self._ahead_at[gone]
@@ -130,6 +135,8 @@ class Gathering:
 
     def scored(self, block: ScoresBlock, position: int, log_ms: int) -> None:
         """What lies on `scores` at `position`."""
+        if position < self._next.scores:
+            return
         self._next = Places(self._next.raw, position + 1, self._next.decisions)
         match block:
             case ScoreBlock():
@@ -148,6 +155,8 @@ class Gathering:
 
     def decided(self, outcome: Outcome, position: int, log_ms: int) -> None:
         """What lies on `decisions` at `position`; of a ticket, the first final one counts."""
+        if position < self._next.decisions:
+            return
         self._next = Places(self._next.raw, self._next.scores, position + 1)
         if outcome.final:
             self._tell(outcome.ticket.offset, _Decided(outcome, log_ms), None, position)
@@ -166,11 +175,10 @@ class Gathering:
             known = self._ahead_at.get(offset, (None, None))
             self._ahead_at[offset] = (_first(known[0], scores_at), _first(known[1], decisions_at))
 
-    def passed(self, log: Literal["raw", "scores", "decisions"], position: int, log_ms: float) -> None:
-        """A record of a log that says nothing here, or is none."""
-        following = {"raw": self._next.raw, "scores": self._next.scores, "decisions": self._next.decisions}
-        self._next = Places(**{**following, log: position + 1})
-        self.reached(log, log_ms)
+    def passed(self, position: int, log_ms: float) -> None:
+        """A record on `decisions` that is none."""
+        self._next = Places(self._next.raw, self._next.scores, max(self._next.decisions, position + 1))
+        self.reached("decisions", log_ms)
 
     def reached(self, log: str, log_ms: float) -> None:
         """Nothing that was appended before this time is still to come of this log."""

@@ -294,3 +294,17 @@ def test_a_log_is_known_as_far_as_it_was_asked_only_when_it_was_read_to_its_end(
     assert not one.ready, "at that time something could still come"
     one.bounded("scores", 0, 2, leaves_ms + 1)
     assert one.ready
+
+
+def test_a_batch_that_is_handed_over_again_changes_nothing():
+    one = gathering()
+    for _ in range(2):
+        for offset in range(2):
+            one.requested(request(offset, 100), {}, None)
+        for position, (model, version) in enumerate(MODELS):
+            one.scored(scores(model, version, {0: 1.0, 1: 2.0}), position, 120)
+        one.decided(decision(0), 0, 130)
+        one.passed(1, 131)
+        one.decided(decision(1), 2, 132)
+    assert [found.ticket.offset for found in drained(one)] == [0, 1]
+    assert one.places() == Places(2, len(MODELS), 3)

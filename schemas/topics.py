@@ -77,7 +77,7 @@ ROSTER_HISTORY = Entry(
     "roster-history",
     "one JSON move of a model: who, when, why, from, to (kept for ever)",
     "operators, scorer, rendezvous",
-    "router, scorer, rendezvous, standby, operators",
+    "router, scorer, rendezvous, standby, archiver, operators",
 )
 
 CATALOGUE = (RAW, MODEL, SCORES, DECISIONS, DEAD_LETTERS, LABELS, TALLIES, ROSTER, ROSTER_HISTORY)

@@ -1,4 +1,4 @@
-"""raw + scores + decisions + dead-letters + labels + tallies -> Parquet
+"""raw + scores + decisions + dead-letters + labels + tallies + roster-history -> Parquet
 
 The files are the commit log: where they end is where reading goes on, whatever the group's offset says. A file is
 closed by size, rows or age, also when no record comes; what is buffered and lost is read again.
@@ -54,7 +54,8 @@ class Shelf:
         self._limits = Limits(archive.max_rows, archive.max_bytes, archive.max_age_s)
         self._max_bytes = 2 * archive.max_bytes
         self._root = root
-        self._kept = Topics(pipeline.name).tallies  # the last before a range counts in it, however old
+        topics = Topics(pipeline.name)
+        self._kept = (topics.tallies, topics.roster_history)  # what was before a range counts in it, however old
         self._ask_ids = ask_ids
         self._topic_ids = ask_ids()
         self._writer = writer
@@ -92,7 +93,7 @@ class Shelf:
         archive = self._archive
         for layout in [writer.layout for writer in list(self._writers.values())]:
             try:
-                if archive.retention_days and layout.topic != self._kept:
+                if archive.retention_days and layout.topic not in self._kept:
                     gone = retire(layout, now_s * 1e3, archive.retention_days, self._writer)
                     logger.info("%s: %s files older than the retention deleted", layout.data, gone.files)
                 if archive.compact_bytes:
@@ -275,7 +276,8 @@ def topics_of(pipeline: Pipeline) -> tuple[str, ...]:
     """What is archived."""
     topics = Topics(pipeline.name)
     tallies = (topics.tallies,) if pipeline.policy.kind is PolicyKind.BANDIT else ()
-    return (topics.raw, topics.scores, topics.decisions, topics.dead_letters, topics.labels, *tallies)
+    every = (topics.raw, topics.scores, topics.decisions, topics.dead_letters, topics.labels)
+    return (*every, *tallies, topics.roster_history)
 
 
 def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf) -> None:

@@ -82,7 +82,7 @@ ROSTER_HISTORY = Entry(
     "roster-history",
     "one JSON move of a model: who, when, why, from, to (kept for ever)",
     "operators, scorer, rendezvous",
-    "router, scorer, rendezvous, standby, monitor, operators",
+    "router, scorer, rendezvous, standby, archiver, monitor, operators",
 )
 
 VERDICTS = Entry(

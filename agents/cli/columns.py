@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from agents.cli.moved import by_columns, moved
 from agents.cli.past import DECISIONS_AFTER_MS, Part, Seen, horizon_ms, join, through_core
 from agents.cli.taught import taught
 from schemas.pipeline import Pipeline
@@ -28,7 +29,7 @@ def read_columns(
     numbers = require(root, topics.raw, pipeline.partitions)
     require(root, topics.scores, pipeline.partitions)
     seen, slow = Seen(period), dict[str, str]()
-    ways = taught(root, pipeline, ways, period)
+    ways = moved(root, pipeline, taught(root, pipeline, ways, period))
     parts = [_partition(root, pipeline, number, ways, seen, lead_ms, slow) for number in numbers]
     return join(root, pipeline, seen, parts, labels), slow
 
@@ -50,7 +51,8 @@ def _partition(
     found: dict[str, Answers] = {}
     left: list[Way] = []
     for way in ways:
-        if why := cannot(way.pipeline, pipeline, table):
+        moves = "" if by_columns(way) else "models were moved meanwhile"
+        if why := moves or cannot(way.pipeline, pipeline, table):
             slow[way.name] = why
             left.append(way)
         else:

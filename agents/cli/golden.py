@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from agents.cli.moved import moved
 from agents.cli.past import UNCHANGED, live_decisions
 from agents.cli.taught import taught
 from schemas.errors import ConfigurationRefused
@@ -22,7 +23,7 @@ def golden_check(root: Path, pipeline: Pipeline, period: Period) -> Golden:
     require(root, topics.scores, pipeline.partitions)
     require(root, topics.decisions, pipeline.partitions)
     before_ms = int(1e3 * pipeline.request.repeat_s)
-    ways = taught(root, pipeline, [Way(UNCHANGED, pipeline)], period)
+    ways = moved(root, pipeline, taught(root, pipeline, [Way(UNCHANGED, pipeline)], period))
     for number in numbers:
         first = FirstChange(pipeline, number, LEAD_MS)
         past = Past(pipeline, number, ways, LEAD_MS, names, watch=first.seen)
@@ -35,7 +36,16 @@ def golden_check(root: Path, pipeline: Pipeline, period: Period) -> Golden:
         offsets, at_ms = past.asked.offsets, past.asked.at_ms
         again = past.variants[0].answered.rows(offsets)
         check = GoldenCheck(
-            pipeline, offsets, at_ms, first.at_ms, again, names, past.scores, past.scores_end_ms, period.since_ms
+            pipeline,
+            offsets,
+            at_ms,
+            first.at_ms,
+            again,
+            names,
+            past.scores,
+            past.scores_end_ms,
+            period.since_ms,
+            ways[0].spans,
         )
         for _, decision in live_decisions(root, topics.decisions, number, period, past.raw_end_ms, before_ms):
             check.decided(decision)

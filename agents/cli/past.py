@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.cli.moved import moved
 from agents.cli.taught import taught
 from agents.cli.when import instant
 from schemas.blocks import Matrix, Offsets
@@ -79,7 +80,7 @@ def read_past(
     numbers = require(root, topics.raw, pipeline.partitions)
     require(root, topics.scores, pipeline.partitions)
     seen = Seen(period)
-    ways = taught(root, pipeline, ways, period)
+    ways = moved(root, pipeline, taught(root, pipeline, ways, period))
     parts = [_partition(root, pipeline, number, ways, seen, lead_ms) for number in numbers]
     return join(root, pipeline, seen, parts, labels)
 

@@ -29,6 +29,7 @@ from schemas.decisions import Decision, Outcome, Ticket
 from schemas.pipeline import Pipeline
 from schemas.requests import Rejection, Request
 from streams.core.answers import NOBODY, OUTCOMES, Answers, Names, ScoreColumn, places
+from streams.core.entitlement import PerSpan, Spans, always
 from streams.core.policy import schedule_of
 from streams.core.rendezvous import Rendezvous
 from streams.core.validator import minted
@@ -155,6 +156,7 @@ class GoldenCheck:
         scores: dict[str, ScoreColumn],
         scores_end_ms: int,
         since_ms: int | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self.found = Golden()
         self._since_ms = since_ms or 0
@@ -167,7 +169,7 @@ class GoldenCheck:
         self._scores: dict[str, tuple[Matrix, Offsets, Offsets]] = {
             model: column.rows(offsets) for model, column in scores.items()
         }
-        self._at_once = _at_once(pipeline)
+        self._at_once = PerSpan(spans or always(pipeline), _at_once)
         self._decided = np.zeros(len(offsets), dtype=bool)
         self._compared = np.zeros(len(offsets), dtype=bool)
 
@@ -213,7 +215,8 @@ class GoldenCheck:
                 return "repeats a request that is not compared"
         elif decision.decided_at_ms + CLOCK_MS >= self._change_ms[row]:
             return "its models did not answer in time"
-        if sum(model in self._at_once for model in decision.scores) > 1:
+        at_once = self._at_once.at(int(self._at_ms[row]))
+        if sum(model in at_once for model in decision.scores) > 1:
             return "was read after its scores"
         if decision.decided_at_ms > self._scores_end_ms and not self._all_archived(decision, row):
             return "its scores are not in the archive yet"
@@ -254,7 +257,8 @@ def _at_once(pipeline: Pipeline) -> frozenset[str]:
     if policy.guards or policy.refine:
         return frozenset()
     if str(policy.kind) == "schedule" and policy.answer == "first":
-        return frozenset(schedule_of(pipeline).steps[0].order)
+        # A step whose models are not there, as of a champion that is passed over, is over before it begins.
+        return frozenset(next((step.order for step in schedule_of(pipeline).steps if step.order), ()))
     if str(policy.kind) == "first":
         return frozenset(model.name for model in pipeline.models if model.role.answers)
     return frozenset()

@@ -21,6 +21,7 @@ from schemas.errors import UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.requests import Headers, Rejection, Request
 from streams.core.answers import Answered, Asked, Names, ScoreColumn
+from streams.core.entitlement import Spans
 from streams.core.features import Derivation, FeatureTable
 from streams.core.given import Given, ScoreRows
 from streams.core.learned import NOTHING, Learned
@@ -74,7 +75,8 @@ class Scored:
 class Way:
     """A way of answering: its name, its pipeline, the models that are scored here instead of read.
 
-    `learned` is what its bandit knew by when.
+    `learned` is what its bandit knew by when, `spans` which models were in which role; without them the pipeline's
+    are, all the time.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Way:
     scored: Mapping[str, Scored] = field(default_factory=dict)
     derivations: Mapping[str, Derivation] = field(default_factory=dict)
     learned: Learned = NOTHING
+    spans: Spans | None = None
 
 
 class Variant:
@@ -91,7 +94,8 @@ class Variant:
         self.way = way
         self.answered = Answered(names)
         self.own_scores = {name: ScoreColumn() for name in way.scored}
-        self._core = Rendezvous(way.pipeline, partition, Checkpoint(start, 0), lead_ms, learned=way.learned)
+        start_at = Checkpoint(start, 0)
+        self._core = Rendezvous(way.pipeline, partition, start_at, lead_ms, spans=way.spans, learned=way.learned)
         self._order = LogOrder(self._core)
         self._table = FeatureTable(way.pipeline.features, way.derivations) if way.scored else None
         self._archived: deque[tuple[int, int, ScoresBlock]] = deque()

@@ -15,6 +15,7 @@ from schemas.topics import Topics
 from streams.archive.layout import Layout
 from streams.archive.segment import Record
 from streams.archive.writer import Limits, PartitionWriter
+from streams.core.entitlement import Spans
 from streams.core.learned import NOTHING, Learned
 from streams.core.rendezvous import Rendezvous
 from streams.core.validator import Validator
@@ -56,6 +57,7 @@ def play(
     partition: int = 0,
     headers: Callable[[int], Headers | None] = lambda _: None,
     learned: Learned = NOTHING,
+    spans: Spans | None = None,
 ) -> Lived:
     """Requests at `rate` per ms; a latency of None is a model that never answers, a negative one an error."""
     dice = random.Random(seed)
@@ -81,7 +83,7 @@ def play(
     blocks.sort(key=lambda pair: pair[0])
     for position, (log_ms, block) in enumerate(blocks):
         lived.scores.append(Record(position, int(log_ms), 1, None, encode_scores(block), None))
-    _answer(pipeline, lived, [block for _, block in blocks], dice, partition, learned)
+    _answer(pipeline, lived, [block for _, block in blocks], dice, partition, learned, spans)
     return lived
 
 
@@ -92,8 +94,10 @@ def _answer(
     dice: random.Random,
     partition: int,
     learned: Learned,
+    spans: Spans | None,
 ) -> None:
-    core, validator = Rendezvous(pipeline, partition, lead_ms=LEAD_MS, learned=learned), Validator(pipeline)
+    core = Rendezvous(pipeline, partition, lead_ms=LEAD_MS, spans=spans, learned=learned)
+    validator = Validator(pipeline)
     raw, scores, now = 0, 0, float(START_MS)
     while now < lived.scores[-1].timestamp_ms + 1_000:
         now += dice.choice((1, 3, 5, 60 if dice.random() < 0.05 else 2))

@@ -83,7 +83,9 @@ def test_the_first_lines_of_the_roles_are_the_road():
     assert first["router"] == "raw -> model.<name>"
     assert first["scorer"] == "model.<name> -> scores"
     assert first["rendezvous"] == "raw + scores -> decisions"
-    assert first["archiver"] == "raw + scores + decisions + dead-letters + labels + tallies -> Parquet"
+    assert (
+        first["archiver"] == "raw + scores + decisions + dead-letters + labels + tallies + roster-history -> Parquet"
+    )
     assert first["learner"] == "labels + decisions -> tallies"
     assert first["monitor"] == "raw + scores + decisions + roster -> verdicts"
     known = {entry.what for entry in CATALOGUE}

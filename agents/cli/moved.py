@@ -1,0 +1,40 @@
+"""Which models were in which role by when, for running the past again: the archived history of the roster.
+
+A way of answering that changes the models, or scores some itself, is run with the pipeline file's all the time: what
+was moved while others were there says nothing of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from schemas.pipeline import Pipeline
+from schemas.topics import Topics
+from streams.archive.layout import Layout
+from streams.archive.ranges import Period, read_period
+from streams.core.entitlement import History, Spans
+from streams.core.past import Way
+
+
+def moved(root: Path, pipeline: Pipeline, ways: Sequence[Way]) -> list[Way]:
+    """The same ways, each that has the pipeline's own models with the moves that were made of them."""
+    topic = Topics(pipeline.name).roster_history
+    if not Layout(root, topic, 0).segments():
+        return list(ways)
+    records = [(one.value, one.offset, one.timestamp_ms) for one in read_period(root, topic, 0, Period())]
+
+    def spans(of: Pipeline) -> Spans:
+        history = History(of)
+        for record in records:
+            history.take(*record)
+        return history.spans
+
+    return [
+        replace(way, spans=spans(way.pipeline)) if way.pipeline.models == pipeline.models and not way.scored else way
+        for way in ways
+    ]
+
+
+def by_columns(way: Way) -> bool:
+    """Whether one set of models answers all of it: the columns know no other."""
+    return way.spans is None or [span.pipeline.models for span in way.spans.spans] == [way.pipeline.models]

@@ -1,0 +1,97 @@
+"""The past of a roster that moved is answered again by who was entitled then."""
+
+import json
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from agents.cli.columns import read_columns
+from agents.cli.golden import golden_check
+from agents.cli.moved import by_columns, moved
+from agents.cli.past import UNCHANGED, read_past
+from schemas.pipeline import Policy, Role, Step
+from schemas.roster import LEAD_MS as ROSTER_LEAD_MS
+from schemas.roster import State
+from schemas.topics import Topics
+from streams.archive.layout import Layout
+from streams.archive.ranges import Period
+from streams.archive.segment import Record
+from streams.archive.writer import Limits, PartitionWriter
+from streams.core.entitlement import History
+from streams.core.past import Way
+from tests.unit.lived import LEAD_MS, START_MS, play
+from tests.unit.small import pipeline
+from tests.unit.test_roster import move, promoted, records
+
+PATIENT = Policy(steps=(Step(until=1.0, accept=("champion",)),))
+OF = pipeline(policy=PATIENT)
+VALUES = [json.dumps({"request_id": f"r{n}", "x": 0.5}).encode() for n in range(400)]
+PROMOTED_MS = START_MS + 300 - ROSTER_LEAD_MS
+MOVES = (
+    promoted("second", State.CHALLENGER, "first"),
+    move("second", State.CHAMPION, State.PASSED_OVER),
+)
+
+
+@pytest.fixture
+def history() -> History:
+    found = History(OF)
+    for position, value in enumerate(records(*MOVES)):
+        assert found.take(value, position, at_ms(position)) == ""
+    return found
+
+
+def at_ms(position: int) -> int:
+    return (START_MS - 10_000, PROMOTED_MS, PROMOTED_MS + 300)[position]
+
+
+@pytest.fixture
+def root(tmp_path: Path, history: History) -> Path:
+    lived = play(OF, VALUES, latency_ms=lambda dice, _: dice.uniform(1, 20), spans=history.spans)
+    return lived.write(tmp_path, OF.name)
+
+
+def keep(root: Path) -> None:
+    writer = PartitionWriter(Layout(root, Topics(OF.name).roster_history, 0), Limits(9, 1 << 26, 60.0), "id", "w")
+    rows = [Record(n, at_ms(n), 1, None, value, None) for n, value in enumerate(records(*MOVES))]
+    writer.append(rows, 0.0)
+    writer.close_segment()
+
+
+def test_the_golden_check_follows_the_archived_moves(root: Path):
+    assert not golden_check(root, OF, Period()).ok, "without them the first champion would have answered all"
+    keep(root)
+    found = golden_check(root, OF, Period())
+    assert found.ok, found.mismatches[:3]
+    assert found.compared > 200
+
+
+def test_simulation_and_backtest_do_and_a_candidate_with_other_models_does_not(root: Path):
+    keep(root)
+    alone = replace(OF, models=tuple(model for model in OF.models if model.role is not Role.CHALLENGER))
+    hasty = replace(OF, policy=Policy(steps=(Step(until=1.0, accept=("champion", "challenger")),)))
+    ways = [Way(UNCHANGED, OF), Way("hasty", hasty), Way("alone", alone)]
+    seen = read_past(root, OF, ways, Period(), {}, LEAD_MS)
+    columns, slow = read_columns(root, OF, ways, Period(), {}, LEAD_MS)
+    for name in (UNCHANGED, "hasty", "alone"):
+        assert (seen.ways[name].model == columns.ways[name].model).all()
+    assert slow == dict.fromkeys((UNCHANGED, "hasty"), "models were moved meanwhile")
+    before, after = seen.at_ms < START_MS + 300, seen.at_ms >= START_MS + 300
+    champion, second = seen.names.code("first"), seen.names.code("second")
+    assert set(seen.ways[UNCHANGED].model[before]) == {champion}
+    promoted_rows = after & (seen.at_ms < START_MS + 600)
+    assert set(seen.ways[UNCHANGED].model[promoted_rows]) == {second}
+    assert champion not in set(seen.ways[UNCHANGED].model[seen.at_ms >= START_MS + 600]), "it is a challenger now"
+    assert set(seen.ways["alone"].model) == {champion}
+
+
+def test_a_roster_that_began_and_moved_nobody_is_the_files(root: Path, history: History):
+    (way,) = moved(root, OF, [Way(UNCHANGED, OF)])
+    assert way.spans is None
+    writer = PartitionWriter(Layout(root, Topics(OF.name).roster_history, 0), Limits(9, 1 << 26, 60.0), "id", "w")
+    writer.append([Record(0, START_MS, 1, None, next(records()), None)], 0.0)
+    writer.close_segment()
+    (way,) = moved(root, OF, [Way(UNCHANGED, OF)])
+    assert way.spans is not None
+    assert by_columns(way)

@@ -270,16 +270,17 @@ def columns_of(messages: Sequence[Message]) -> Columns:
     )
 
 
-def topics_of(pipeline: str) -> tuple[str, ...]:
-    """What is archived."""
-    topics = Topics(pipeline)
-    return (topics.raw, topics.scores, topics.decisions, topics.dead_letters, topics.labels)
+def topics_of(pipeline: Pipeline) -> tuple[str, ...]:
+    """What is archived: where events are enriched, what was joined into them too."""
+    topics = Topics(pipeline.name)
+    always = (topics.raw, topics.scores, topics.decisions, topics.dead_letters, topics.labels)
+    return (*always, topics.enriched) if pipeline.enrich else always
 
 
 def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf) -> None:
     """Put the archiver's agent on the app."""
 
-    @app.agent(app.topic(*topics_of(pipeline.name)), name="archiver")
+    @app.agent(app.topic(*topics_of(pipeline)), name="archiver")
     async def archiver(batches):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  Faust's own signature
         async for batch in batches:
             await shelf.take(batch)

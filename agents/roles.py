@@ -102,8 +102,8 @@ def _router(place: Place, number: int) -> Actor:
     pipeline = place.pipeline
     app = create_app(edge_of("router", pipeline, place.cluster, number=number), place.cluster.bootstrap)
     derivations = {f.name: resolve(f.derive, f"feature {f.name}: derive") for f in pipeline.features if f.derive}
-    router.attach(app, pipeline, place.cluster, derivations)
-    return Actor(app, dict, _no_progress(app))
+    figures = router.attach(app, pipeline, place.cluster, derivations)
+    return Actor(app, figures, _no_progress(app))
 
 
 def _scorer(place: Place, model: Model, number: int) -> Actor:
@@ -203,7 +203,7 @@ def _archiver(place: Place, number: int) -> Actor:
 
     pipeline = place.pipeline
     archiver.refuse_full_disk(place.archive, pipeline.archive.stop_free)
-    admin, names = Admin(place.cluster), archiver.topics_of(pipeline.name)
+    admin, names = Admin(place.cluster), archiver.topics_of(pipeline)
     writer = f"{os.uname().nodename}-{os.getpid()}"
     shelf = archiver.Shelf(pipeline, place.archive, lambda: admin.topic_ids(names), writer)
     edge = edge_of(

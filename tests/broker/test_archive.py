@@ -69,7 +69,7 @@ def test_five_topics_are_kept_exactly_and_four_engines_read_them_while_they_are_
             headers=[[("h", b"1"), ("h", None)], None, []],
         )
         send(cluster, pipeline.topics.labels, [b'{"request_id": "a", "label": true}', b"no label"])
-        data, topics = pipeline.archive / "data", topics_of(name)
+        data, topics = pipeline.archive / "data", topics_of(load(file))
         until(lambda: len(list(data.glob("topic=*/partition=0/*.parquet"))) >= 5, 30, "a file of each topic")
         seen = [four_counts(data)]
         with Load(cluster, pipeline.topics.raw, 300) as load_:

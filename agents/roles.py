@@ -108,8 +108,8 @@ def _router(place: Place, number: int) -> Actor:
     pipeline = place.pipeline
     app = create_app(edge_of("router", pipeline, place.cluster, number=number), place.cluster.bootstrap)
     derivations = {f.name: resolve(f.derive, f"feature {f.name}: derive") for f in pipeline.features if f.derive}
-    router.attach(app, pipeline, place.cluster, derivations)
-    return Actor(app, dict, _no_progress(app))
+    figures = router.attach(app, pipeline, place.cluster, derivations)
+    return Actor(app, figures, _no_progress(app))
 
 
 def _scorer(place: Place, model: Model, number: int) -> Actor:

@@ -165,7 +165,7 @@ def _fields(root: Path, pipeline: Pipeline, races: Races, first: Offsets, last: 
     events = raw_of(root, pipeline, races, np.concatenate(parts))
     unreadable = sum(event is None for event in events)
     then, now = events[: len(parts[0])], events[len(parts[0]) :]
-    shifts = [_shift(feature, then, now) for feature in pipeline.features if not feature.derive]
+    shifts = [_shift(feature, then, now) for feature in pipeline.features_of_event]
     return sorted(shifts, key=lambda shift: (-shift.effect, shift.name)), unreadable
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from schemas.pipeline import MAX_BUDGET_MS, BreakerSettings, Feature, FeatureType, Pipeline, Role
 from schemas.topics import topics_of
+from streams.core.enrich_checks import enrich_mistakes
 from streams.core.mistakes import CALLABLE, NAME, PATH, Mistake, doubles
 from streams.core.model_checks import model_mistakes, resource_mistakes
 from streams.core.policy_checks import policy_mistakes
@@ -30,7 +31,18 @@ SECURITY = ("security.", "sasl.", "ssl.", "enable.ssl.", "enable.sasl.")
 
 def mistakes_of(pipeline: Pipeline) -> list[Mistake]:
     """Every contradiction in a pipeline; empty when there is none."""
-    checks = (_whole, _budget, _features, _models, policy_mistakes, _limits, _labels, _promotion, _kafka)
+    checks = (
+        _whole,
+        _budget,
+        _features,
+        enrich_mistakes,
+        _models,
+        policy_mistakes,
+        _limits,
+        _labels,
+        _promotion,
+        _kafka,
+    )
     return [mistake for check in checks for mistake in check(pipeline)]
 
 

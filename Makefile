@@ -4,7 +4,7 @@ STAMP := .venv/.complete
 PIPELINE ?= deploy/flights/flights.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run story up test test-faults check format bench bench-verdicts soak schemas lock clean
+.PHONY: help setup run story blame up test test-faults check format bench bench-verdicts soak schemas lock clean
 
 help: ## list every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ run: setup ## the main job on real flights: prepare, bring up, send 20,000, repo
 
 story: setup ## a model's life while flights go by: added, promoted, broken on purpose, rolled back (2 minutes)
 	$(BIN)/python -m deploy.flights.story
+
+blame: setup ## two planted faults while flights go by, and whom the monitor blames (1 minute)
+	$(BIN)/python -m deploy.flights.blame
 
 up: setup ## bring the flights pipeline up and keep it running (Ctrl-C stops it)
 	$(BIN)/python -m deploy.flights.prepare
@@ -55,8 +58,8 @@ bench-verdicts: setup ## verdicts on seeded faults: right cause, delay, false al
 soak: setup ## ten minutes at 1,000 events per second: memory of each role
 	$(BIN)/python -m tests.bench.soak
 
-schemas: setup ## write the JSON Schemas of decisions, labels, rows, scores and pipeline files anew
-	for name in decision label pipeline row score; do $(BIN)/python -m schemas.json_schemas $$name.schema.json > schemas/$$name.schema.json; done
+schemas: setup ## write the JSON Schemas of decisions, labels, verdicts, rows, scores and pipeline files anew
+	for name in decision label pipeline row score verdict; do $(BIN)/python -m schemas.json_schemas $$name.schema.json > schemas/$$name.schema.json; done
 
 lock: ## resolve the lock files anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --extra demo --extra report --extra s3 --extra onnx --extra http --extra frame --group dev pyproject.toml -o requirements.lock

@@ -13,14 +13,16 @@ from typing import Any
 from confluent_kafka import KafkaError, Message, TopicPartition
 from faust.types import TP
 from msgspec import Struct, json
+from msgspec.structs import replace
 
 from agents.passing_over import PassingOver
-from agents.roster_watch import RosterWatch, TallyWatch
+from agents.roster_watch import RosterWatch, TallyWatch, TokenWatch
 from schemas.blocks import ScoresBlock, TickBlock, decode_scores, encode_scores
 from schemas.dead_letters import DeadLetter
 from schemas.decisions import Decision, decode_decision, encode_decision
 from schemas.errors import UNREADABLE, Paused, UnreadableRecord
 from schemas.pipeline import Pipeline, PolicyKind
+from schemas.probes import NO_TOKENS, Tokens
 from schemas.requests import Headers
 from schemas.topics import Topics
 from streams.core.entitlement import Spans, always
@@ -98,6 +100,7 @@ class Desk:
     _app: BatchApp
     _roster: RosterWatch
     _tallies: TallyWatch | None = None
+    _probes: TokenWatch | None = None
 
     def __init__(self, pipeline: Pipeline, cluster: Cluster, *, standby: bool = False) -> None:
         self.recovered = 0
@@ -120,6 +123,7 @@ class Desk:
         self._learned = NOTHING_LEARNED
         rule = None if standby else pipeline.breaker
         self._passing = PassingOver(pipeline, rule, cluster) if rule else None
+        self._tokens = NO_TOKENS
         self._begun = False
 
     def open(self, app: BatchApp) -> None:
@@ -132,6 +136,8 @@ class Desk:
         self._roster = RosterWatch(self._pipeline, self._cluster, self.entitle, died)
         if self._pipeline.policy.kind is PolicyKind.BANDIT:
             self._tallies = TallyWatch(self._pipeline, self._cluster, self.learn, died)
+        if self._pipeline.monitor:
+            self._probes = TokenWatch(self._pipeline, self._cluster, self.announced, died)
 
     def entitle(self, spans: Spans) -> None:
         """More of the roster is known: it counts for what is read from now on, in every partition."""
@@ -152,6 +158,10 @@ class Desk:
         self._learned = learned
         for core in self.cores.values():
             core.learn(learned)
+
+    def announced(self, tokens: Tokens) -> None:
+        """More of the monitor's tokens are known: their requests' answers are marked."""
+        self._tokens = tokens
 
     async def begin(self, starts: Mapping[TP, int]) -> None:
         """Take over partitions: learn what is decided, then run through what was missed as it is read."""
@@ -177,6 +187,8 @@ class Desk:
         await self._roster.begin()
         if self._tallies:
             await self._tallies.begin()
+        if self._probes:
+            await self._probes.begin()
 
     def end(self) -> None:
         """Let go of every partition."""
@@ -312,13 +324,15 @@ class Desk:
             return
         self._stay_awake()  # it may have stood still since it took what it decided by
         final = [reply.request.offset for reply in replies if reply.decision.final]
-        self.decided += len(final)
         sending = Published(core, final)
         topic = self._topics.decisions
         copies: list[Outgoing] = []
         records: list[Outgoing] = []
         for reply in replies:
             request, decision = reply.request, reply.decision
+            if request.headers and self._tokens.probe_of(request.headers) is not None:
+                decision = replace(decision, probe=True)
+            self.decided += decision.final and not decision.probe
             headers = self._carry(request.headers) if request.headers else None
             value = encode_decision(decision)
             records.append(Outgoing(topic, value, request.key, decision.ticket.partition, headers))

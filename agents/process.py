@@ -108,6 +108,8 @@ async def _report(actor: Actor, line: IO[str]) -> None:
     while True:
         state = "running" if consumer.assignment() and not actor.app.rebalancing else "starting"
         status = Status(state, round(consumer.rate, 1), consumer.lag(), dict(actor.figures()))
+        while actor.news:
+            line.write(f"{actor.news.popleft()}\n")  # what is no status is shown as it is
         line.write(json.encode(status).decode() + "\n")
         line.flush()
         await asyncio.sleep(STATUS_S if state == "running" else STATUS_S / 10)

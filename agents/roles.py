@@ -3,8 +3,9 @@
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from schemas.topics import Topics
 from streams.core.given import Given
 from streams.core.scoring import Scoring
 from streams.kafka.admin import Admin
+from streams.kafka.batch import Outgoing
 from streams.kafka.clients import Cluster
 from streams.kafka.roster_log import RosterLog
 from streams.kafka.transport import BatchApp, create_app
@@ -36,7 +38,7 @@ SHARING_HEARTBEAT_MS = 300
 STANDBY_WAIT = 1 / 8
 """The share of the budget for which records may wait at the broker before a standby is sent them."""
 
-ROLES = ("router", "scorer", "rendezvous", "standby", "archiver", "learner")
+ROLES = ("router", "scorer", "rendezvous", "standby", "archiver", "learner", "monitor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ class Place:
 
     `tried`: sha256 of the model files that a child process has loaded before. `in_hand`: the descriptor of the
     scorer's memory that its supervisor holds, and `after` what ended its life before; without a supervisor it lies in
-    `notes`. `rostered`: its models are the roster's, which is told of a new one that it is there.
+    `notes`. `rostered`: its models are the roster's, which is told of a new one that it is there. `watched` is the
+    folder of the monitor's snapshot.
     """
 
     pipeline: Pipeline
@@ -57,6 +60,7 @@ class Place:
     after: str = ""
     notes: Path = Path()
     rostered: bool = False
+    watched: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +68,13 @@ class Actor:
     """A role ready to start.
 
     `figures` are shown beside rate and lag. `stuck` is asked once a second, from a thread: true for long
-    enough means that the process must end.
+    enough means that the process must end. `news` are lines for whoever supervises, taken out as they are told.
     """
 
     app: BatchApp
     figures: Callable[[], Mapping[str, float]]
     stuck: Callable[[], bool]
+    news: deque[str] = field(default_factory=deque)
 
 
 def build(role: str, place: Place, model: str = "", number: int = 0, *, leave: bool = False) -> Actor:
@@ -83,6 +88,7 @@ def build(role: str, place: Place, model: str = "", number: int = 0, *, leave: b
         "standby": _standby,
         "archiver": _archiver,
         "learner": _learner,
+        "monitor": _monitor,
     }
     if role == "scorer":
         actor = _scorer(place, _model(place.pipeline, model), number)
@@ -253,6 +259,39 @@ def _learner(place: Place, number: int) -> Actor:
     app = create_app(edge, place.cluster.bootstrap)
     learner.attach(app, pipeline, work)
     return Actor(app, work.figures, _no_progress(app))
+
+
+def _monitor(place: Place, number: int) -> Actor:
+    from agents import monitor  # with a web client, which nobody else needs
+    from agents.snapshot import SnapshotFile, of_what
+
+    pipeline = place.pipeline
+    if pipeline.monitor is None:
+        raise ConfigurationRefused(f"{pipeline.name} has no monitor: write a [monitor] table in its file")
+    if number:
+        raise ConfigurationRefused(
+            f"monitor {number}: a pipeline has one monitor, which judges all partitions together"
+        )
+    topics = Topics(pipeline.name)
+    read = (topics.raw, topics.scores, topics.decisions)
+    file = SnapshotFile(place.watched, of_what(pipeline, Admin(place.cluster).topic_ids(read)))
+    watching = monitor.Monitor(pipeline, pipeline.monitor, place.cluster, file)
+    edge = edge_of(
+        "monitor",
+        pipeline,
+        place.cluster,
+        consumer={"auto.offset.reset": "earliest"},  # what is gone by retention is gone, what is there is judged
+        committable=watching.committable,
+        positions=watching.positions,
+        finish=watching.keep,
+        same_partitions=read,
+        ask_time=lambda: Outgoing(topics.probes, None, b"clock", 0),
+        pace_max_ms=100.0,
+        pace_per_thousand_ms=50.0,
+    )
+    app = create_app(edge, place.cluster.bootstrap)
+    monitor.attach(app, pipeline, watching)
+    return Actor(app, watching.figures, monitor.stuck(app, watching), watching.news)
 
 
 def _no_progress(app: BatchApp) -> Callable[[], bool]:

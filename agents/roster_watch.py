@@ -5,12 +5,16 @@ import threading
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
+from msgspec import Struct
+
 from schemas.pipeline import Pipeline
-from streams.core.entitlement import Spans
+from schemas.probes import Tokens
+from streams.core.entitlement import Entry, History, Spans
 from streams.core.learned import Learned
 from streams.kafka.clients import Cluster
 from streams.kafka.roster_log import RosterLog
 from streams.kafka.tally_log import TallyLog
+from streams.kafka.token_log import TokenLog
 
 
 class Grows(Protocol):
@@ -86,6 +90,54 @@ class RosterWatch(LogWatch[Spans]):
             log.follow(lambda history: heard(history.spans), stop)
 
         super().__init__(lambda: log.read().spans, follow, told, died)
+
+
+class Moves(Struct, frozen=True):
+    """The roster's history: every record that counted, and the spans they come to."""
+
+    entries: tuple[Entry, ...]
+    spans: Spans
+
+    @property
+    def read(self) -> int:
+        """Records that were read."""
+        return self.spans.read
+
+
+class MovesWatch(LogWatch[Moves]):
+    """Told of every move that is known."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        cluster: Cluster,
+        told: Callable[[Moves], None],
+        died: Callable[[Exception], None],
+    ) -> None:
+        log = RosterLog(cluster, pipeline)
+
+        def follow(heard: Callable[[Moves], None], stop: threading.Event) -> None:
+            log.follow(lambda history: heard(_moves(history)), stop)
+
+        super().__init__(lambda: _moves(log.read()), follow, told, died)
+
+
+def _moves(history: History) -> Moves:
+    return Moves(tuple(history.entries), history.spans)
+
+
+class TokenWatch(LogWatch[Tokens]):
+    """Told of every token that marks a probe."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        cluster: Cluster,
+        told: Callable[[Tokens], None],
+        died: Callable[[Exception], None],
+    ) -> None:
+        log = TokenLog(cluster, pipeline)
+        super().__init__(log.read, log.follow, told, died)
 
 
 class TallyWatch(LogWatch[Learned]):

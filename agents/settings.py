@@ -41,6 +41,11 @@ def notes_dir(environment: Mapping[str, str], pipeline: str) -> Path:
     return state_dir(environment) / pipeline / "in-hand"
 
 
+def monitor_dir(environment: Mapping[str, str], pipeline: str) -> Path:
+    """Where a pipeline's monitor keeps what it knows."""
+    return state_dir(environment) / pipeline / "monitor"
+
+
 def forks(environment: Mapping[str, str]) -> bool:
     """Whether roles may be forked by one process that has imported for all: unless `RENDEZVOUS_NURSERY=0`."""
     return environment.get("RENDEZVOUS_NURSERY") != "0"

@@ -60,7 +60,7 @@ class Decision(Struct, frozen=True, omit_defaults=True, gc=False):
     the owner had not answered in time; `guarded` are models whose score was outside its bounds and could not win;
     `branch` is the way the policy took for this request: its cohort's model, or the rule that held; `combined` are
     the weights of the scores that the answer was made of; `trace` is what a request with the header `diagnostics: 1`
-    is told.
+    is told; `probe` marks the answer to one of the monitor's own requests, which nobody else waits for.
     """
 
     request_id: str
@@ -88,6 +88,7 @@ class Decision(Struct, frozen=True, omit_defaults=True, gc=False):
     branch: str | None = None
     combined: dict[str, float] | None = None
     trace: list[TraceStep] | None = None
+    probe: bool = False
 
 
 class Answer(Struct, frozen=True, kw_only=True, gc=False):
@@ -103,6 +104,7 @@ class Answer(Struct, frozen=True, kw_only=True, gc=False):
     duplicate_of: Ticket | None = None
     recovered: bool = False
     standby: bool = False
+    probe: bool = False
 
 
 _encoder = json.Encoder()

@@ -13,18 +13,20 @@ from schemas.blocks import JsonRow, JsonScore
 from schemas.decisions import Decision
 from schemas.labels import Label
 from schemas.pipeline import Pipeline
+from schemas.verdicts import Reported
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
-    """File name -> schema: decision, label, a row and a score for other languages, pipeline file (for editors)."""
+    """File name -> schema: records at the edge, rows and scores for other languages, pipeline files."""
     return {
         "decision.schema.json": _schema(Decision),
         "label.schema.json": _schema(Label),
         "pipeline.schema.json": _schema(Pipeline),
         "row.schema.json": _schema(JsonRow),
         "score.schema.json": _schema(JsonScore),
+        "verdict.schema.json": _schema(Reported),
     }
 
 

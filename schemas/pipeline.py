@@ -366,6 +366,26 @@ class Promotion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max: float | None = None
 
 
+class MonitorSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the monitor holds live requests against, and whom it tells.
+
+    The first `reference_rows` requests are the reference; it watches every feature that is read from the event, and
+    the `fields` named here beside them (`a.b` is b inside a). `probes` records of the reference (0: none) go down
+    the live road again every `probe_s`, and after each move of the roster. An alarm is cleared after
+    `quiet_windows`, and said again every `remind_s` while it lasts; it is also posted to `webhook` as JSON, which has
+    `webhook_s` to take it.
+    """
+
+    reference_rows: int = 20_000
+    fields: tuple[str, ...] = ()
+    probes: int = 64
+    probe_s: float = 60.0
+    quiet_windows: int = 3
+    remind_s: float = 3_600.0
+    webhook: str = ""
+    webhook_s: float = 5.0
+
+
 class KafkaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """librdkafka settings, passed on as they are."""
 
@@ -402,6 +422,7 @@ class Pipeline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     labels: LabelSettings = LabelSettings()
     promotion: Promotion = Promotion()
     breaker: BreakerSettings | None = None
+    monitor: MonitorSettings | None = None
     kafka: KafkaSettings = KafkaSettings()
 
     def model(self, name: str) -> Model:

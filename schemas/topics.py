@@ -2,7 +2,7 @@
 
 Names are `<pipeline>.<what>`; words are joined by `-`, never `_`, which metric names cannot tell from `.`.
 All topics of a pipeline have the same number of partitions, what enters raw partition p stays in p; except those of
-the roster, the tallies and tables, which have one.
+the roster, of the monitor, the tallies and tables, which have one.
 """
 
 from msgspec import Struct
@@ -38,19 +38,24 @@ class Entry(Struct, frozen=True):
     read_by: str
 
 
-RAW = Entry("raw", "one JSON object, as the producer sent it", "producers", "router, rendezvous, standby, archiver")
+RAW = Entry(
+    "raw",
+    "one JSON object, as the producer sent it",
+    "producers, monitor",
+    "router, rendezvous, standby, archiver, monitor",
+)
 MODEL = Entry("model.<name>", "a block of rows for one model (or one JSON each)", "router", "scorer")
 SCORES = Entry(
     "scores",
     "a block of scores (or one JSON each), or a tick that tells the broker's time",
     "scorer, router, rendezvous, standby",
-    "rendezvous, standby, archiver",
+    "rendezvous, standby, archiver, monitor",
 )
 DECISIONS = Entry(
     "decisions",
     "one JSON decision, keyed as the raw event was",
     "rendezvous, standby",
-    "consumers, rendezvous, standby, archiver, learner",
+    "consumers, rendezvous, standby, archiver, learner, monitor",
 )
 DEAD_LETTERS = Entry(
     "dead-letters",
@@ -83,9 +88,21 @@ ROSTER_HISTORY = Entry(
     "roster-history",
     "one JSON move of a model: who, when, why, from, to (kept for ever)",
     "operators, scorer, rendezvous",
-    "router, scorer, rendezvous, standby, archiver, operators",
+    "router, scorer, rendezvous, standby, archiver, monitor, operators",
 )
 
+VERDICTS = Entry(
+    "verdicts",
+    "one JSON verdict on each window of requests (with `[monitor]`)",
+    "monitor",
+    "people, monitor",
+)
+PROBES = Entry(
+    "probes",
+    "the sum of the token that the monitor's probes carry (with `[monitor]`; compacted)",
+    "monitor",
+    "rendezvous, standby, monitor",
+)
 TABLE = Entry(
     "<table>",
     "state from outside that is joined into events, one JSON object by its key (compacted)",
@@ -104,6 +121,8 @@ CATALOGUE = (
     TALLIES,
     ROSTER,
     ROSTER_HISTORY,
+    VERDICTS,
+    PROBES,
     TABLE,
     ENRICHED,
 )
@@ -132,6 +151,8 @@ class Topics:
         self.tallies = f"{pipeline}.tallies"
         self.roster = f"{pipeline}.roster"
         self.roster_history = f"{pipeline}.roster-history"
+        self.verdicts = f"{pipeline}.verdicts"
+        self.probes = f"{pipeline}.probes"
         self.enriched = f"{pipeline}.enriched"
 
     def model(self, name: str) -> str:
@@ -190,5 +211,10 @@ def topics_of(pipeline: Pipeline) -> list[Topic]:
         *([kept(names.tallies, TALLIES, "delete")] if pipeline.policy.kind is PolicyKind.BANDIT else []),
         kept(names.roster, ROSTER, "compact"),
         kept(names.roster_history, ROSTER_HISTORY, "delete"),
+        *(
+            [kept(names.verdicts, VERDICTS, "delete"), kept(names.probes, PROBES, "compact")]
+            if pipeline.monitor
+            else []
+        ),
         *enriched,
     ]

@@ -35,6 +35,12 @@ REPLAY_POINTS = (
     "replay.after_checkpoint",
 )
 """Of a command, not of a role: `up` never comes by."""
+MONITOR_POINTS = (
+    "monitor.before_send",
+    "monitor.after_send",
+    "monitor.snapshot_written",
+)
+"""Of a role that only a pipeline with `[monitor]` has."""
 LEARNER_POINTS = ("learner.after_read", "learner.after_send")
 """Of a role that stands beside a bandit only."""
 BY_HAND = (

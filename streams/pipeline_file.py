@@ -7,6 +7,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
@@ -50,7 +51,9 @@ def _table(path: Path) -> dict[str, Any]:
 
 def _shape_mistakes(value: object, kind: Any, where: str) -> list[Mistake]:
     """Unknown and missing keys and wrong types, down to the leaves, all of them."""
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+    if isinstance(kind, UnionType):  # a table that may be left out
+        kind = next((one for one in get_args(kind) if _is_table(one)), kind)
+    if _is_table(kind):
         return _table_mistakes(value, kind, where)
     if get_origin(kind) is tuple and isinstance(value, list):
         inner = get_args(kind)[0]
@@ -61,6 +64,10 @@ def _shape_mistakes(value: object, kind: Any, where: str) -> list[Mistake]:
     except msgspec.ValidationError as error:
         return [Mistake(where, str(error).replace("`", "'"), f"write {_form(kind)}")]
     return []
+
+
+def _is_table(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def _table_mistakes(value: object, kind: type[msgspec.Struct], where: str) -> list[Mistake]:

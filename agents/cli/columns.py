@@ -72,6 +72,7 @@ def _partition(
         {way.name: found[way.name] for way in ways},
         {model: times[0] for model, times in table.scores.items()},
         {},
+        table.probes,
     ).cut(seen, scores_end_ms)
 
 

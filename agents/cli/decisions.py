@@ -33,7 +33,7 @@ Tickets = dict[tuple[int, int], None]
 @click.option("--from-beginning", is_flag=True, help="From the oldest; without --follow this is the default.")
 @click.option("--format", "form", type=click.Choice(["json", "table"]), help="Default: table on a terminal.")
 @click.option("-c", "--count", type=int, help="Stop after so many.")
-@click.option("--all", "everything", is_flag=True, help="Also what is not final, and second finals.")
+@click.option("--all", "everything", is_flag=True, help="Also what is not final, second finals, and the monitor's.")
 def decisions(
     file: Path | None,
     follow: bool,
@@ -42,7 +42,7 @@ def decisions(
     count: int | None,
     everything: bool,
 ) -> None:
-    """Print decisions: the first final one of each ticket.
+    """Print decisions: the first final one of each ticket that is no probe of the monitor's.
 
     \b
       rendezvous decisions --follow
@@ -86,7 +86,7 @@ def _look_back(reader: TopicReader, seen: Tickets) -> dict[int, int]:
 def first_finals(
     messages: Iterable[Message], everything: bool = False, seen: Tickets | None = None
 ) -> Iterator[tuple[Message, Decision]]:
-    """Only what counts: the first record with `final = true` for each ticket.
+    """Only what counts: the first record with `final = true` for each ticket; answers to probes are nobody's.
 
     `seen` are tickets that have theirs, the last million of them.
     """
@@ -103,7 +103,7 @@ def first_finals(
             seen[ticket] = None
             if len(seen) > REMEMBERED:
                 del seen[next(iter(seen))]
-        if first or everything:
+        if (first and not decision.probe) or everything:
             yield message, decision
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from agents.cli.moved import moved
 from agents.cli.taught import taught
@@ -98,10 +99,13 @@ class Part:
     ways: dict[str, Answers]
     scores: dict[str, Matrix]
     own: dict[str, dict[str, Matrix]]
+    probes: NDArray[np.bool_] | None = None
 
     def cut(self, seen: Seen, scores_end_ms: int, enriched_end: float = inf) -> "Part":
-        """Only what lies in the range and was answered before what is archived beside raw ends."""
+        """Only what lies in the range and was answered before what is archived beside raw ends; no probes."""
         rows = self.at_ms >= (seen.period.since_ms or 0)
+        if self.probes is not None:
+            rows &= ~self.probes
         whole = _complete(self.at_ms, list(self.ways.values()), scores_end_ms)
         whole &= self.offsets <= enriched_end
         seen.left_out += int((rows & ~whole).sum())
@@ -126,20 +130,21 @@ def _partition(
     if not past.variants:
         return None
     seen.counts.update(past.counts)
-    offsets = past.asked.offsets
+    offsets, probes = past.asked.offsets, set[int]()
     return Part(
         number,
         offsets,
         past.asked.ids,
         past.asked.at_ms,
         past.asked.budgets_ms,
-        live_answers(root, Topics(pipeline.name).decisions, number, seen.period, past, seen.names),
+        live_answers(root, Topics(pipeline.name).decisions, number, seen.period, past, seen.names, probes),
         {variant.way.name: variant.answered.rows(offsets) for variant in past.variants},
         {name: column.rows(offsets)[0] for name, column in past.scores.items()},
         {
             variant.way.name: {name: column.rows(offsets)[0] for name, column in variant.own_scores.items()}
             for variant in past.variants
         },
+        np.isin(offsets, list(probes)),
     ).cut(seen, past.scores_end_ms, past.enriched_end)
 
 
@@ -177,11 +182,18 @@ def _complete(at_ms: Offsets, answers: Sequence[Answers], scores_end_ms: int) ->
     return whole
 
 
-def live_answers(root: Path, topic: str, number: int, period: Period, past: Past, names: Names) -> Answers:
-    """What really happened: archived decisions; time used is that to the decision's log time."""
+def live_answers(
+    root: Path, topic: str, number: int, period: Period, past: Past, names: Names, probes: set[int]
+) -> Answers:
+    """What really happened: archived decisions; time used is that to the decision's log time.
+
+    The offsets of the monitor's probes are added to `probes`.
+    """
     answered = Answered(names)
     for record, decision in live_decisions(root, topic, number, period, past.raw_end_ms):
         answered.take(decision, record.timestamp_ms)
+        if decision.probe:
+            probes.add(decision.ticket.offset)
     rows = answered.rows(past.asked.offsets)
     return Answers(rows.outcome, rows.model, rows.score, rows.used_ms - past.asked.at_ms)
 

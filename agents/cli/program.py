@@ -43,7 +43,7 @@ decision leaves within its latency budget.
   rendezvous models promote better               a shadow to the front, without a restart
   rendezvous verify                              is anything lost, doubled, late?
   rendezvous replay --since 2h --run june        the past again, behind a fence
-  rendezvous verdicts --from-scores FILE         what changed, and whose fault is it?
+  rendezvous verdicts --follow                   what changed, and whose fault is it?
 
 \b
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 a check said no, 4 Kafka not reachable (trying again may help),

@@ -9,19 +9,21 @@ import click
 from msgspec.structs import replace
 
 from agents.cli import place
-from agents.settings import environ, log_level, notes_dir
+from agents.settings import environ, log_level, monitor_dir, notes_dir
 from schemas.pipeline import Pipeline
 from schemas.rights import group_of, rights_of
 from streams.kafka.clients import Cluster
 
-NICE = {"archiver": 10, "learner": 10}
+NICE = {"archiver": 10, "learner": 10, "monitor": 10}
 """What may wait gives way. Not the scorers: one that starts again would be seconds later (measured)."""
 
 FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 @click.command(short_help="one role in the foreground")
-@click.argument("role", type=click.Choice(["router", "scorer", "rendezvous", "standby", "archiver", "learner"]))
+@click.argument(
+    "role", type=click.Choice(["router", "scorer", "rendezvous", "standby", "archiver", "learner", "monitor"])
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--model", default="", help="Which model; for the scorer.")
 @click.option("--number", default=0, help="Instance number: each process of a role has its own.")
@@ -79,9 +81,17 @@ def run(
 
     folder = file.resolve().parent
     status = process.status_line() if supervised else None
-    notes = notes_dir(environ(), pipeline.name)
     at = roles.Place(
-        pipeline, folder, cluster, place.archive(pipeline, folder), frozenset(tried), in_hand, after, notes, rostered
+        pipeline,
+        folder,
+        cluster,
+        place.archive(pipeline, folder),
+        frozenset(tried),
+        in_hand,
+        after,
+        notes_dir(environ(), pipeline.name),
+        rostered,
+        monitor_dir(environ(), pipeline.name),
     )
     return process.run(roles.build(role, at, model, number, leave=leave), status)
 

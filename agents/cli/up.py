@@ -116,6 +116,7 @@ def _look(cluster: Cluster, pipeline: Pipeline, *, standby: bool) -> None:
     """Make or check the topics, and ask for every right of every role: who lacks one is told before any work."""
     cluster.check_reachable()
     roles = [("router", ""), ("rendezvous", ""), ("archiver", ""), *([("standby", "")] if standby else [])]
+    roles += [("monitor", "")] if pipeline.monitor else []
     roles += [("scorer", model.name) for model in pipeline.models if model.has_scorer]
     roles += [("learner", "")] if pipeline.policy.kind is PolicyKind.BANDIT else []
     admin = Admin(cluster)
@@ -204,8 +205,11 @@ def _children(
         for number in range(model.instances)
     ]
     desks = [child("rendezvous", "--standby"), child("standby")] if standby else [child("rendezvous", "--no-standby")]
+    watching = [child("monitor")] if pipeline.monitor else []
+    for one in watching:
+        one.environment = dict.fromkeys(THREADS, "1")  # it is in nobody's way, numpy's threads neither
     learners = [child("learner")] if pipeline.policy.kind is PolicyKind.BANDIT else []
-    return [*desks, *scorers, child("router"), child("archiver"), *learners]
+    return [*desks, *scorers, child("router"), child("archiver"), *learners, *watching]
 
 
 def _about(file: Path, pipeline: Pipeline, cluster: Cluster, refused: Mapping[str, ModelRefused]) -> dict[str, Any]:

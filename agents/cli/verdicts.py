@@ -1,17 +1,18 @@
-"""`rendezvous verdicts --from-scores FILE`: what changed, and whose fault it is, from a file of events."""
+"""`rendezvous verdicts`: what changed, and whose fault it is: told by the monitor, or from a file of events."""
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
+from agents.cli.verdict_lines import line_of
+from agents.cli.verdicts_told import told
+from agents.cli.when import instant
 from schemas.errors import UNREADABLE, RendezvousError, UnreadableRecord
 from streams.core.verdicts.events import Setting, read_event, read_setting
 from streams.core.verdicts.watch import Watch
@@ -22,23 +23,38 @@ _encode = msgspec.json.Encoder().encode
 
 
 @click.command(short_help="what changed, and whose fault it is")
+@click.option("-P", "--pipeline", "pipeline_file", type=click.Path(path_type=Path), help="Pipeline file.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes; alone, from now on.")
+@click.option("--since", metavar="WHEN", help="Those said since then: 2h, or 2013-07-01T05:00.")
+@click.option("--alarms", is_flag=True, help="Only those that changed what people are told.")
 @click.option(
-    "--from-scores", "file", required=True, metavar="FILE", type=click.Path(path_type=Path, allow_dash=True),
+    "--from-scores", "file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True),
     help="JSON lines, `-` for stdin: the setting, then one event a line.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a verdict.")
-def verdicts(file: Path, as_json: bool) -> None:
-    """Judge a file of events: one verdict for every 1,000 of them after the reference.
+def verdicts(
+    pipeline_file: Path | None, follow: bool, since: str | None, alarms: bool, file: Path | None, as_json: bool
+) -> None:
+    """Print the monitor's verdicts, one for every 1,000 requests after the reference; or judge a file of events.
 
     \b
-      rendezvous verdicts --from-scores scores.jsonl
+      rendezvous verdicts --since 1d --alarms
+      rendezvous verdicts --follow --json
       rendezvous verdicts --from-scores scores.jsonl --json | jq 'select(.severity == "page")'
 
-    The first line says who scores, how many events are the frozen reference, and which raw fields to watch:
+    In a file the first line says who scores, how many events are the frozen reference, and which raw fields to watch:
     {"models": {"full": {"role": "champion", "version": "7"}}, "reference_rows": 20000, "features": ["amount"]};
     then each line is one event: {"ts_ms": 1, "features": {"amount": 3.5}, "scores": {"full": 0.2}}, with "versions",
     "latency_ms" and "probe" where they are known. What cannot be read is counted, and said at the end.
     """
+    if file is None:
+        since_ms = instant(since, "--since") if since else None
+        told(pipeline_file, follow=follow, since_ms=since_ms, alarms=alarms, as_json=as_json)
+        return
+    if follow or alarms or since is not None or pipeline_file is not None:
+        raise click.UsageError(
+            "--from-scores judges a file: --pipeline, --follow, --since and --alarms go without it"
+        )
     with _opened(file) as lines:
         rest = iter(lines)
         watch = Watch(_setting(file, next(rest, None)))
@@ -96,24 +112,6 @@ def _loads(line: bytes) -> Any:
             return json.loads(line)
         except (ValueError, RecursionError) as error:
             raise ValueError("no JSON") from error
-
-
-def line_of(verdict: Verdict) -> str:
-    """A verdict as a person reads it."""
-    at = (
-        datetime.fromtimestamp(verdict.said_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        if _dated(verdict)
-        else "-"
-    )
-    severity = f" {verdict.severity}" if verdict.severity else ""
-    since = f" Since event {verdict.since_event:,}." if verdict.since_event is not None else ""
-    also = "".join(f" Also {one.verdict}: {one.subject}." for one in verdict.also)
-    notes = f" ({'; '.join(verdict.notes)})" if verdict.notes else ""
-    return f"{verdict.window:>5} {at} {verdict.verdict}{severity}: {verdict.sentence}{since}{also}{notes}"
-
-
-def _dated(verdict: Verdict) -> bool:
-    return math.isfinite(verdict.said_at_ms) and 0 <= verdict.said_at_ms < 253_402_300_800_000
 
 
 def _tell(watch: Watch, skipped: Counter[str]) -> None:

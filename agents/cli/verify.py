@@ -35,6 +35,7 @@ T = TypeVar("T")
 MEANING = {
     "accepted": "raw records",
     "decided": "with a final decision",
+    "probes": "probes of the monitor's, which have one too",
     "lost": "without one",
     "second_finals": "second final records (harmless: the first counts)",
     "conflicting": "of them with another answer",

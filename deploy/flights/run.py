@@ -20,6 +20,7 @@ import click
 import msgspec
 from confluent_kafka import Producer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -28,6 +29,7 @@ from deploy.flights.report import Run, quantiles
 from schemas.blocks import ScoreBlock, decode_scores, offsets_of, scores_of
 from schemas.decisions import decode_decision
 from schemas.pipeline import Pipeline
+from schemas.probes import PROBE_MARK
 from schemas.topics import Topics
 from streams.archive.reader import summary
 from streams.kafka.clients import Cluster, cluster_of
@@ -60,6 +62,7 @@ def main(events: int, rate: float) -> None:
         read_raw(cluster, pipeline, run)
         read_scores(cluster, pipeline, run)
         exact = verified(about)
+        verdicts = rendezvous(about, "verdicts").stdout.splitlines()
     reported = write_report(about, run)
     show(run, pipeline, about)
     console.print(f"[bold]rendezvous verify[/]\n{exact.stdout}")
@@ -72,6 +75,8 @@ def main(events: int, rate: float) -> None:
     if reported.returncode:
         aside.print(f"[red]`rendezvous report` ended with {reported.returncode} {reported.stderr}")
         sys.exit(1)
+    said = verdicts[-1] if verdicts else f"none yet: look into {about['logs']}/monitor.log"
+    console.print(f"[bold]the last of {len(verdicts)} verdicts[/]: {escape(said)}")
     console.print(f"[bold]the report of this run[/]: {REPORT} (open it in a browser)")
 
 
@@ -111,7 +116,9 @@ def rendezvous(
 def up(file: Path = PIPELINE) -> Iterator[Mapping[str, Any]]:
     """`rendezvous up` once it is ready, as its status, which stays the newest; stopped at the end."""
     command = [sys.executable, "-m", "agents", "up", str(file), "--json"]
-    aside.print("bringing the pipeline up: Apache Kafka, router, four models, rendezvous and standby, archiver")
+    aside.print(
+        "bringing the pipeline up: Apache Kafka, router, four models, rendezvous and standby, archiver, monitor"
+    )
     process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     about: dict[str, Any] = {}
     follower = threading.Thread(target=_follow, args=(process, about), daemon=True)
@@ -194,14 +201,16 @@ def carrier(line: bytes) -> bytes:
 
 def _read(decisions: TopicReader, run: Run, timeout_s: float) -> None:
     for message in decisions.poll(timeout_s):
-        run.take(decode_decision(message.value() or b""), message.timestamp()[1])
+        if not (decision := decode_decision(message.value() or b"")).probe:
+            run.take(decision, message.timestamp()[1])
 
 
 def read_raw(cluster: Cluster, pipeline: Pipeline, run: Run) -> None:
-    """When each flight was in the log."""
+    """When each flight was in the log; the monitor's probes are none."""
     with TopicReader(cluster, Topics(pipeline.name).raw) as reader:
         for message in reader.to_end(run.starts):
-            run.raw_at_ms[(message.partition() or 0, message.offset() or 0)] = message.timestamp()[1]
+            if not any(name == PROBE_MARK for name, _ in message.headers() or ()):
+                run.raw_at_ms[(message.partition() or 0, message.offset() or 0)] = message.timestamp()[1]
 
 
 def read_scores(cluster: Cluster, pipeline: Pipeline, run: Run) -> None:
@@ -278,6 +287,7 @@ def _where(about: Mapping[str, Any]) -> None:
   .venv/bin/rendezvous decisions --follow
   .venv/bin/rendezvous explain REQUEST_ID
   .venv/bin/rendezvous quality --by carrier
+  .venv/bin/rendezvous verdicts --follow
   .venv/bin/rendezvous label-next 10
   .venv/bin/rendezvous verify
   kill -9 a scorer's pid (see `make up`) and watch the others answer

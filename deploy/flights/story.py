@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -58,9 +58,21 @@ WITHIN_S = 60
 
 
 class Flights:
-    """Flights go by on a schedule of their own until the block ends; `scene` says which part of the story it is."""
+    """Flights go by on a schedule of their own until the block ends; `scene` says which part of the story it is.
 
-    def __init__(self, cluster: Cluster, topic: str, rate: float) -> None:
+    Without `lines` they are those of the file, in its order; `feed` may change each on its way.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        topic: str,
+        rate: float,
+        lines: Sequence[bytes] = (),
+        feed: Callable[[bytes], bytes] = lambda line: line,
+    ) -> None:
+        self._lines = lines or EVENTS.read_bytes().splitlines()
+        self._feed = feed
         self.sent = 0
         self.scenes: list[tuple[float, str]] = []
         self._producer = Producer(cluster.producer_settings(linger_ms=2) | {"log_level": 0})
@@ -86,13 +98,13 @@ class Flights:
         return [name for from_ms, name in self.scenes if from_ms <= log_ms or name == self.scenes[0][1]][-1]
 
     def _send(self) -> None:
-        lines = EVENTS.read_bytes().splitlines()
+        lines = self._lines
         started_s = time.monotonic()
         while not self._stop.is_set():
             due = int((time.monotonic() - started_s) * self._rate) + 1
             for number in range(self.sent, due):
                 line = lines[number % len(lines)]
-                self._producer.produce(self._topic, line, key=carrier(line))
+                self._producer.produce(self._topic, self._feed(line), key=carrier(line))
             self.sent = due
             self._producer.poll(0)
             self._stop.wait(0.005)
@@ -232,7 +244,8 @@ def show(cluster: Cluster, pipeline: Pipeline, flights: Flights) -> None:
     read_raw(cluster, pipeline, run)
     with TopicReader(cluster, Topics(pipeline.name).decisions) as reader:
         for message in reader.to_end():
-            run.take(decode_decision(message.value() or b""), message.timestamp()[1])
+            if not (decision := decode_decision(message.value() or b"")).probe:
+                run.take(decision, message.timestamp()[1])
     winners: dict[str, Counter[str]] = {}
     late: dict[str, list[float]] = {}
     for ticket, decision in run.decisions.items():

@@ -28,7 +28,8 @@ class Findings(Struct, kw_only=True):
     them in their partition: deadlines, and what was there by a deadline, are read from log times. `archive_order` are
     records whose offset is below that of one ahead of them in the archive. A dead letter's origin is unknown when its
     headers do not name a place, or a place in raw that holds no record. `archive_forgotten` and `archive_retired`
-    were taken out of the archive on request, and by its retention.
+    were taken out of the archive on request, and by its retention. `probes` are the monitor's own requests: they are
+    accepted and have to be decided and archived as any, and are counted here instead of under `decided`.
     """
 
     accepted: int = 0
@@ -39,6 +40,7 @@ class Findings(Struct, kw_only=True):
     unknown: int = 0
     late: int = 0
     worst_late_ms: float = 0.0
+    probes: int = 0
     recovered: int = 0
     by_standby: int = 0
     repeats: int = 0
@@ -134,6 +136,9 @@ class Audit:
             found.conflicting += self._answers[place] != answer
             return
         self._answers[place] = answer
+        if decision.probe:
+            found.probes += 1
+            return
         found.decided += 1
         found.recovered += decision.recovered
         found.by_standby += decision.standby
@@ -171,7 +176,7 @@ class Audit:
     def close(self, *, archive: bool = True) -> Findings:
         """Everything was read."""
         found = self.findings
-        found.lost = found.accepted - found.decided
+        found.lost = found.accepted - found.decided - found.probes
         if archive:
             absent = [
                 place

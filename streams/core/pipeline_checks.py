@@ -9,6 +9,7 @@ from schemas.topics import topics_of
 from streams.core.enrich_checks import enrich_mistakes
 from streams.core.mistakes import CALLABLE, NAME, PATH, Mistake, doubles
 from streams.core.model_checks import model_mistakes, resource_mistakes
+from streams.core.monitor_checks import monitor_mistakes
 from streams.core.policy_checks import policy_mistakes
 from streams.core.replay import RUN, prefix_of
 
@@ -41,6 +42,7 @@ def mistakes_of(pipeline: Pipeline) -> list[Mistake]:
         _limits,
         _labels,
         _promotion,
+        monitor_mistakes,
         _kafka,
     )
     return [mistake for check in checks for mistake in check(pipeline)]

@@ -42,6 +42,7 @@ class Told(Struct, frozen=True, gc=False):
     missing: list[str] = []
     reason: str = ""
     duplicate_of: Ticket | None = None
+    probe: bool = False
 
 
 _decode = json.Decoder(Told).decode
@@ -197,6 +198,7 @@ class Racing:
         self._scores: dict[ModelKey, ScoreColumn] = {}
         self._failed: dict[str, ScoreColumn] = {}
         self._not_asked: dict[str, ScoreColumn] = {}
+        self._probes: set[int] = set()
 
     def request_seen(self, offset: int, at_ms: int, value: bytes | None = None) -> None:
         """A raw record, in offset order; its value is needed for fields that are kept."""
@@ -212,6 +214,8 @@ class Racing:
         """A decision that lies at `position`, in the order of their log; of a ticket, the first final one counts."""
         if not told.final:
             return
+        if told.probe:
+            self._probes.add(told.ticket.offset)
         self._outcomes.append(Outcome(told.outcome))
         self._models.append(told.model)
         self._said.append(np.nan if told.score is None else told.score)
@@ -239,7 +243,10 @@ class Racing:
         where.setdefault(model, ScoreColumn()).take(block, position, log_ms)
 
     def races(self, budget_ms: int) -> Races:
-        """Everything was given; a request without a decision has the pipeline's budget and its ticket as its id."""
+        """Everything was given; a request without a decision has the pipeline's budget and its ticket as its id.
+
+        The monitor's probes are left out.
+        """
         offsets, at_ms = np.array(self._offsets, dtype=np.int64), np.array(self._at_ms, dtype=np.int64)
         tickets = np.array(self._tickets, dtype=np.int64)
         place, known = places(offsets, tickets)
@@ -260,7 +267,7 @@ class Racing:
         decided_ms = np.where(np.isnan(answers.used_ms), at_ms, answers.used_ms).astype(np.int64)
         answers = Answers(answers.outcome, answers.model, answers.score, answers.used_ms - at_ms)
         found = {key: column.rows(offsets) for key, column in self._scores.items()}
-        return Races(
+        every = Races(
             np.full(len(offsets), self._partition, dtype=np.int64),
             offsets,
             ids,
@@ -279,6 +286,7 @@ class Racing:
             {field: np.array(column, dtype=np.int64) for field, column in self._segments.items()},
             self._values,
         )
+        return every.only(~np.isin(offsets, list(self._probes))) if self._probes else every
 
 
 def _event(value: bytes | None) -> Any:

@@ -30,6 +30,7 @@ class Said(Struct, frozen=True, gc=False):
     model: str | None = None
     score: float | None = None
     duplicate_of: Ticket | None = None
+    probe: bool = False
 
 
 _decode_said = json.Decoder(Said).decode
@@ -47,6 +48,7 @@ class Recorded:
 
     def __init__(self, pipeline: Pipeline, names: Names) -> None:
         self._refined: set[int] = set()
+        self._probes: set[int] = set()
         self.unreadable = 0
         self.longest_ms = 0
         self._rejections = 0
@@ -111,6 +113,7 @@ class Recorded:
         if len(said) < len(found):
             log_ms = log_ms[np.array([one is not None and one.final for one in found])]
         tickets = np.array([one.ticket.offset for one in said], dtype=np.int64)
+        self._probes.update(one.ticket.offset for one in said if one.probe)
         budgets_ms = np.array([one.budget_ms for one in said], dtype=np.int64)
         self._answered.said(
             tickets,
@@ -153,6 +156,7 @@ class Recorded:
             np.isin(offsets, list(self._refined)),
             any(column.odd for column in self._scores.values()),
             self._rejections,
+            np.isin(offsets, list(self._probes)),
         )
 
 
@@ -180,3 +184,6 @@ class Table:
     """Whether some number in a block cannot be: such a block counts as unreadable."""
 
     rejections: int = 0
+
+    probes: NDArray[np.bool_] | None = None
+    """Which are the monitor's own, and nobody's in what is told of them."""

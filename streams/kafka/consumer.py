@@ -28,6 +28,7 @@ DRAIN_S = 2.5
 TRIES = 3
 BACKOFF_S = 0.05
 COMMIT_S = 2.0
+BOUNDS_S = 5.0
 
 
 class Consumer(base.Consumer):
@@ -249,6 +250,24 @@ class Consumer(base.Consumer):
             return self.edge.committable()
         found = {tp: prefix.committable() for tp, prefix in self._prefixes.items()}
         return {tp: (offset, "") for tp, offset in found.items() if offset is not None}
+
+    async def bounds(self, partitions: Iterable[TP]) -> Mapping[TP, tuple[int, int]]:
+        """First and next offset of partitions, asked for now; raises KafkaException when nobody answers."""
+        client = self._reader.client
+
+        def ask() -> dict[TP, tuple[int, int]]:
+            return {
+                tp: client.get_watermark_offsets(
+                    TopicPartition(tp.topic, tp.partition), timeout=BOUNDS_S, cached=False
+                )
+                for tp in partitions
+            }
+
+        return await asyncio.to_thread(ask)
+
+    def leave_alone(self, partitions: frozenset[TP]) -> None:
+        """For a role that holds records until others have come: no more of these for now."""
+        self._reader.leave_alone(partitions)
 
     async def _resolve_failures(self) -> None:
         for prefix in self._prefixes.values():

@@ -78,6 +78,8 @@ class Reader:
         self._next_s = 0.0
         self._full_s: float | None = None
         self._paused = False
+        self._alone: frozenset[TP] = frozenset()
+        self._alone_wanted: frozenset[TP] = frozenset()
         self._early: list[Message] = []
         self._wanted: deque[tuple[list[TopicPartition], Done]] = deque()
         self._under_way: deque[Done] = deque()
@@ -111,6 +113,21 @@ class Reader:
         self._full_s = time.monotonic() if behind else None
         if not behind:
             self._next_s = 0.0
+
+    def leave_alone(self, partitions: frozenset[TP]) -> None:
+        """Read nothing more of these partitions, and of all others again; what is on its way still comes."""
+        self._alone_wanted = partitions
+
+    def _leave_alone(self) -> None:
+        mine = frozenset(TP(place.topic, place.partition) for place in self.client.assignment())
+        wanted = self._alone_wanted & mine
+        for partitions, change in (
+            (self._alone - wanted, self.client.resume),
+            (wanted - self._alone, self.client.pause),
+        ):
+            if partitions & mine:
+                change([TopicPartition(tp.topic, tp.partition) for tp in partitions & mine])
+        self._alone = wanted
 
     def commit(self, places: list[TopicPartition], done: Done) -> None:
         """Commit at the next read; `done` is called with an error or None."""
@@ -153,6 +170,8 @@ class Reader:
             self._hold_back()
             if self._paused or self._full_s is not None:
                 return
+        if self._alone != self._alone_wanted:
+            self._leave_alone()
         if not self.flowing:
             wait_s = min(wait_s, STARTING_S)
         messages = self.client.consume(RECORDS, 0) if not wait_s else self.client.consume(1, wait_s)
@@ -177,7 +196,7 @@ class Reader:
         """Read nothing while the agents are behind; after a while, poll a paused consumer for its group's sake."""
         if self._full_s is None:
             self.client.resume(self.client.assignment())
-            self._paused = False
+            self._paused, self._alone = False, frozenset()
             return
         now_s = time.monotonic()
         self._next_s = now_s + SERVE_S
@@ -261,9 +280,9 @@ class Reader:
         self._early = []
         client.assign(placed)
         self._check_same_numbers(positions)
-        if self._paused:
+        if self._paused or self._alone:
             client.resume(placed)
-            self._paused = False
+        self._paused, self._alone, self._alone_wanted = False, frozenset(), frozenset()
         self._role.assigned(positions, self.generation)
 
     def _positions(self, client: Client, partitions: list[TopicPartition]) -> dict[TP, int]:

@@ -102,3 +102,19 @@ def leaky(matrix: Matrix) -> Matrix:
     """Keeps a megabyte of each block for ever."""
     _kept.append(np.ones(1 << 17))
     return matrix[:, 0]
+
+
+def steady(matrix: Matrix) -> Matrix:
+    """A smooth score of both fields."""
+    return 1 / (1 + np.exp(-matrix[:, 0] - 0.3 * matrix[:, 1]))
+
+
+def other(matrix: Matrix) -> Matrix:
+    """Another one; as soon as the file SWITCH is there it takes its first field for something else."""
+    wrong = os.path.exists(os.environ.get("SWITCH", "/nowhere"))  # noqa: PTH110  (asked for each block)
+    return 1 / (1 + np.exp((0.8 if wrong else -0.8) * matrix[:, 0] + 0.2 * matrix[:, 1]))
+
+
+def watcher(matrix: Matrix) -> Matrix:
+    """A coarser one."""
+    return 1 / (1 + np.exp(-0.5 * matrix[:, 0] - 0.1 * matrix[:, 1]))

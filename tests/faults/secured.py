@@ -40,6 +40,7 @@ ROLES = (
     ("router", ""),
     ("rendezvous", ""),
     ("archiver", ""),
+    ("monitor", ""),
     *(("scorer", name) for name in ("good", "plain", "watcher")),
 )
 LISTENERS = ("SECURE", "EXPIRED", "ELSEWHERE")

@@ -19,6 +19,7 @@ from schemas.topics import Topics, topics_of
 from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
+from streams.kafka.token_log import TokenLog
 from streams.pipeline_file import load
 from tests.broker.pipelines import send, until, up, write
 from tests.faults.conftest import Note
@@ -46,7 +47,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 @pytest.fixture
 def pipeline(kafka: Secured, tmp_path: Path, name: str) -> Pipeline:
     """A pipeline whose topics an operator has made."""
-    found = load(write(tmp_path, name, budget_ms=5_000))
+    found = load(write(tmp_path, name, budget_ms=5_000, more="[monitor]"))
     Admin(kafka.plain).ensure(topics_of(found))
     kafka.principal(f"{name}-person", people(found))
     return found
@@ -87,6 +88,7 @@ def test_each_role_runs_with_its_own_rights_and_every_command_with_a_persons(
         assert {topic["name"] for topic in shown if topic["exists"]} >= {topic for _, topic, _ in people(pipeline)}
         await_clean(lambda: person("verify", "--json"))
         assert json.loads(person("verify", "--json").out)["accepted"] >= 22
+        assert TokenLog(kafka.plain, pipeline).read().sums, "the monitor may announce its token"
     assert_no_secret(said, state)
     note("TLS, SCRAM and access lists", "a principal for each role; every command")
 

@@ -5,11 +5,15 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from agents.desk import PAUSE_S, TOGETHER_S, Desk
+from schemas.decisions import decode_decision
 from schemas.errors import Paused
+from schemas.probes import NO_TOKENS, encode_token, marked
 from streams.core.pending import Reply
 from streams.core.rendezvous import Rendezvous
+from streams.kafka.batch import Outgoing
 from streams.kafka.clients import Cluster
 from tests.unit.small import pipeline, request, scores
 
@@ -49,3 +53,25 @@ def test_a_timer_that_is_due_right_after_another_waits_for_more():
         desk._timer.cancel()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(("token", "marked_as"), [("mine", True), ("invented", False), (None, False)])
+def test_only_the_answer_to_a_probe_with_a_known_token_is_marked_and_it_is_not_counted(
+    token: str | None, marked_as: bool
+):
+    sent: list[Outgoing] = []
+
+    async def send_batch(_: object, records: list[Outgoing]) -> None:
+        sent.extend(records)
+
+    desk = Desk(pipeline(), Cluster("127.0.0.1:1"))
+    desk._app = SimpleNamespace(producer=SimpleNamespace(send_batch=send_batch))  # type: ignore[assignment]
+    desk.announced(NO_TOKENS.after(encode_token("mine")[1]))
+    core = desk.cores[0] = Rendezvous(pipeline(), 0)
+    asked = replace(request(0), headers=marked(token, "a-1") if token else None)
+    core.requests_seen([asked], 1_000)
+    asyncio.run(desk._publish(core, core.scores_offered(scores("first", 0), 0, 1_004, 1_005)))
+    [record] = sent
+    assert decode_decision(record.value or b"").probe is marked_as
+    assert (b'"probe"' in (record.value or b"")) is marked_as
+    assert desk.decided == (not marked_as)

@@ -29,6 +29,7 @@ value = 1
 role = "challenger"
 [default]"""
 GUARD = '[[policy.guards]]\nmodel = "{}"\n{}\n[default]'
+MONITOR = "[monitor]\n{}\n[default]"
 RULE = """[policy]
 kind = "rules"
 [[policy.rules]]
@@ -56,6 +57,19 @@ def test_the_demos_file_and_the_tests_own_are_accepted(tmp_path: Path):
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
+        (
+            "[default]",
+            MONITOR.format("reference_rows = 100"),
+            "monitor.reference_rows: out of bounds; write 2000 to 200000",
+        ),
+        ("[default]", MONITOR.format('fields = ["a b.", "x", "y", "y"]'), "monitor.fields: 'a b.' is no path"),
+        ("[default]", MONITOR.format('fields = ["x"]'), "monitor.fields: 'x' is a feature and is watched already"),
+        ("[default]", MONITOR.format("probes = 5"), "monitor.probes: out of bounds; write 16 to 256, or 0 for none"),
+        ("[default]", MONITOR.format("probe_s = 0.1"), "monitor.probe_s: too often"),
+        ("[default]", MONITOR.format("quiet_windows = 0"), "monitor.quiet_windows: must be positive"),
+        ("[default]", MONITOR.format("remind_s = 0"), "monitor.remind_s: must be positive"),
+        ("[default]", MONITOR.format('webhook = "ftp://there"'), "monitor.webhook: is no address of a web server"),
+        ("[default]", MONITOR.format("window = 500"), "monitor.window: unknown key"),
         ('name = "small"', 'name = "Small"', "name: 'Small' cannot begin a topic's name; use a-z"),
         ('name = "small"', "", "name: missing; write name = "),
         ('name = "small"', 'name = "small"\npartitons = 3', "partitons: unknown key; write partitions"),

@@ -123,3 +123,43 @@ def test_what_was_to_be_committed_before_a_rebalance_is_not_committed_after_it(r
     reader._serve_commits()
     assert reader.client.commits == 0
     assert [answer.code() for answer in answers if answer] == [KafkaError._ASSIGNMENT_LOST] * 2
+
+
+class Pausing(Client):
+    """Notes what is paused and resumed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[tuple[str, set[str]]] = []
+
+    def assignment(self) -> list[TopicPartition]:
+        return [TopicPartition(topic, 0) for topic in ("a", "b", "c")]
+
+    def consume(self, records: int, timeout: float) -> list[Message]:
+        return []
+
+    def pause(self, places: list[TopicPartition]) -> None:
+        self.done.append(("pause", {place.topic for place in places}))
+
+    def resume(self, places: list[TopicPartition]) -> None:
+        self.done.append(("resume", {place.topic for place in places}))
+
+
+def test_partitions_are_left_alone_until_they_are_wanted_again(reader: Reader):
+    client = reader.client = Pausing()
+    reader.flowing = True
+    for wanted in ({"a", "elsewhere"}, {"a", "elsewhere"}, {"b"}, set()):
+        reader.leave_alone(frozenset(TP(topic, 0) for topic in wanted))
+        reader._read(0)
+    assert client.done == [("pause", {"a"}), ("resume", {"a"}), ("pause", {"b"}), ("resume", {"b"})]
+
+
+def test_what_is_left_alone_stays_so_when_the_agents_have_caught_up(reader: Reader):
+    client = reader.client = Pausing()
+    reader.flowing = True
+    reader.leave_alone(frozenset({TP("a", 0)}))
+    reader._read(0)
+    reader._paused = True
+    reader._read(0)
+    reader._read(0)
+    assert client.done == [("pause", {"a"}), ("resume", {"a", "b", "c"}), ("pause", {"a"})]

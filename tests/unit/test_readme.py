@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from schemas.pipeline import BreakerSettings, Enrich, Kind, PolicyKind, Promotion, Quarantine
+from schemas.pipeline import BreakerSettings, Enrich, Kind, MonitorSettings, PolicyKind, Promotion, Quarantine
 from schemas.topics import CATALOGUE, topics_of
 from streams.pipeline_file import load
 from tests.unit.small import TEXT
@@ -37,11 +37,11 @@ def test_the_table_of_kinds_says_what_the_schema_says():
 
 
 def test_the_table_of_verdicts_says_what_the_code_says():
-    source = (ROOT / "streams" / "core" / "verdicts" / "words.py").read_text()
+    source = (ROOT / "schemas" / "verdicts.py").read_text()
     said = re.findall(
         r'^    [A-Z_]+ = "([\w-]+)"  # (.+)$', source.split("class Word")[1].split("\nclass ")[0], re.MULTILINE
     )
-    table = README.split("## What changed, and whose fault it is")[1].split("The file's first line")[0]
+    table = README.split("## What changed, and whose fault it is")[1].split("###")[0]
     assert re.findall(r"^\| `([\w-]+)` \| (.+) \|$", table, re.MULTILINE) == said
     assert len(said) == 8
 
@@ -78,6 +78,17 @@ def test_the_table_of_the_readme_is_one_and_its_defaults_are_said(tmp_path: Path
     assert (plain.after_ms, "half a second after its own** (`after_ms`)" in section) == (500, True)
 
 
+def test_the_monitor_of_the_readme_is_one_and_its_defaults_are_said(tmp_path: Path):
+    text = README.split("### While a pipeline runs")[1].split("```toml")[1].split("```")[0]
+    (tmp_path / "p.toml").write_text(TEXT + text)
+    assert load(tmp_path / "p.toml").monitor is not None
+    said = dict(re.findall(r"^(\w+) = .*\((\d[\d.]*)\)$", text, re.MULTILINE))
+    assert {name: float(value) for name, value in said.items()} == {
+        name: getattr(MonitorSettings(), name) for name in said
+    }
+    assert len(said) >= 4
+
+
 def test_the_first_lines_of_the_roles_are_the_road():
     first = {path.stem: path.read_text().splitlines()[0].strip('"') for path in (ROOT / "agents").glob("*.py")}
     assert first["router"] == "raw -> model.<name>"
@@ -87,9 +98,12 @@ def test_the_first_lines_of_the_roles_are_the_road():
         first["archiver"] == "raw + scores + decisions + dead-letters + labels + tallies + roster-history -> Parquet"
     )
     assert first["learner"] == "labels + decisions -> tallies"
+    assert first["monitor"] == "raw + scores + decisions + roster -> verdicts"
     known = {entry.what for entry in CATALOGUE}
     named = {
-        word for role in ("router", "scorer", "rendezvous", "learner") for word in re.split(r" -> | \+ ", first[role])
+        word
+        for role in ("router", "scorer", "rendezvous", "learner", "monitor")
+        for word in re.split(r" -> | \+ ", first[role])
     }
     assert named <= known
 

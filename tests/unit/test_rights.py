@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
-from schemas.pipeline import Policy, PolicyKind
+from msgspec.structs import replace
+
+from schemas.pipeline import MonitorSettings, Policy, PolicyKind
 from schemas.rights import rights_of, together
 from schemas.topics import MODEL, Topics
 from tests.unit.small import pipeline
 
-ROLES = ("router", "scorer", "rendezvous", "standby", "archiver")
+ROLES = ("router", "scorer", "rendezvous", "standby", "archiver", "monitor")
+WATCHED = replace(pipeline(), monitor=MonitorSettings())
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
@@ -18,7 +21,7 @@ def names(topics: object) -> str:
 def test_the_readme_shows_the_rights_of_each_role():
     for role in ROLES:
         model = "first" if role == "scorer" else ""
-        rights = rights_of(pipeline(), role, model)
+        rights = rights_of(WATCHED, role, model)
         group = f"`<pipeline>.{role}{'.<name>' if model else ''}`"
         assert f"| {role} | {group} | {names(rights.reads)} | {names(rights.writes)} |" in README
     bandit = pipeline(policy=Policy(kind=PolicyKind.BANDIT))
@@ -53,3 +56,14 @@ def test_one_principal_for_all_roles_needs_each_right_once():
         "roster",
         "roster-history",
     }
+
+
+def test_without_a_monitor_nobody_needs_its_topics():
+    roles = [(role, "first" if role == "scorer" else "") for role in ROLES]
+    found = {topic.entry.what for topic in together(rights_of(pipeline(), *role) for role in roles).topics}
+    assert not found & {"verdicts", "probes"}
+
+
+def test_a_monitor_moves_no_model_and_forges_no_score_or_decision():
+    written = {topic.entry.what for topic in rights_of(WATCHED, "monitor").writes}
+    assert written == {"raw", "verdicts", "probes"}

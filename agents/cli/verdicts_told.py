@@ -1,0 +1,50 @@
+"""`rendezvous verdicts`: what the monitor has told, from its topic."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+from confluent_kafka import Message
+
+from agents.cli import place
+from agents.cli.verdict_lines import line_of
+from schemas.errors import ConfigurationRefused, UnreadableRecord
+from schemas.topics import Topics
+from schemas.verdicts import decode_verdict
+from streams.kafka.reading import TopicReader
+
+
+def told(file: Path | None, *, follow: bool, since_ms: int | None, alarms: bool, as_json: bool) -> None:
+    """Print the records of `verdicts`; raises ConfigurationRefused when the pipeline has no monitor."""
+    pipeline = place.pipeline(file)
+    if pipeline.monitor is None:
+        raise ConfigurationRefused(
+            f"{pipeline.name} has no monitor: write a [monitor] table in its file, or judge a file with --from-scores"
+        )
+    with TopicReader(place.cluster(), Topics(pipeline.name).verdicts) as reader:
+        starts = _starts(reader, follow, since_ms)
+        for message in _on_and_on(reader, starts) if follow else reader.to_end(starts):
+            _show(message, alarms, as_json)
+
+
+def _starts(reader: TopicReader, follow: bool, since_ms: int | None) -> Mapping[int, int]:
+    if since_ms is not None:
+        return reader.at_time(since_ms)
+    return {number: end if follow else low for number, (low, end) in reader.bounds().items()}
+
+
+def _on_and_on(reader: TopicReader, starts: Mapping[int, int]) -> Iterator[Message]:
+    reader.start(starts)
+    while True:
+        yield from reader.poll(0.2)
+
+
+def _show(message: Message, alarms: bool, as_json: bool) -> None:
+    try:
+        verdict = decode_verdict(message.value())
+    except UnreadableRecord as error:
+        click.echo(f"{message.topic()}/{message.partition()}/{message.offset()}: {error}; passed over", err=True)
+        return
+    if alarms and verdict.alarm is None:
+        return
+    click.echo(message.value() if as_json else line_of(verdict))

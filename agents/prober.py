@@ -1,0 +1,71 @@
+"""Sends the probes: frozen records down the live road, on a clock and after each move of the roster."""
+
+import secrets
+import time
+from collections.abc import Sequence
+
+from schemas.pipeline import Pipeline
+from schemas.probes import encode_token, marked
+from schemas.topics import Topics
+from streams.core.probing import Probe, Probing, Renaming
+from streams.kafka.batch import Outgoing, Sending
+from streams.kafka.transport import BatchApp
+
+ANNOUNCED_S = 2.0
+"""From the token's record to the first probe: whoever marks answers has read it by then."""
+
+APART_S = 1.0
+"""A move of the roster is followed by a round, never by more than one in this time."""
+
+
+class Prober:
+    """One life's token, and when the next round is due."""
+
+    def __init__(self, pipeline: Pipeline, app: BatchApp, every_s: float) -> None:
+        self._topics = Topics(pipeline.name)
+        self._renaming = Renaming(pipeline.request.id)
+        self._partitions = pipeline.partitions
+        self._app = app
+        self._every_s = every_s
+        self._token = secrets.token_hex(16)
+        self._announced_s: float | None = None
+        self._sent_s = float("-inf")
+        self._asked = False
+        self.rounds = 0
+
+    async def announce(self) -> None:
+        """Write the token's sum, and see it confirmed."""
+        if self._announced_s is None:
+            key, value = encode_token(self._token)
+            await self._app.producer.send_batch(Sending(), [Outgoing(self._topics.probes, value, key, 0)])
+            await self._app.producer.flush()
+            self._announced_s = time.monotonic()
+
+    def ask(self) -> None:
+        """Something was deployed: a round is due at once."""
+        self._asked = True
+
+    async def look(self, probing: Probing) -> None:
+        """Send a round if one is due."""
+        now_s = time.monotonic()
+        since_s = now_s - self._sent_s
+        if not probing.chosen or self._announced_s is None or now_s - self._announced_s < ANNOUNCED_S:
+            return
+        if since_s >= self._every_s or (self._asked and since_s >= APART_S):
+            self._sent_s, self._asked = now_s, False
+            await self._app.producer.send_batch(Sending(), self._round(probing.probes, probing.name))
+            self.rounds += 1
+
+    def _round(self, probes: Sequence[Probe], name: str) -> list[Outgoing]:
+        """Each probe with an id of its own, on another partition than in the round before."""
+        at_ms = int(self._app.producer.now_ms())
+        return [
+            Outgoing(
+                self._topics.raw,
+                self._renaming.renamed(one.value, f"probe:{name}:{at_ms}:{number}"),
+                one.key,
+                (number + self.rounds) % self._partitions,
+                list(marked(self._token, f"{name}-{number}")),
+            )
+            for number, one in enumerate(probes)
+        ]

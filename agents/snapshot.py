@@ -1,0 +1,109 @@
+"""What the monitor knows, on disk, with the places in the log that it belongs to: one file, whole at every moment.
+
+Written beside, fsynced, renamed. One that is damaged, or of another program, pipeline or topic, is no reason to stop:
+it is said, and everything is learnt anew from the log.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct, msgpack
+
+import streams.core.verdicts
+from schemas.errors import UNREADABLE, RendezvousError, UnreadableRecord
+from schemas.pipeline import Pipeline
+from streams.archive.disk import fsync
+from streams.core.gathering import Places
+from streams.core.kept_state import decode_state, encode_state
+from streams.kill_points import reached
+
+KEPT = (
+    "streams.core.verdicts",
+    "streams.core.watching",
+    "streams.core.alarms",
+    "streams.core.probing",
+    "schemas.verdicts",
+    "schemas.decisions",
+    "schemas.pipeline",
+)
+"""Modules whose objects are in a snapshot."""
+
+
+class SnapshotLost(RendezvousError):
+    """There is a snapshot that cannot be used."""
+
+
+class Snapshot(Struct, frozen=True):
+    """`state` has come so far that it goes on at `places`, by raw partition; `of` says what it is a state of."""
+
+    of: str
+    places: dict[int, Places]
+    state: bytes
+    sum: str
+
+
+class SnapshotFile:
+    """The monitor's file. `of` is made by `of_what`."""
+
+    def __init__(self, folder: Path, of: str) -> None:
+        self.path = folder / "snapshot"
+        self._of = of
+
+    def read(self) -> tuple[Mapping[int, Places], Any] | None:
+        """Places and state; None before the first. Raises SnapshotLost, and puts the file aside."""
+        try:
+            value = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SnapshotLost(f"{self.path}: {error.strerror}") from error
+        try:
+            return self._read(value)
+        except (*UNREADABLE, UnreadableRecord) as error:
+            aside = self.path.with_suffix(".lost")
+            self.path.replace(aside)
+            raise SnapshotLost(f"{self.path} cannot be used ({error}); it is kept as {aside.name}") from error
+
+    def _read(self, value: bytes) -> tuple[Mapping[int, Places], Any]:
+        snapshot = msgpack.decode(value, type=Snapshot)
+        if hashlib.sha256(snapshot.state).hexdigest() != snapshot.sum:
+            raise UnreadableRecord("damaged: its sum is another")
+        if snapshot.of != self._of:
+            raise UnreadableRecord("of another program, pipeline file or topic")
+        return snapshot.places, decode_state(snapshot.state, KEPT)
+
+    def write(self, places: Mapping[int, Places], state: Any) -> None:
+        """Replace it; raises OSError, with the old one still there."""
+        value = encode_state(state, KEPT)
+        snapshot = Snapshot(self._of, dict(places), value, hashlib.sha256(value).hexdigest())
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        temporary = self.path.with_suffix(".tmp")
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # raw records
+            file.write(msgpack.encode(snapshot))
+            file.flush()
+            os.fsync(file.fileno())
+        reached("monitor.snapshot_written")
+        temporary.replace(self.path)
+        fsync(self.path.parent)
+
+
+def of_what(pipeline: Pipeline, topic_ids: Mapping[str, str]) -> str:
+    """A digest of what a state depends on beside the log: the program, what is watched, this life of the topics."""
+    settings = pipeline.monitor
+    rows, fields = (settings.reference_rows, settings.fields) if settings else (0, ())
+    found = hashlib.sha256(msgpack.encode((pipeline.name, pipeline.request, pipeline.features, rows, fields)))
+    for name, topic_id in sorted(topic_ids.items()):
+        found.update(f"{name}={topic_id}\n".encode())
+    for path in sources():
+        found.update(path.name.encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+def sources() -> Sequence[Path]:
+    """The program's files that say what a state is."""
+    verdicts = Path(streams.core.verdicts.__path__[0])
+    own = [verdicts.parent / f"{name}.py" for name in ("watching", "alarms", "gathering", "probing")]
+    return [*sorted(verdicts.glob("*.py")), *(path for path in own if path.exists())]

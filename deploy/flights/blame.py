@@ -1,0 +1,134 @@
+"""Whose fault is it, while flights go by: `make blame`.
+
+At 1,000 flights a second the monitor learns what is usual. Then a feed sends kilometres for miles, later a model's
+own code changes under its name and version; each time the verdict names the culprit, and says when all is well again.
+Exit 0 only when it did.
+"""
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+import numpy as np
+
+from deploy.flights import rule
+from deploy.flights.prepare import BUILD, EVENTS, PIPELINE, prepare
+from deploy.flights.run import console, rendezvous, up
+from deploy.flights.story import Flights
+from schemas.blocks import Matrix
+from schemas.topics import Topics
+from streams.kafka.clients import Cluster, cluster_of
+
+STATE = BUILD / "blame"
+BLAME = PIPELINE.parent / "blame.toml"
+SWITCH = BUILD / "blame-switch"
+WITHIN_S = 90
+KM = 1.609344
+
+
+def late(matrix: Matrix) -> Matrix:
+    """The rule of thumb, until somebody mends its code: then it takes visibility for rain."""
+    return rule.late(matrix[:, [0, 2, 1]] if SWITCH.exists() else matrix)
+
+
+def shuffled() -> list[bytes]:
+    """Flights of two months in any order: in their own, each thousand would have another day's weather."""
+    lines = EVENTS.read_bytes().splitlines()
+    return [lines[place] for place in np.random.default_rng(1).permutation(len(lines))]
+
+
+class Feed:
+    """Flights as their source sends them: in miles, until it does not."""
+
+    def __init__(self) -> None:
+        self.metric = False
+
+    def __call__(self, line: bytes) -> bytes:
+        """One event, as it is sent."""
+        if not self.metric:
+            return line
+        event = json.loads(line)
+        event["distance"] = round(event["distance"] * KM, 1)
+        return json.dumps(event, separators=(",", ":")).encode()
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--rate", default=1000.0, show_default=True, help="Flights per second.")
+def main(rate: float) -> None:
+    """Plant two faults, one after the other, and see whom the monitor blames."""
+    prepare()
+    SWITCH.unlink(missing_ok=True)
+    if not cluster_of(os.environ):
+        shutil.rmtree(STATE, ignore_errors=True)
+        os.environ["RENDEZVOUS_STATE"] = str(STATE)
+    name = f"flights-blame-{int(time.time())}"
+    text = PIPELINE.read_text().replace('name = "flights" ', f'name = "{name}" ', 1)
+    BLAME.write_text(text.replace("deploy.flights.rule:late", "deploy.flights.blame:late"))
+    feed = Feed()
+    try:
+        with up(BLAME) as about:
+            cluster = cluster_of(os.environ) or Cluster(about["bootstrap"])
+            with Flights(cluster, Topics(name).raw, rate, shuffled(), feed):
+                tell(about, feed)
+            rendezvous_says(about, "verdicts", "--alarms")
+    finally:
+        SWITCH.unlink(missing_ok=True)
+
+
+def tell(about: Mapping[str, Any], feed: Feed) -> None:
+    """The scenes, one after the other."""
+    scene("the monitor learns what is usual")
+    until(about, lambda said: any(one["verdict"] == "healthy" for one in said), "a healthy window")
+    scene("a feed sends kilometres for miles")
+    feed.metric = True
+    until(about, named("data", "field", "distance"), "the field is named")
+    scene("the feed is mended")
+    feed.metric = False
+    until(about, cleared, "all is well again")
+    scene("the code of one model is changed, under the same name and version")
+    SWITCH.touch()
+    until(about, named("code", "model", "rule"), "the model is named")
+
+
+def named(word: str, key: str, culprit: str) -> Callable[[list[dict[str, Any]]], bool]:
+    """Whether the last verdicts say so."""
+    return lambda said: any(one["verdict"] == word and one[key] == culprit for one in said[-3:])
+
+
+def cleared(said: list[dict[str, Any]]) -> bool:
+    """Whether nothing is wrong any more."""
+    return bool(said) and said[-1].get("alarmed") is None
+
+
+def scene(what: str) -> None:
+    """Say what goes on now."""
+    console.print(f"\n[bold]{what}[/]")
+
+
+def until(about: Mapping[str, Any], true: Callable[[list[dict[str, Any]]], bool], what: str) -> None:
+    """Wait for a verdict and show it; exits when it does not come."""
+    deadline_s = time.monotonic() + WITHIN_S
+    while True:
+        done = rendezvous(about, "verdicts", "--json", file=BLAME)
+        said = [json.loads(line) for line in done.stdout.splitlines()]
+        if true(said):
+            break
+        if time.monotonic() > deadline_s:
+            sys.exit(f"not within {WITHIN_S} s: {what}; the last verdicts: {said[-3:]} {done.stderr}")
+        time.sleep(0.5)
+    console.print(f"  {said[-1]['verdict']}: {said[-1]['sentence']}", markup=False, soft_wrap=True)
+
+
+def rendezvous_says(about: Mapping[str, Any], *words: str) -> None:
+    """A command as a person types it, and what it prints."""
+    console.print(f"\n[bold]$ rendezvous {' '.join(words)}[/]")
+    console.print(rendezvous(about, *words, file=BLAME).stdout.rstrip(), markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""The verdict: what is said about one window of requests, one JSON object per record on `verdicts`."""
+
+from enum import StrEnum
+
+from msgspec import Struct, json
+
+from schemas.decisions import Ticket
+from schemas.errors import UNREADABLE, UnreadableRecord
+
+
+class Word(StrEnum):
+    """What changed; each with its sentence."""
+
+    HEALTHY = "healthy"  # nothing moved beyond what the reference's own windows do
+    DATA = "data"  # the input changed: a field, or how two fields go together
+    CODE = "code"  # one model changed: its file, or feature code of its own
+    UPSTREAM = "upstream"  # feature code or a feed shared by models: several of them moved, the raw input did not
+    CANARY = "canary"  # the yardstick changed
+    TRAFFIC = "traffic"  # only the rate or the latency changed
+    UNSURE = "unsure"  # something moved, and the evidence does not say whose it is
+    TOO_FEW = "too-few"  # not enough events, or not enough reference, for an answer
+
+
+QUIET = frozenset((Word.HEALTHY, Word.TOO_FEW))
+
+
+class Severity(StrEnum):
+    """How urgent."""
+
+    NOTICE = "notice"  # somebody should look in working hours
+    PAGE = "page"  # answers are wrong now
+
+
+class Statistic(Struct, frozen=True):
+    """One figure of the evidence. `of_threshold` is its size as a multiple of what the reference itself allows."""
+
+    what: str
+    of: str
+    of_threshold: float
+
+
+class Evidence(Struct, frozen=True):
+    """Which statistics moved, strongest first; and of each kind that did not, the one that came nearest."""
+
+    moved: list[Statistic]
+    unmoved: list[Statistic]
+    probes: str
+
+
+class Also(Struct, frozen=True):
+    """A second cause that the evidence points to."""
+
+    verdict: Word
+    subject: str
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """What is said about the events `from_event`..`to_event` (places in the stream, probes not counted).
+
+    It may be said before the window ends (`said_at_event`), when the evidence is clear. Times are event times in
+    milliseconds since 1970. `since_*` is where the change began, to a quarter of a window.
+    """
+
+    window: int
+    verdict: Word
+    severity: Severity | None = None
+    sentence: str
+    model: str | None = None
+    field: str | None = None
+    segment: str | None = None
+    rescaled: bool = False
+    effect: str = ""
+    since_event: int | None = None
+    since_ms: int | None = None
+    from_event: int
+    to_event: int
+    from_ms: int
+    to_ms: int
+    said_at_event: int
+    said_at_ms: int
+    events: int
+    probes: int = 0
+    evidence: Evidence
+    also: list[Also] = []
+    deploys: list[str] = []
+    notes: list[str] = []
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nobody needs to be told."""
+        return self.verdict in QUIET
+
+
+class Alarm(StrEnum):
+    """What a verdict changes for whoever is told of changes only."""
+
+    RAISED = "raised"  # something is wrong that was not before
+    CHANGED = "changed"  # still wrong, and it is another thing, or a more urgent one
+    REMINDER = "reminder"  # the same is wrong for a long time
+    CLEARED = "cleared"  # all has been quiet for a while
+
+
+class Reported(Verdict, frozen=True, kw_only=True):
+    """A verdict of a pipeline that runs, as it lies on `verdicts`.
+
+    Event times are raw's log times. `watch` names the reference by where it begins: numbers of windows and events
+    count from there, and one window of one watch has one record. `from_ticket` is the window's first request,
+    `said_at_ticket` the last one that was seen, `since_ticket` where the change began. `answers` counts the outcomes
+    of the final decisions since the last record, `winners` who gave them (`none`: nobody in time); probes are in
+    neither. `alarm` is there when this verdict changes the state that people are told of; `alarmed` is the word of
+    that state.
+    """
+
+    pipeline: str
+    watch: str
+    from_ticket: Ticket
+    said_at_ticket: Ticket
+    since_ticket: Ticket | None = None
+    answers: dict[str, int] = {}
+    winners: dict[str, int] = {}
+    alarm: Alarm | None = None
+    alarmed: Word | None = None
+
+
+_encoder = json.Encoder()
+_decoder = json.Decoder(Reported)
+
+
+def encode_verdict(verdict: Reported) -> bytes:
+    """One JSON object, UTF-8."""
+    return _encoder.encode(verdict)
+
+
+def decode_verdict(value: bytes | None) -> Reported:
+    """Read a verdict; raises UnreadableRecord when it is none. Fields not known here are ignored."""
+    try:
+        return _decoder.decode(value or b"")
+    except UNREADABLE as error:
+        raise UnreadableRecord(f"not a verdict: {error}") from error

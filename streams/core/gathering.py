@@ -1,0 +1,309 @@
+"""Raw, scores and decisions of one partition, gathered into one event a request, in raw's order.
+
+What belongs to a request is what was appended until a while after its deadline, by the broker's clock, whenever it
+was read: so the same logs give the same events, after any restart. A request is handed on when all of it is there, or
+when both logs are known beyond that time. Reads no clock.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+from msgspec import Struct, json
+
+from schemas.blocks import NotAskedBlock, RejectionBlock, ScoreBlock, ScoresBlock, offsets_of, scores_of
+from schemas.decisions import Ticket
+from schemas.errors import UNREADABLE, UnreadableRecord
+from schemas.pipeline import Pipeline, Role
+from schemas.requests import Rejection, Request
+from streams.core.entitlement import PerSpan, Spans, always
+
+LOGS = ("raw", "scores", "decisions")
+MOST_WAITING = 20_000
+AHEAD_MS = 2_000.0
+"""When so many requests wait, a log that is further ahead of the slowest one is not read on: memory stays flat."""
+
+AFTER_MS = 1_000.0
+"""How long after its deadline a score or a decision still belongs to its request."""
+
+
+class Outcome(Struct, frozen=True, gc=False):
+    """What this needs of a decision; the rest is not decoded."""
+
+    ticket: Ticket
+    outcome: Literal["preferred", "fallback", "default", "rejected"]
+    final: bool
+    model: str | None = None
+
+
+_decode = json.Decoder(Outcome).decode
+
+
+def decode_outcome(value: bytes | None) -> Outcome:
+    """Read a decision; raises UnreadableRecord when it is none."""
+    try:
+        return _decode(value or b"")
+    except UNREADABLE as error:
+        raise UnreadableRecord(f"not a decision: {error}") from error
+
+
+class Gathered(Struct, gc=False):
+    """One request with what came for it, of the models and versions that are `expected`.
+
+    `took_ms` are from raw's log time to each score's.
+    """
+
+    ticket: Ticket
+    at_ms: int
+    leave_ms: float
+    expected: Mapping[str, str]
+    fields: dict[str, Any]
+    probe: str | None
+    scores: dict[str, float] = {}
+    versions: dict[str, str] = {}
+    took_ms: dict[str, float] = {}
+    without: set[str] = set()
+    outcome: str = ""
+    winner: str | None = None
+    scores_at: int | None = None
+    decisions_at: int | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing more is expected."""
+        return bool(self.outcome) and all(name in self.scores or name in self.without for name in self.expected)
+
+
+class Places(Struct, frozen=True):
+    """Where to read on so that every request not handed on yet is gathered again."""
+
+    raw: int
+    scores: int
+    decisions: int
+
+
+class Gathering:
+    """One partition. Each log is fed in its own order; the three need not be equally far.
+
+    What was fed before is passed over: a batch that failed half-way is handed to its agent again.
+    """
+
+    def __init__(self, pipeline: Pipeline, number: int, start: Places) -> None:
+        self.number = number
+        self._budget_ms = pipeline.request.budget_ms
+        self._expected = PerSpan(always(pipeline), _scored)
+        self._open: dict[int, Gathered] = {}
+        self._order: deque[Gathered] = deque()
+        self._ahead: dict[int, list[Callable[[Gathered], None]]] = {}
+        self._ahead_at: dict[int, tuple[int | None, int | None]] = {}
+        self._next = start
+        self._reached_ms = dict.fromkeys(LOGS, float("-inf"))
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait, and those ahead of raw of which something has come."""
+        return len(self._order) + len(self._ahead)
+
+    def entitle(self, spans: Spans) -> None:
+        """More of the roster is known."""
+        self._expected.follow(spans)
+
+    def requested(self, request: Request | Rejection, fields: dict[str, Any], probe: str | None) -> None:
+        """A raw record, in offset order, with the raw fields that are watched."""
+        offset = request.offset
+        if offset < self._next.raw:
+            return
+        if offset > self._next.raw and self._ahead:
+            for gone in [known for known in self._ahead if known < offset]:  # holes: what came for them is nobody's
+                del self._ahead[gone], self._ahead_at[gone]
+        self._next = Places(offset + 1, self._next.scores, self._next.decisions)
+        refused = isinstance(request, Rejection)
+        one = Gathered(
+            Ticket(self.number, offset),
+            request.at_ms,
+            request.at_ms + min(request.budget_ms, self._budget_ms) + AFTER_MS,
+            {} if refused else self._expected.at(request.at_ms),
+            fields,
+            probe,
+        )
+        self._open[offset] = one
+        self._order.append(one)
+        one.scores_at, one.decisions_at = self._ahead_at.pop(offset, (None, None))
+        for told in self._ahead.pop(offset, ()):
+            told(one)
+        self.reached("raw", request.at_ms)
+
+    def scored(self, block: ScoresBlock, position: int, log_ms: int) -> None:
+        """What lies on `scores` at `position`."""
+        if position < self._next.scores:
+            return
+        self._next = Places(self._next.raw, position + 1, self._next.decisions)
+        match block:
+            case ScoreBlock():
+                model, version = block.model, block.version
+                for offset, score in zip(offsets_of(block.offsets), scores_of(block.scores), strict=True):
+                    self._tell(offset, _Scored(model, version, score, log_ms), position, None)
+                for error in block.errors:
+                    self._tell(error.offset, _Without((model,), log_ms), position, None)
+            case NotAskedBlock():
+                for offset in offsets_of(block.offsets):
+                    self._tell(offset, _Without(block.models, log_ms), position, None)
+            case RejectionBlock():
+                for row in block.rows:
+                    self._tell(row.offset, _Refused(log_ms), position, None)
+        self.reached("scores", log_ms)
+
+    def decided(self, outcome: Outcome, position: int, log_ms: int) -> None:
+        """What lies on `decisions` at `position`; of a ticket, the first final one counts."""
+        if position < self._next.decisions:
+            return
+        self._next = Places(self._next.raw, self._next.scores, position + 1)
+        if outcome.final:
+            self._tell(outcome.ticket.offset, _Decided(outcome, log_ms), None, position)
+        self.reached("decisions", log_ms)
+
+    def _tell(
+        self, offset: int, what: Callable[[Gathered], None], scores_at: int | None, decisions_at: int | None
+    ) -> None:
+        one = self._open.get(offset)
+        if one is not None:
+            what(one)
+            one.scores_at = _first(one.scores_at, scores_at)
+            one.decisions_at = _first(one.decisions_at, decisions_at)
+        elif offset >= self._next.raw:
+            self._ahead.setdefault(offset, []).append(what)
+            known = self._ahead_at.get(offset, (None, None))
+            self._ahead_at[offset] = (_first(known[0], scores_at), _first(known[1], decisions_at))
+
+    def passed(self, position: int, log_ms: float) -> None:
+        """A record on `decisions` that is none."""
+        self._next = Places(self._next.raw, self._next.scores, max(self._next.decisions, position + 1))
+        self.reached("decisions", log_ms)
+
+    def reached(self, log: str, log_ms: float) -> None:
+        """Nothing that was appended before this time is still to come of this log."""
+        self._reached_ms[log] = max(self._reached_ms[log], log_ms)
+
+    def read_to(self) -> Places:
+        """The next place of each log."""
+        return self._next
+
+    def reached_ms(self, log: str) -> float:
+        """The log time up to which a log is known."""
+        return self._reached_ms[log]
+
+    @property
+    def head(self) -> Gathered | None:
+        """The first request that was not handed on."""
+        return self._order[0] if self._order else None
+
+    @property
+    def frontier_ms(self) -> float:
+        """No request before this log time is still to be handed on."""
+        return self._order[0].at_ms if self._order else self._reached_ms["raw"]
+
+    @property
+    def ready(self) -> bool:
+        """Whether the first request can be handed on."""
+        if not self._order:
+            return False
+        one = self._order[0]
+        return one.whole or min(self._reached_ms["scores"], self._reached_ms["decisions"]) > one.leave_ms
+
+    def overdue(self, now_ms: float) -> bool:
+        """Whether the first request waits for what may never come, here or in another partition.
+
+        Then it has to be asked how far the logs reach.
+        """
+        return bool(self._order) and now_ms > self._order[0].leave_ms
+
+    def bounded(self, log: str, first: int, following: int, asked_ms: float) -> None:
+        """A log had these bounds at this time: when it was read to its end, nothing older is to come of it."""
+        place = getattr(self._next, log)
+        if place >= following or (place < 0 and first == following):
+            self.reached(log, asked_ms)
+
+    def hand_on(self) -> Gathered:
+        """Take the first request out."""
+        one = self._order.popleft()
+        del self._open[one.ticket.offset]
+        return one
+
+    def places(self) -> Places:
+        """Where to read on after a restart."""
+        scores, decisions = self._next.scores, self._next.decisions
+        for one in self._order:
+            scores = min(scores, scores if one.scores_at is None else one.scores_at)
+            decisions = min(decisions, decisions if one.decisions_at is None else one.decisions_at)
+        for scores_at, decisions_at in self._ahead_at.values():
+            scores = min(scores, scores if scores_at is None else scores_at)
+            decisions = min(decisions, decisions if decisions_at is None else decisions_at)
+        return Places(self._order[0].ticket.offset if self._order else self._next.raw, scores, decisions)
+
+
+def in_log_order(gatherings: Iterable[Gathering]) -> Gathering | None:
+    """The partition whose first request is next by log time; None when one that is still unknown may be earlier."""
+    first = min(gatherings, key=lambda one: (one.frontier_ms, one.number), default=None)
+    return first if first is not None and first.ready else None
+
+
+def ahead(gatherings: Iterable[Gathering]) -> frozenset[tuple[int, str]]:
+    """Partition numbers and logs that are to be left alone until the slowest has come as far."""
+    every = list(gatherings)
+    if sum(one.waiting for one in every) < MOST_WAITING:
+        return frozenset()
+    slowest_ms = min(one.reached_ms(log) for one in every for log in LOGS)
+    return frozenset(
+        (one.number, log) for one in every for log in LOGS if one.reached_ms(log) > slowest_ms + AHEAD_MS
+    )
+
+
+class _Scored(Struct, frozen=True, gc=False):
+    model: str
+    version: str
+    score: float
+    log_ms: int
+
+    def __call__(self, one: Gathered) -> None:
+        model = self.model
+        known = one.expected.get(model) == self.version and model not in one.scores and model not in one.without
+        if known and self.log_ms <= one.leave_ms:
+            one.scores[self.model] = self.score
+            one.versions[self.model] = self.version
+            one.took_ms[self.model] = float(max(0, self.log_ms - one.at_ms))
+
+
+class _Without(Struct, frozen=True, gc=False):
+    models: tuple[str, ...]
+    log_ms: int
+
+    def __call__(self, one: Gathered) -> None:
+        if self.log_ms <= one.leave_ms:
+            one.without.update(self.models)
+
+
+class _Refused(Struct, frozen=True, gc=False):
+    log_ms: int
+
+    def __call__(self, one: Gathered) -> None:
+        if self.log_ms <= one.leave_ms:
+            one.expected = {}
+
+
+class _Decided(Struct, frozen=True, gc=False):
+    outcome: Outcome
+    log_ms: int
+
+    def __call__(self, one: Gathered) -> None:
+        if self.log_ms <= one.leave_ms and not one.outcome:
+            one.outcome, one.winner = self.outcome.outcome, self.outcome.model
+
+
+def _scored(pipeline: Pipeline) -> dict[str, str]:
+    return {model.name: model.version for model in pipeline.models if model.role is not Role.DECOY}
+
+
+def _first(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)

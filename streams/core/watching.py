@@ -1,0 +1,180 @@
+"""The watch over a pipeline that runs: gathered requests in, the records of `verdicts` out.
+
+A watch has one reference. When the roster gives the pipeline other models, one more watch begins to learn beside the
+one that judges, and takes its place when its reference is complete and nothing is wrong. Reads no clock.
+"""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+
+from msgspec.structs import asdict
+
+from schemas.decisions import Ticket
+from schemas.pipeline import MonitorSettings, Pipeline, Role
+from schemas.roster import Moved, State
+from schemas.verdicts import Reported, Verdict
+from streams.core.alarms import Alarms
+from streams.core.entitlement import Entry
+from streams.core.gathering import Gathered
+from streams.core.probing import Probing
+from streams.core.verdicts.events import Event, Model, Setting
+from streams.core.verdicts.said import Deploy
+from streams.core.verdicts.watch import Watch
+
+EVERY = 250
+"""Events between two that are remembered with their tickets: the grain in which a change's beginning is known."""
+
+REMEMBERED = 64
+PREPARING = (State.STAGED, State.WARMING)
+"""States in which nothing is asked of a model yet."""
+
+
+class Watched:
+    """One watch and where its events lie in the log."""
+
+    def __init__(self, setting: Setting, first: Gathered) -> None:
+        self.name = f"{first.ticket}@{first.at_ms}"
+        self.watch = Watch(setting)
+        self.window_begins = first.ticket
+        self.tickets: deque[tuple[int, Ticket]] = deque([(0, first.ticket)], maxlen=REMEMBERED)
+        self.since: tuple[int, Ticket] | None = None
+
+    def offer(self, one: Gathered, event: Event) -> Verdict | None:
+        """One event; the verdict that it completes."""
+        watch = self.watch
+        if one.probe is None and watch.place % EVERY == 0:
+            self.tickets.append((watch.place, one.ticket))
+        verdict = watch.offer(event)
+        if one.probe is None and watch.bounds.event == watch.place - 1:
+            self.window_begins = one.ticket
+        return verdict
+
+    def ticket_of(self, event: int | None) -> Ticket | None:
+        """The request in whose neighbourhood an event of the watch lies, the last known one before it."""
+        if event is None:
+            return None
+        if self.since is None or self.since[0] != event:  # what began long ago is not forgotten
+            near = next((ticket for place, ticket in reversed(self.tickets) if place <= event), self.tickets[0][1])
+            self.since = (event, near)
+        return self.since[1]
+
+
+class Watching:
+    """Verdicts on one pipeline; all that it knows is in its attributes, so that it can be kept."""
+
+    def __init__(self, pipeline: Pipeline, settings: MonitorSettings, fields: Sequence[str]) -> None:
+        self.pipeline = pipeline.name
+        self.settings = settings
+        self.fields = tuple(fields)
+        self.alarms = Alarms(settings.quiet_windows, settings.remind_s)
+        self.probing = Probing(settings.probes)
+        self.judging: Watched | None = None
+        self.learning: Watched | None = None
+        self.answers: Counter[str] = Counter()
+        self.winners: Counter[str] = Counter()
+        self.versions: dict[str, str] = {}
+        self.moves = 0
+        self.handed = 0
+
+    def follow(self, settings: MonitorSettings) -> None:
+        """Go on by what the pipeline file says now of alarms; the reference stays."""
+        self.settings = settings
+        self.alarms.rule(settings.quiet_windows, settings.remind_s)
+        if settings.probes != self.probing.count:
+            self.probing = Probing(settings.probes)
+
+    def offer(self, one: Gathered, pipeline: Pipeline) -> Reported | None:
+        """One request, in the order of the log, and the models of its time; the record that it completes."""
+        self.handed += 1
+        if self.judging is None:
+            self.judging = Watched(self._setting(pipeline), one)
+        elif self.learning is None and self._other_models(pipeline, self.judging):
+            self.learning = Watched(self._setting(pipeline), one)
+        if one.probe is None:
+            self.answers[one.outcome or "undecided"] += 1
+            self.winners[one.winner or "none"] += 1
+        event = self._event(one)
+        if self.learning is not None:
+            if self._other_models(pipeline, self.learning):
+                self.learning = None
+            else:
+                self.learning.offer(one, event)
+        verdict = self.judging.offer(one, event)
+        report = self._report(verdict, one) if verdict is not None else None
+        self._take_turns(report)
+        return report
+
+    def moved(self, entries: Sequence[Entry], at_ms: float) -> bool:
+        """The roster's history, so far as it counts at this time; whether anything in it is new."""
+        fresh = False
+        for entry in entries[self.moves :]:
+            if entry.from_ms > at_ms:
+                break
+            self.moves += 1
+            record = entry.record
+            if isinstance(record, Moved) and record.after not in PREPARING:
+                fresh = True
+                self._note(record.model, record.version, record.before, record.after)
+                if record.displaced and record.displaced_to is not None:
+                    self._note(record.displaced, "", State.CHAMPION, record.displaced_to)
+        return fresh
+
+    def _note(self, model: str, version: str, before: State | None, after: State) -> None:
+        named = f"{after} ({version})" if version else str(after)
+        for watched in (self.judging, self.learning):
+            if watched is not None:
+                watched.watch.deploys.append(Deploy(watched.watch.place, model, str(before or "new"), named))
+
+    def _take_turns(self, report: Reported | None) -> None:
+        """The next watch judges once it can, and nobody is alarmed by the one before."""
+        learnt = self.learning is not None and self.learning.watch.place >= self.settings.reference_rows
+        if learnt and report is not None and self.alarms.told is None:
+            self.judging, self.learning = self.learning, None
+
+    def _event(self, one: Gathered) -> Event:
+        versions = None
+        if one.versions and any(self.versions.get(name) != version for name, version in one.versions.items()):
+            self.versions |= one.versions
+            versions = dict(self.versions)
+        return Event(float(one.at_ms), one.fields, one.scores, versions, one.took_ms or None, one.probe)
+
+    def _report(self, verdict: Verdict, one: Gathered) -> Reported:
+        assert self.judging is not None
+        alarm = self.alarms.heard(verdict)
+        report = Reported(
+            **asdict(verdict),
+            pipeline=self.pipeline,
+            watch=self.judging.name,
+            from_ticket=self.judging.window_begins,
+            said_at_ticket=one.ticket,
+            since_ticket=self.judging.ticket_of(verdict.since_event),
+            answers=dict(self.answers),
+            winners=dict(self.winners),
+            alarm=alarm,
+            alarmed=self.alarms.word,
+        )
+        self.answers.clear()
+        self.winners.clear()
+        return report
+
+    def _setting(self, pipeline: Pipeline) -> Setting:
+        return Setting(_models(pipeline), self.settings.reference_rows, self.fields)
+
+    def _other_models(self, pipeline: Pipeline, watched: Watched) -> bool:
+        """Whether the pipeline scores with a model that this watch has never known."""
+        return not _models(pipeline).keys() <= watched.watch.setting.models.keys()
+
+
+def _models(pipeline: Pipeline) -> dict[str, Model]:
+    return {
+        model.name: Model(str(model.role), model.version) for model in pipeline.models if model.role is not Role.DECOY
+    }
+
+
+def later(report: Reported, last: Reported | None) -> bool:
+    """Whether a record is to be written after the last one that lies on the topic: no window is told twice."""
+    if last is None:
+        return True
+    if report.watch == last.watch:
+        return report.window > last.window
+    return report.said_at_ms > last.said_at_ms

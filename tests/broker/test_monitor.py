@@ -1,0 +1,194 @@
+"""The monitor on a real Kafka: what it says of a model that is broken on purpose, and what a kill costs: nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from schemas.decisions import decode_decision
+from schemas.probes import PROBE_MARK
+from schemas.verdicts import Alarm, Reported, decode_verdict
+from streams.kafka.clients import Cluster
+from streams.kafka.reading import TopicReader
+from streams.kill_points import MONITOR_POINTS, VARIABLE
+from tests.broker.pipelines import Up, environment, outcome, send, until, up, write
+from tests.unit.test_webhook import server
+
+ROWS = 3_000
+RATE = 1_500
+
+WATCHED = """
+name = "{name}"
+
+[request]
+budget_ms = {budget_ms}
+repeat_s = {repeat_s}
+
+[[features]]
+name = "x"
+type = "number"
+
+[[features]]
+name = "colour"
+type = "category"
+vocabulary = ["red", "green", "blue"]
+
+[[models]]
+name = "good"
+version = "1"
+kind = "python"
+role = "champion"
+callable = "tests.broker.models:steady"
+
+[[models]]
+name = "other"
+version = "1"
+kind = "python"
+role = "challenger"
+callable = "tests.broker.models:other"
+
+[[models]]
+name = "watcher"
+version = "1"
+kind = "python"
+role = "canary"
+callable = "tests.broker.models:watcher"
+
+[default]
+score = 0.1
+
+[archive]
+max_age_s = 1.0
+
+[monitor]
+reference_rows = %(rows)d
+{more}
+"""
+
+
+def watched(folder: Path, name: str, more: str, rows: int = ROWS) -> Path:
+    return write(folder, name, budget_ms=1_000, more=more, text=WATCHED % {"rows": rows})
+
+
+def requests(first: int, count: int) -> list[bytes]:
+    """Requests of one distribution."""
+    chance = np.random.default_rng(1 + first)
+    return [
+        json.dumps(
+            {
+                "request_id": f"r{first + number}",
+                "x": float(chance.normal()),
+                "colour": str(chance.choice(["red", "green", "blue"])),
+            }
+        ).encode()
+        for number in range(count)
+    ]
+
+
+def verdicts(pipeline: Up) -> list[Reported]:
+    with TopicReader(pipeline.cluster, pipeline.topics.verdicts) as reader:
+        return [decode_verdict(message.value()) for message in reader.to_end()]
+
+
+def command(cluster: Cluster, file: Path, state: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "agents", *words],
+        env={**environment(cluster, state), "RENDEZVOUS_CONFIG": str(file)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.timeout(300)
+def test_a_model_that_is_changed_is_named_and_a_killed_monitor_loses_and_doubles_no_window(
+    cluster: Cluster, tmp_path: Path, name: str
+):
+    state, switch = tmp_path / "state", tmp_path / "broken"
+    markers = {point: tmp_path / point for point in MONITOR_POINTS}
+    kills = ",".join(f"{point}:1:{marker}" for point, marker in markers.items())
+    with server(200) as (address, posted):
+        file = watched(tmp_path, name, f'probes = 0\nwebhook = "{address}"')
+        with up(cluster, file, name, state, more={"SWITCH": str(switch), VARIABLE: kills}) as pipeline:
+            raw = send(cluster, pipeline.topics.raw, requests(0, ROWS + 2_000), RATE)
+            until(lambda: len(verdicts(pipeline)) >= 2, 60, "two verdicts")
+            until(lambda: all(marker.exists() for marker in markers.values()), 60, "killed at every point")
+            until(lambda: pipeline.running("monitor", len(markers)), 30, "the monitor is back")
+            switch.touch()
+            raw |= send(cluster, pipeline.topics.raw, requests(ROWS + 2_000, 500), RATE)
+            pipeline.kill("monitor")
+            raw |= send(cluster, pipeline.topics.raw, requests(ROWS + 2_500, 1_500), RATE)
+            until(lambda: len(verdicts(pipeline)) >= 4, 60, "four verdicts")
+            (state / name / "monitor" / "snapshot").write_bytes(b"no snapshot")
+            pipeline.kill("monitor")
+            until(lambda: figures(pipeline).get("snapshots lost") == 1, 30, "it says that it learns anew")
+            raw |= send(cluster, pipeline.topics.raw, requests(ROWS + 4_000, 1_000), RATE)
+            until(lambda: len(verdicts(pipeline)) >= 5, 60, "five verdicts")
+            found = verdicts(pipeline)
+            decided = outcome(pipeline, raw)
+            verified = json.loads(command(cluster, file, state, "verify", "--json").stdout)
+            told = command(cluster, file, state, "verdicts", "--since", "1h", "--alarms", "--json").stdout
+            text = command(cluster, file, state, "verdicts").stdout
+    assert [(one.window, one.from_event, one.to_event) for one in found] == [
+        (number, ROWS + 1_000 * number, ROWS + 1_000 * number + 999) for number in range(5)
+    ]
+    assert len({one.watch for one in found}) == 1
+    assert [one.verdict for one in found[:2]] == ["healthy", "healthy"]
+    first = found[2]
+    assert (first.verdict, first.model, first.alarm) == ("code", "other", Alarm.RAISED)
+    assert first.said_at_ticket.offset >= first.from_ticket.offset == ROWS + 2_000
+    assert ROWS + 1_000 <= (first.since_ticket or first.from_ticket).offset <= ROWS + 2_500
+    assert sum(sum(one.answers.values()) for one in found) >= ROWS + 4_250
+    assert {alarm["verdict"]["window"] for alarm in posted} == {2}, "told once, or again after a restart"
+    assert [json.loads(line)["window"] for line in told.splitlines()] == [2]
+    assert len(text.splitlines()) == 5
+    assert "[raised]" in text.splitlines()[2]
+    assert (len(decided.decisions), decided.second_finals) == (len(raw), 0)
+    assert max(decided.late_ms()) <= 10, "nobody else noticed"
+    assert (verified["lost"], verified["probes"]) == (0, 0)
+
+
+@pytest.mark.timeout(300)
+def test_probes_name_the_model_without_a_customers_request_and_are_in_nobodys_count(
+    cluster: Cluster, tmp_path: Path, name: str
+):
+    file, state, switch = watched(tmp_path, name, "probes = 16\nprobe_s = 1.0", 2_000), tmp_path / "s", tmp_path / "b"
+    count = 2_300
+    with up(cluster, file, name, state, "--standby", more={"SWITCH": str(switch)}) as pipeline:
+        raw = send(cluster, pipeline.topics.raw, requests(0, count), RATE)
+        stranger = send(cluster, pipeline.topics.raw, requests(count, 1), headers=[[(PROBE_MARK, b"invented/1")]])
+        until(lambda: figures(pipeline).get("rounds of probes", 0) >= 2, 60, "two rounds of probes")
+        outcome(pipeline, raw | stranger)
+        assert verdicts(pipeline) == []
+        switch.touch()
+        until(lambda: bool(verdicts(pipeline)), 30, "a verdict, although no customer asked anything")
+        [verdict] = verdicts(pipeline)
+        with TopicReader(cluster, pipeline.topics.decisions) as reader:
+            every = [decode_decision(message.value() or b"") for message in reader.to_end()]
+        shown = command(cluster, file, state, "decisions", "--from-beginning", "--format", "json").stdout
+        verified = command(cluster, file, state, "verify", "--json").stdout
+        pipeline.kill("rendezvous")
+        until(lambda: pipeline.running("rendezvous", 1), 30, "it is back")
+        rounds = figures(pipeline)["rounds of probes"]
+        until(lambda: figures(pipeline)["rounds of probes"] > rounds + 1, 30, "more rounds")
+        again = json.loads(command(cluster, file, state, "verify", "--json").stdout)
+    assert (verdict.verdict, verdict.model) == ("code", "other")
+    assert verdict.evidence.probes == "changed: other"
+    assert "probes answered otherwise" in verdict.effect
+    assert verdict.probes > 0
+    probes = [one for one in every if one.probe]
+    assert {one.request_id.split(":")[0] for one in probes} == {"probe"}
+    assert len({one.ticket for one in probes}) >= 32
+    assert len(shown.splitlines()) == count + 1, "the stranger's is an ordinary request"
+    found = json.loads(verified)
+    assert (found["decided"], found["lost"]) == (count + 1, 0)
+    assert found["probes"] >= 32
+    assert (again["decided"], again["lost"]) == (count + 1, 0), "a rendezvous that starts knows every token"
+    assert again["probes"] > found["probes"]
+
+
+def figures(pipeline: Up) -> dict[str, float]:
+    return dict(pipeline.status["roles"]["monitor"].get("figures", {}))

@@ -1,0 +1,109 @@
+"""Probes: which records they are, whose requests they are not, and that a token nobody announced marks nothing."""
+
+import json
+
+import numpy as np
+import pytest
+
+from schemas.decisions import Ticket
+from schemas.errors import UnreadableRecord
+from schemas.probes import NO_TOKENS, PROBE_MARK, decode_token, encode_token, marked, sum_of
+from streams.core.kept_state import decode_state, encode_state
+from streams.core.probing import CANDIDATES, Candidate, Probe, Probing, Renaming, choose
+
+
+def candidates(count: int = 1_000) -> list[Candidate]:
+    chance = np.random.default_rng(3)
+    found = []
+    for number in range(count):
+        fields = {
+            "x": float(chance.normal()) if number % 100 != 7 else None,
+            "colour": f"C{int(chance.zipf(1.7)) % 30}",
+            "open": bool(chance.random() < 0.01),
+            "name": f"n{number}",
+        }
+        found.append(Candidate(Probe(None, json.dumps({"id": number} | fields).encode()), fields))
+    return found
+
+
+def fields_of(chosen: list[Probe]) -> list[dict[str, object]]:
+    return [json.loads(one.value) for one in chosen]
+
+
+def test_every_category_every_null_and_every_part_of_a_range_is_among_them():
+    every = candidates()
+    chosen = fields_of(choose(every, 64))
+    assert len(chosen) == len({one["id"] for one in chosen}) == 64
+    assert {one["colour"] for one in chosen} == {one.fields["colour"] for one in every}
+    assert {one["open"] for one in chosen} == {True, False}
+    assert any(one["x"] is None for one in chosen)
+    numbers = sorted(one.fields["x"] for one in every if one.fields["x"] is not None)
+    parts = {np.searchsorted(numbers, one["x"]) * 8 // len(numbers) for one in chosen if one["x"] is not None}
+    assert parts >= set(range(8))
+
+
+def test_the_same_records_are_chosen_whatever_order_they_come_in_and_the_rare_come_first():
+    every = candidates()
+    assert set(choose(every, 64)) == set(choose(every[::-1], 64))
+    few = {one["colour"] for one in fields_of(choose(every, 16))}
+    assert len(few) == 16, "each shows a word that hardly any other has"
+    assert choose(every[:5], 16) == choose(every[:5], 5)
+    assert choose([], 16) == []
+
+
+def test_they_are_chosen_once_and_a_request_that_is_read_again_is_not_offered_again():
+    probing = Probing(16)
+    for _ in range(2):
+        for number, one in enumerate(candidates(CANDIDATES // 2)):
+            probing.offer(Ticket(0, number), one.probe.key, one.probe.value, one.fields)
+    assert not probing.chosen
+    for number, one in enumerate(candidates(CANDIDATES // 2)):
+        probing.offer(Ticket(1, number), one.probe.key, one.probe.value, one.fields)
+    assert len(probing.probes) == 16
+    assert (probing.candidates, len(probing.name)) == ([], 8)
+    kept = decode_state(encode_state(probing, ("streams.core.probing",)), ("streams.core.probing",))
+    assert (kept.probes, kept.name) == (probing.probes, probing.name)
+
+
+def test_large_records_do_not_fill_the_memory():
+    probing = Probing(16)
+    number = 0
+    while not probing.chosen:
+        probing.offer(Ticket(0, number), None, b"x" * (1 << 18), {"x": number})
+        number += 1
+    assert number == 32
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("id", b'{"id": "a", "x": 1}', b'{"id": "probe:1", "x": 1}'),
+        ("id", b'{"x": "a",  "id":"a"}', b'{"x": "a",  "id":"probe:1"}'),
+        ("a.id", b'{"id": "a", "a": {"id": "a"}}', b'{"id": "a", "a": {"id": "probe:1"}}'),
+        ("id", b'{"x": 1}', b'{"x": 1}'),
+        ("id", b"no json", b"no json"),
+    ],
+)
+def test_a_probe_has_an_id_of_its_own_and_no_other_byte_is_changed(path: str, value: bytes, says: bytes):
+    assert Renaming(path).renamed(value, "probe:1") == says
+
+
+def test_only_a_token_that_was_announced_marks_a_probe():
+    tokens = NO_TOKENS
+    key, value = encode_token("mine")
+    assert key.decode() == sum_of("mine")
+    assert b"mine" not in value
+    for record in (value, None, b"garbage", b'{"sum": 3}'):
+        tokens = tokens.after(record)
+    assert tokens.read == 4
+    assert tokens.probe_of(marked("mine", "set-7")) == "set-7"
+    assert tokens.probe_of(marked("another", "set-7")) is None
+    assert tokens.probe_of([(PROBE_MARK, None)]) is None
+    assert tokens.probe_of([(PROBE_MARK, b"\xff/1")]) is None
+    assert tokens.probe_of([("other", b"mine/1")]) is None
+    assert tokens.probe_of(None) is None
+
+
+def test_what_is_no_token_is_refused():
+    with pytest.raises(UnreadableRecord, match="no token"):
+        decode_token(b"{}")

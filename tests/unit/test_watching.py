@@ -1,0 +1,151 @@
+"""The watch over a pipeline: windows with their tickets, moves of the roster, and a reference for new models."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from msgspec.structs import replace
+
+from agents.snapshot import KEPT
+from schemas.decisions import Ticket
+from schemas.pipeline import MonitorSettings, Pipeline
+from schemas.roster import Moved, State
+from schemas.verdicts import Alarm, Reported, Word
+from streams.core.entitlement import Entry
+from streams.core.gathering import Gathered
+from streams.core.kept_state import decode_state, encode_state
+from streams.core.watching import Watching, later
+from tests.unit.small import pipeline
+
+ROWS = 2_000
+SETTINGS = MonitorSettings(reference_rows=ROWS)
+PIPELINE = pipeline()
+NAMES = [model.name for model in PIPELINE.models if model.role != "decoy"]
+
+
+def stream(count: int, first: int = 0, wrong: str = "", more: str = "") -> Iterator[Gathered]:
+    """Requests whose models score one field each in its own way; `wrong` turns round, `more` is one more of them."""
+    chance = np.random.default_rng(first)
+    for number in range(first, first + count):
+        x = float(chance.normal())
+        names = [*NAMES, more] if more else NAMES
+        scores = {name: float(1 / (1 + np.exp(-x * (1 + place / 5)))) for place, name in enumerate(names)}
+        if wrong:
+            scores[wrong] = 1 - scores[wrong]
+        yield Gathered(
+            Ticket(0, number), 10 * number, 0.0, {}, {"x": x}, None, scores, dict.fromkeys(scores, "1"), {},
+            set(), "preferred", "first",
+        )  # fmt: skip
+
+
+def told(watching: Watching, found: Iterator[Gathered], of: Pipeline = PIPELINE) -> list[Reported]:
+    return [report for one in found if (report := watching.offer(one, of)) is not None]
+
+
+def fresh() -> Watching:
+    return Watching(PIPELINE, SETTINGS, ("x",))
+
+
+def test_each_window_has_one_record_with_its_place_in_the_log():
+    watching = fresh()
+    found = told(watching, stream(ROWS + 2_000))
+    assert [(one.window, one.verdict, one.alarm) for one in found] == [
+        (0, Word.HEALTHY, None),
+        (1, Word.HEALTHY, None),
+    ]
+    assert [one.from_ticket.offset for one in found] == [ROWS, ROWS + 1_000]
+    assert [one.said_at_ticket.offset for one in found] == [ROWS + 999, ROWS + 1_999]
+    assert [one.answers for one in found] == [{"preferred": ROWS + 1_000}, {"preferred": 1_000}]
+    assert found[1].winners == {"first": 1_000}
+    assert found[0].watch == "0/0@0"
+
+
+def test_a_model_that_turned_round_raises_an_alarm_that_says_since_when():
+    watching = fresh()
+    told(watching, stream(ROWS + 1_000))
+    [first, *_] = told(watching, stream(1_000, ROWS + 1_000, wrong="second"))
+    assert (first.verdict, first.model, first.alarm, first.alarmed) == ("code", "second", Alarm.RAISED, "code")
+    assert first.since_ticket is not None
+    assert abs(first.since_ticket.offset - ROWS - 1_000) <= 500
+
+
+def test_when_a_trouble_began_is_remembered_however_long_it_lasts():
+    watching = fresh()
+    told(watching, stream(ROWS + 1_000))
+    found = told(watching, stream(20_000, ROWS + 1_000, wrong="second"))
+    since = {(one.since_event, one.since_ticket) for one in found if one.verdict == "code" and one.since_event}
+    assert len(since) == 1, since
+
+
+def test_kept_in_the_middle_it_goes_on_as_if_nothing_had_been():
+    usual, kept = fresh(), fresh()
+    first, rest = list(stream(ROWS + 700)), list(stream(1_500, ROWS + 700, wrong="first"))
+    said = told(usual, iter(first)) + told(usual, iter(rest))
+    again = told(kept, iter(first))
+    kept = decode_state(encode_state(kept, KEPT), KEPT)
+    assert again + told(kept, iter(rest)) == said
+    assert any(one.alarm for one in said)
+
+
+def test_probes_are_in_no_count():
+    watching = fresh()
+    told(watching, stream(ROWS))
+    probe = next(stream(1))
+    probe.probe = "1"
+    found = told(watching, iter([probe, *stream(999, ROWS), probe, *stream(1, ROWS + 999)]))
+    assert [(one.answers, one.probes, one.events) for one in found] == [({"preferred": ROWS + 1_000}, 2, 1_000)]
+
+
+def entry(model: str, before: State | None, after: State, from_ms: float) -> Entry:
+    record = Moved(model=model, version="1", before=before, after=after, who="somebody", at_ms=0)
+    return Entry(0, from_ms - 500, from_ms, record)
+
+
+def test_moves_count_from_their_time_and_stand_beside_what_began_near_them():
+    watching = fresh()
+    told(watching, stream(ROWS + 1_000))
+    moves = [entry("second", State.SHADOW, State.CHALLENGER, 100.0), entry("first", None, State.STAGED, 200.0)]
+    moves.append(entry("second", State.CHALLENGER, State.SHADOW, 1e6))
+    assert watching.moved(moves, 150.0)
+    assert not watching.moved(moves, 5_000.0), "to be staged is nobody's business"
+    [first, *_] = told(watching, stream(1_000, ROWS + 1_000, wrong="second"))
+    assert first.deploys == [f"second shadow -> challenger (1) at event {ROWS + 1_000}"]
+
+
+def test_a_new_model_is_learnt_beside_the_watch_that_judges_and_then_judged():
+    watching = fresh()
+    told(watching, stream(ROWS + 1_000))
+    grown = replace(PIPELINE, models=(*PIPELINE.models, replace(PIPELINE.models[1], name="better")))
+    first = ROWS + 1_000
+    between = told(watching, stream(ROWS, first, more="better"), grown)
+    assert [one.watch for one in between] == ["0/0@0"] * 2
+    found = told(watching, stream(2_000, first + ROWS, more="better"), grown)
+    assert [one.watch for one in found][-1] == f"0/{first}@{10 * first}"
+    [wrong, *_] = told(watching, stream(1_500, first + ROWS + 2_000, wrong="better", more="better"), grown)
+    assert (wrong.verdict, wrong.model) == ("code", "better")
+
+
+def test_a_record_is_written_after_the_last_one_and_never_again():
+    watching = fresh()
+    one, other = told(watching, stream(ROWS + 2_000))
+    assert later(one, None)
+    assert later(other, one)
+    assert not later(one, one)
+    assert not later(one, other)
+    anew = replace(one, watch="0/5@50")
+    assert not later(anew, other), "another reference tells nothing of what was told before"
+    assert later(replace(anew, said_at_ms=other.said_at_ms + 1), other)
+
+
+def test_what_is_known_does_not_grow_over_days():
+    def hourly(found: Iterator[Gathered]) -> Iterator[Gathered]:
+        for one in found:  # 360 requests an hour
+            one.at_ms *= 1_000
+            yield one
+
+    watching, sizes = fresh(), []
+    for first, count in ((0, ROWS + 5_000), (ROWS + 5_000, 1_000), (ROWS + 6_000, 20_000)):
+        told(watching, hourly(stream(count, first, wrong="second" if count == 1_000 else "")))
+        sizes.append(len(encode_state(watching, KEPT)))
+    assert watching.judging is not None
+    assert watching.judging.watch.intake.last_ms > 3 * 86_400_000
+    assert max(sizes) < 1.1 * sizes[0], sizes

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from streams.core.verdicts.events import Event, numbers
-from streams.core.verdicts.fields import BINS, Column
+from streams.core.verdicts.fields import BINS, Column, on_grid
 from streams.core.verdicts.reference import Reference
 from streams.core.verdicts.shifts import OWN, PAIRED, RAW, SCORES
 from streams.core.verdicts.sums import Sums
@@ -48,7 +48,7 @@ def of_field(field: Column, what: str, events: Sequence[Event], live: Sums, usua
     """How one raw field changed, by the statistic that says so."""
     values = [event.features.get(field.name) for event in events]
     count = max(len(values), 1)
-    if what == "nulls":
+    if what in ("nulls", "nulls alone"):
         null = sum(value is None for value in values)
         return f"missing in {percent(null / count)} of events (was {percent(field.nulls)})"
     if what == "types":
@@ -57,6 +57,8 @@ def of_field(field: Column, what: str, events: Sequence[Event], live: Sums, usua
         example = f", such as {strange[0]!r}" if strange else ""
         return f"of another type in {percent(len(strange) / count)} of events{example}"
     if what == "new values":
+        if field.kind == "number" and not len(field.known):
+            return _finer(field, values, count)
         known = field.words if field.kind == "category" else set(field.known.tolist())
         new = Counter(str(value) for value in values if value is not None and value not in known)
         first = f", most often {new.most_common(1)[0][0]!r}" if new else ""
@@ -83,6 +85,15 @@ def of_field(field: Column, what: str, events: Sequence[Event], live: Sums, usua
         most = f"{plain(float(low))} to {plain(float(high))}"
         return f"median {plain(field.median)} -> {plain(median)}; nine of ten now in {most}"
     return f"median {plain(field.median)} -> {plain(median)}{factor}"
+
+
+def _finer(field: Column, values: Sequence[object], count: int) -> str:
+    """Numbers with more decimals than ever: another unit, or a computation that was not there."""
+    found, _ = numbers(values)
+    found = found[~np.isnan(found)]
+    finer = found[~on_grid(found, field.decimals or 0)]
+    example = f", such as {finer[0]:.6g}" if len(finer) else ""
+    return f"more decimals than ever ({field.decimals}) in {percent(len(finer) / count)} of events{example}"
 
 
 def _shares(sums: Sums, place: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from streams.core.verdicts.events import Event
 from streams.core.verdicts.fields import Bins
 from streams.core.verdicts.intake import Rows
 from streams.core.verdicts.reference import SCALES, WINDOW, Reference
-from streams.core.verdicts.shifts import OWN, PAIRED, SCORES
+from streams.core.verdicts.shifts import OWN, PAIRED, RAW, SCORES
 from streams.core.verdicts.sums import Sums
 from streams.core.verdicts.thresholds import WIDE_SPREAD
 
@@ -44,12 +44,16 @@ class Ring:
         self.blocks: deque[Kept] = deque(maxlen=SCALES[-1])
         self.overwhelming = np.full(reference.shifts.size, OVERWHELMING)
         self.twice = reference.thresholds.spread > WIDE_SPREAD
+        self.thrice = np.zeros(reference.shifts.size, bool)
         if reference.thresholds.clustered:
             for name in CAREFUL:
                 self.twice[reference.shifts.groups[name]] = True
             for name in OUTAGES:
                 self.overwhelming[reference.shifts.groups[name]] = np.inf
-        self.before: deque[Matrix] = deque(maxlen=WINDOW + 1)
+            restless = reference.thresholds.restless(reference.shifts)
+            for name in RAW:
+                self.thrice[reference.shifts.groups[name]] = restless
+        self.before: deque[Matrix] = deque(maxlen=2 * WINDOW + 1)
 
     def take(self, rows: Rows, start: int) -> Matrix:
         """Add a block; returns every statistic's largest ratio to its threshold, over the lengths of window."""
@@ -67,11 +71,19 @@ class Ring:
         return self._confirmed(ratios)
 
     def _confirmed(self, ratios: Matrix) -> Matrix:
-        """What is restless, on clustered days most, has to be seen in the window before as well or overwhelm."""
+        """What is restless has to be seen in the window before as well, or overwhelm.
+
+        A field whose days differ, as weather does, has to be seen in three windows in a row, however much it moved: one
+        unusual day lies in two of them at most.
+        """
         self.before.append(ratios)
-        past = self.before[0] if len(self.before) > WINDOW else np.zeros(len(ratios))
-        again = np.where(past * ratios > 0, np.minimum(np.abs(past), np.abs(ratios)), 0.0) * np.sign(ratios)
-        return np.where(~self.twice | (np.abs(ratios) >= self.overwhelming), ratios, again)
+        again = _both(self._past(WINDOW), ratios)
+        found = np.where(~self.twice | (np.abs(ratios) >= self.overwhelming), ratios, again)
+        return np.where(self.thrice, _both(self._past(2 * WINDOW), again), found)
+
+    def _past(self, blocks: int) -> Matrix:
+        """The ratios of so many blocks ago."""
+        return self.before[-1 - blocks] if len(self.before) > blocks else np.zeros(self.reference.shifts.size)
 
     def window(self, blocks: int) -> tuple[Sums, Sums]:
         """Sums of the last blocks, and of the reference beside them."""
@@ -134,3 +146,8 @@ class Ring:
             if there < 0.5 * before:
                 notes.append(f"{name} scored {int(live['left'][0, place])} of {int(rows)} events")
         return notes
+
+
+def _both(one: Matrix, other: Matrix) -> Matrix:
+    """The smaller of two ratios of the same sign."""
+    return np.where(one * other > 0, np.minimum(np.abs(one), np.abs(other)), 0.0) * np.sign(other)

@@ -13,7 +13,7 @@ from streams.core.verdicts.fields import BINS
 from streams.core.verdicts.sums import Layout, Sums
 from streams.core.verdicts.tails import HIGHEST, z_of_chi_square, z_of_count, z_of_largest, z_of_log_tail
 
-RAW = ("quantiles", "place", "spread", "mix", "nulls", "types", "new values", "range")
+RAW = ("quantiles", "place", "spread", "mix", "nulls", "nulls alone", "types", "new values", "range")
 SCORES = ("score quantiles", "score place", "score spread")
 OWN = ("unexplained", "unexplained size", "unexplained by segment")
 PAIRED = ("pair", "pair size")
@@ -80,7 +80,7 @@ class Shifts:
         share = live["rows"][0] / max(reference["rows"][0], 1.0)
         null = live["bins"][:fields, BINS] - live["odd"]
         usual = reference["bins"][:fields, BINS] - reference["odd"]
-        counts = [z_of_count(live[name], reference[name], share) for name in ("odd", "unseen", "outside")]
+        counts = [z_of_count(live[name], reference[name], share) for name in ("alone", "odd", "unseen", "outside")]
         return (
             quantiles,
             place,

@@ -38,6 +38,11 @@ class Thresholds(Struct, frozen=True):
         found: Matrix = of / np.maximum(self.spread, 1.0)
         return found
 
+    def restless(self, shifts: Shifts) -> NDArray[np.bool_]:
+        """(fields,) whether its values differ from one window of the reference to the next by more than chance."""
+        found: NDArray[np.bool_] = margins(shifts, self.spread) > WIDE_SPREAD
+        return found
+
     def ratios(self, z: Matrix, blocks: int) -> Matrix:
         """Z as multiples of the threshold, signed."""
         return z / self.of[blocks]
@@ -77,9 +82,15 @@ def thresholds(shifts: Shifts, seen: dict[int, Matrix], count: int) -> Threshold
     return Thresholds(found, clustered, spreads[middle])
 
 
+def margins(shifts: Shifts, spread: Matrix) -> Matrix:
+    """(fields,) the largest of these spreads of a field's own values."""
+    found: Matrix = np.max([spread[shifts.groups[name]] for name in MARGINS], axis=0)
+    return found
+
+
 def _wandering(shifts: Shifts, spread: Matrix) -> Matrix:
     """How restless the more restless of two fields is by itself: its company says as little as it does."""
-    fields = np.max([spread[shifts.groups[name]] for name in MARGINS], axis=0)
+    fields = margins(shifts, spread)
     one, other = (upper // 2 for upper in shifts.upper)
     found = np.maximum(fields[one], fields[other]) if len(one) else np.empty(0)
     return np.where(found > WIDE_SPREAD, found, 1.0)

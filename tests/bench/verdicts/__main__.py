@@ -3,7 +3,8 @@
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -169,16 +170,27 @@ def main(out: Path | None, quick: bool, seed: int, processes: int) -> None:
     pool()
     todo = jobs(range(seed, seed + (1 if quick else SEEDS)), 0.05 if quick else 1.0)
     played: list[Played] = []
-    with get_context("fork").Pool(processes) as workers:
-        for number, part in enumerate(workers.imap_unordered(run, todo, chunksize=1), 1):
-            played += part
-            aside.print(f"{number} of {len(todo)} references, {time.monotonic() - started_s:.0f} s")
+    for number, part in enumerate(_each(todo, processes), 1):
+        played += part
+        aside.print(f"{number} of {len(todo)} references, {time.monotonic() - started_s:.0f} s")
     found = figures(played)
     found["us_per_event"] = cost()
     found["took_s"] = round(time.monotonic() - started_s)
     show(played, found)
     if out is not None:
-        out.write_text(json.dumps({"figures": found, "bars": BARS, "seeds": [seed, SEEDS]}, indent=2) + "\n")
+        runs = [asdict(one) for one in played]
+        out.write_text(
+            json.dumps({"figures": found, "bars": BARS, "seeds": [seed, SEEDS], "runs": runs}, indent=2) + "\n"
+        )
+
+
+def _each(todo: Sequence[Job], processes: int) -> Iterator[list[Played]]:
+    """The jobs' runs as they are done; one process alone is this one, so that it can be paused as a whole."""
+    if processes == 1:
+        yield from map(run, todo)
+        return
+    with get_context("fork").Pool(processes) as workers:
+        yield from workers.imap_unordered(run, todo, chunksize=1)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ A changed model disturbs its own scores and its own pairs; shared code disturbs 
 raw fields. A word is said before the window ends only when the others are far away.
 """
 
+from enum import StrEnum
+
 import numpy as np
 from msgspec import Struct
 
@@ -18,10 +20,19 @@ STILL = 3.75  # spreads: what the largest of some dozens of quiet statistics com
 LEANING = 5.0
 STRANGE = ("types", "new values", "range")
 SOME = 0.7
+LIKELY = 0.6  # of a threshold: a field that leans so far, when scores moved and the code is acquitted, is why
 CALM = 0.7
 APART = 1.5
 CLEAR = 1.3
 AHEAD = 0.4  # in squares of thresholds: about ten in squares of z
+
+
+class Witness(StrEnum):
+    """What probes say of a change that statistics see."""
+
+    ACQUITS = "acquits"  # all were asked again since it began, and every model answered as ever
+    TO_COME = "to come"  # they are asked, and the round that will tell is not over
+    NONE = "none"
 
 
 class Finding(Struct):
@@ -41,8 +52,11 @@ class Finding(Struct):
 class Moves:
     """Sizes of all statistics as multiples of their thresholds, by whom they speak of."""
 
-    def __init__(self, reference: Reference, ratios: Matrix) -> None:
+    def __init__(self, reference: Reference, ratios: Matrix, unconfirmed: Matrix) -> None:
+        """`unconfirmed`: the same before it is asked whether they were seen in the windows before as well."""
         self.groups = reference.shifts.groups
+        self.unusual = max((_top(np.abs(unconfirmed[self.groups[name]])) for name in RAW), default=0.0)
+        self.unusual = self.unusual if self.unusual >= 1.0 else 0.0
         self.size = np.abs(ratios)
         self.spreads = self.size * reference.thresholds.spreads_of_threshold()
         self.pairs = reference.expected.pairs
@@ -78,7 +92,7 @@ class Moves:
         return max(found, key=lambda statistic: float(self.size[statistic]))
 
 
-def find(reference: Reference, moves: Moves, probes: Probes, *, final: bool, acquitted: bool) -> Finding | None:
+def find(reference: Reference, moves: Moves, probes: Probes, *, final: bool, witness: Witness) -> Finding | None:
     """The word for this evidence; None when it is better to wait, which the end of a window (`final`) does not."""
     if changed := probes.changed():
         if not final and not probes.settled():
@@ -97,8 +111,10 @@ def find(reference: Reference, moves: Moves, probes: Probes, *, final: bool, acq
             return None
         if some:
             return _strange(moves)
-        if acquitted:
+        if witness is Witness.ACQUITS:
             return _acquitted(reference, moves, disturbed) if final else None
+        if witness is Witness.TO_COME or disturbed < APART * moves.unusual:
+            return Finding(Word.HEALTHY, leaning=True) if final else None
         return _models(reference, moves, final=final)
     if _top(moves.traffic) >= enough and (final or disturbed < CALM):
         statistic = moves.strongest(("rate", "latency"))
@@ -153,6 +169,9 @@ def _acquitted(reference: Reference, moves: Moves, strength: float) -> Finding:
     """Scores moved, code did not, and no field shows why."""
     if reference.thresholds.clustered:
         return Finding(Word.HEALTHY, unusual=True)
+    likely = int(np.argmax(moves.raw)) if moves.raw.size else -1
+    if likely >= 0 and moves.raw[likely] >= LIKELY:
+        return Finding(Word.DATA, fields=[likely], statistic=moves.strongest(RAW, likely), strength=strength)
     statistic = moves.strongest((*OWN, *SCORES, *PAIRED))
     return Finding(Word.DATA, statistic=statistic, strength=strength)
 

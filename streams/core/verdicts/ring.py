@@ -18,6 +18,7 @@ from streams.core.verdicts.thresholds import WIDE_SPREAD
 ONSET_Z = 1.0
 LEAST_LONG = 0.75
 OVERWHELMING = 3.0
+PART = 1.5
 OUTAGES = ("nulls", "new values")  # a day without a weather station is no news
 CAREFUL = (*OWN, *PAIRED, *SCORES, "spread", "joint", *OUTAGES)
 RATE_FLOOR, LATENCY_FLOOR = np.log(2.0), np.log(1.3)
@@ -51,8 +52,11 @@ class Ring:
             for name in OUTAGES:
                 self.overwhelming[reference.shifts.groups[name]] = np.inf
             restless = reference.thresholds.restless(reference.shifts)
+            for name in (*RAW, *OWN, *PAIRED, *SCORES):
+                self.thrice[reference.shifts.groups[name]] = True
             for name in RAW:
-                self.thrice[reference.shifts.groups[name]] = restless
+                self.overwhelming[reference.shifts.groups[name]][restless] = np.inf
+        self.unconfirmed = np.zeros(reference.shifts.size)
         self.before: deque[Matrix] = deque(maxlen=2 * WINDOW + 1)
 
     def take(self, rows: Rows, start: int) -> Matrix:
@@ -73,13 +77,14 @@ class Ring:
     def _confirmed(self, ratios: Matrix) -> Matrix:
         """What is restless has to be seen in the window before as well, or overwhelm.
 
-        A field whose days differ, as weather does, has to be seen in three windows in a row, however much it moved: one
-        unusual day lies in two of them at most.
+        Where days differ it has to be seen in three windows in a row: one unusual day lies in two of them at most.
+        The first of the three may begin before the change does. A field as restless as weather never overwhelms.
         """
         self.before.append(ratios)
+        self.unconfirmed = ratios
         again = _both(self._past(WINDOW), ratios)
-        found = np.where(~self.twice | (np.abs(ratios) >= self.overwhelming), ratios, again)
-        return np.where(self.thrice, _both(self._past(2 * WINDOW), again), found)
+        again = np.where(self.thrice, _both(PART * self._past(2 * WINDOW), again), again)
+        return np.where(~(self.twice | self.thrice) | (np.abs(ratios) >= self.overwhelming), ratios, again)
 
     def _past(self, blocks: int) -> Matrix:
         """The ratios of so many blocks ago."""

@@ -48,10 +48,13 @@ class Thresholds(Struct, frozen=True):
         return z / self.of[blocks]
 
 
-def thresholds(shifts: Shifts, seen: dict[int, Matrix], count: int) -> Thresholds:
+def thresholds(
+    shifts: Shifts, seen: dict[int, Matrix], count: int, by_clock: NDArray[np.bool_] | None = None
+) -> Thresholds:
     """From z of the reference's own windows, {blocks in a window: (windows, statistics)}; it has `count` blocks.
 
-    Windows may overlap; they tell as much as those that do not.
+    `by_clock` are the statistics that are held against the same time of day. Windows may overlap; they tell as much
+    as those that do not.
     """
     alpha = ALPHA / (shifts.size * SCALES * LOOKS)
     found: dict[int, Matrix] = {}
@@ -72,8 +75,12 @@ def thresholds(shifts: Shifts, seen: dict[int, Matrix], count: int) -> Threshold
             base = np.where(wide[shorter], student(alpha, degrees[shorter]), two_sided(alpha))
         found[blocks] = np.maximum(base * spread, HEAVY * largest[blocks] * wide[blocks])
     middle = scales[min(1, len(scales) - 1)]
-    margins = np.concatenate([spreads[middle][shifts.groups[name]] for name in MARGINS])
-    clustered = bool(len(margins)) and bool((margins[margins > 0] > WIDE_SPREAD).mean() > CLUSTERED_SHARE)
+    own = np.r_[tuple(shifts.groups[name] for name in MARGINS)]
+    there = spreads[middle][own] > 0
+    wide_days = spreads[middle][own] > WIDE_SPREAD
+    if by_clock is not None:  # what the time of day explains comes again every day
+        wide_days &= ~by_clock[own]
+    clustered = bool(there.any()) and bool(wide_days[there].mean() > CLUSTERED_SHARE)
     for blocks, of in found.items():
         of[shifts.groups["joint"]] *= _wandering(shifts, spreads[blocks])
         for name in ("spread", "joint", "unexplained by segment", *(PAIRED if clustered else ())):

@@ -4,6 +4,7 @@ A changed model disturbs its own scores and its own pairs; shared code disturbs 
 raw fields. A word is said before the window ends only when the others are far away.
 """
 
+from collections.abc import Collection
 from enum import StrEnum
 
 import numpy as np
@@ -16,6 +17,7 @@ from streams.core.verdicts.shifts import OWN, PAIRED, RAW, SCORES
 from streams.core.verdicts.words import Also, Word
 
 EARLY = 1.15
+HURRIED = 2.0  # when the rate has moved, a window spans another time than those that thresholds come from
 STILL = 3.75  # spreads: what the largest of some dozens of quiet statistics comes to
 LEANING = 5.0
 STRANGE = ("types", "new values", "range")
@@ -52,11 +54,18 @@ class Finding(Struct):
 class Moves:
     """Sizes of all statistics as multiples of their thresholds, by whom they speak of."""
 
-    def __init__(self, reference: Reference, ratios: Matrix, unconfirmed: Matrix) -> None:
-        """`unconfirmed`: the same before it is asked whether they were seen in the windows before as well."""
+    def __init__(
+        self, reference: Reference, ratios: Matrix, unconfirmed: Matrix, deployed: Collection[int] = ()
+    ) -> None:
+        """`unconfirmed`: the same before it is asked whether they were seen in the windows before as well.
+
+        `deployed` are models with a new version of late: no evidence by itself, it decides between two.
+        """
+        self.deployed = deployed
         self.groups = reference.shifts.groups
-        self.unusual = max((_top(np.abs(unconfirmed[self.groups[name]])) for name in RAW), default=0.0)
-        self.unusual = self.unusual if self.unusual >= 1.0 else 0.0
+        # An unusual day: models are not blamed for what they make of input that they have hardly seen.
+        self.unusual = any(_top(np.abs(unconfirmed[self.groups[name]])) >= 1.0 for name in RAW)
+        self.hurried = _top(np.abs(unconfirmed[self.groups["rate"]])) >= 1.0
         self.size = np.abs(ratios)
         self.spreads = self.size * reference.thresholds.spreads_of_threshold()
         self.pairs = reference.expected.pairs
@@ -100,7 +109,7 @@ def find(reference: Reference, moves: Moves, probes: Probes, *, final: bool, wit
         return _by_probes(
             reference, moves, [reference.models.index(name) for name in changed if name in reference.models]
         )
-    enough = 1.0 if final else EARLY
+    enough = (1.0 if final else EARLY) * (HURRIED if moves.hurried else 1.0)
     raw, joint = _top(moves.raw), _top(moves.joint)
     if max(raw, joint) >= enough:
         return _data(reference, moves)
@@ -113,10 +122,11 @@ def find(reference: Reference, moves: Moves, probes: Probes, *, final: bool, wit
             return _strange(moves)
         if witness is Witness.ACQUITS:
             return _acquitted(reference, moves, disturbed) if final else None
-        if witness is Witness.TO_COME or disturbed < APART * moves.unusual:
+        if witness is Witness.TO_COME or moves.unusual:
             return Finding(Word.HEALTHY, leaning=True) if final else None
         return _models(reference, moves, final=final)
-    if _top(moves.traffic) >= enough and (final or disturbed < CALM):
+    calm = CALM * (HURRIED if moves.hurried else 1.0)
+    if _top(moves.traffic) >= (1.0 if final else EARLY) and (final or disturbed < calm):
         statistic = moves.strongest(("rate", "latency"))
         return Finding(Word.TRAFFIC, statistic=statistic, strength=float(moves.size[statistic]))
     return Finding(Word.HEALTHY) if final else None
@@ -224,14 +234,15 @@ def sole(moves: Moves) -> int | None:
 
 
 def _ahead(moves: Moves, candidates: list[int]) -> int | None:
-    """Of models whose common pair moved, the one that has more against it besides."""
+    """Of models whose common pair moved, the one that has more against it besides, or has just been deployed."""
     if len(candidates) != 2:
         return None
     one, other = candidates
     rest = [model for model in range(len(moves.own)) if model not in candidates]
     against = [float(moves.alone[model] ** 2 + (moves.between[model, rest] ** 2).sum()) for model in candidates]
     if abs(against[0] - against[1]) < AHEAD:
-        return None
+        fresh = [model for model in candidates if model in moves.deployed]
+        return fresh[0] if len(fresh) == 1 else None
     return one if against[0] > against[1] else other
 
 

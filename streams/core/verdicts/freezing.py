@@ -25,7 +25,15 @@ from streams.core.verdicts.inputs import inputs_of
 from streams.core.verdicts.intake import Rows
 from streams.core.verdicts.order import usual_order
 from streams.core.verdicts.ranks import ranks_of
-from streams.core.verdicts.reference import BLOCK, WINDOW, Reference, company_of, latency_logs, missing_alone
+from streams.core.verdicts.reference import (
+    BLOCK,
+    WINDOW,
+    Reference,
+    company_of,
+    latency_logs,
+    missing_alone,
+    same_answers,
+)
 from streams.core.verdicts.shifts import Shifts
 from streams.core.verdicts.strange import foreign, never_elsewhere, outside_elsewhere
 from streams.core.verdicts.sums import Block, Layout, Summing
@@ -160,6 +168,7 @@ class Recorder:
                 unseen[number],
                 outside[number],
                 rows.bad[found.kept],
+                same_answers(rows.scores[:, found.kept], found.expected.pairs),
                 rows.gaps,
                 logs,
             )

@@ -80,7 +80,8 @@ class Reference(Struct, frozen=True):
         alone = missing_alone(bins[:, : len(self.fields)], self.company).sum(0).astype(float)
         left = residuals(self, bins, rows.scores)
         logs = latency_logs(rows, self.latencies)
-        return Block(bins, left, counts[0], alone, counts[1], counts[2], rows.bad, rows.gaps, logs)
+        same = same_answers(rows.scores, self.expected.pairs)
+        return Block(bins, left, counts[0], alone, counts[1], counts[2], rows.bad, same, rows.gaps, logs)
 
 
 def residuals(reference: Reference, bins: Bins, scores: Matrix) -> Matrix:
@@ -107,6 +108,11 @@ def missing_alone(bins: Bins, company: NDArray[np.intp]) -> NDArray[np.bool_]:
     """(rows, fields): missing though its company is there; a field without company never is."""
     gone = bins == NONE
     return gone & ~gone[:, company]
+
+
+def same_answers(scores: Matrix, pairs: Sequence[tuple[int, int]]) -> Matrix:
+    """(pairs,) how many rows of (rows, models) two models answer exactly alike."""
+    return np.array([np.count_nonzero(scores[:, one] == scores[:, other]) for one, other in pairs], float)
 
 
 def latency_logs(rows: Rows, names: Sequence[str]) -> Matrix:

@@ -42,6 +42,7 @@ class Layout(Struct, frozen=True):
             "cross": (joint, joint),  # products of the fields' normal scores
             "left": (3, self.targets),  # residuals: how many, sum, sum of squares
             "fourth": (self.targets,),
+            "same": (self.targets - self.models,),  # of each pair: rows that both answer exactly alike
             "profile": (self.models, self.fields, width),  # residuals by the bins of each field
             "profile_squares": (self.models, self.fields, width),
             "bad": (self.models,),  # scores that are no finite number
@@ -85,6 +86,7 @@ class Block(Struct):
     unseen: Matrix
     outside: Matrix
     bad: Matrix  # (models,)
+    same: Matrix  # (pairs,)
     gaps: tuple[float, float, float, float]
     latencies: Matrix  # (rows, L) logs of ms, NaN where none
 
@@ -113,6 +115,7 @@ class Summing:
         for name in ("odd", "alone", "unseen", "outside"):
             sums[name][:] = getattr(block, name)
         sums["bad"][:] = block.bad
+        sums["same"][:] = block.same
         if fields:
             normal = self.table[self.joint, block.bins[:, : len(self.joint)]].reshape(rows, -1)
             sums["cross"][:] = normal.T @ normal

@@ -20,6 +20,8 @@ WIDE_SPREAD = 1.5
 CLUSTERED_SHARE = 0.4
 MARGINS = ("place", "quantiles", "mix")
 RESTLESS = 1.5
+TOGETHER = 1.3  # products of normal scores have longer tails than Fisher's z allows for
+CLOCKED = 1.2  # the same time of day is known from few days
 HEAVY = (
     2.0  # at least so many times the largest that the reference showed, where its windows differ by more than chance
 )
@@ -86,6 +88,10 @@ def thresholds(
         for name in ("spread", "joint", "unexplained by segment", *(PAIRED if clustered else ())):
             part = shifts.groups[name]
             of[part] *= np.where(wide[blocks][part] | clustered, RESTLESS, 1.0)
+        joint = shifts.groups["joint"]
+        of[joint] *= np.where(wide[blocks][joint] | clustered, 1.0, TOGETHER)
+        if by_clock is not None:
+            of[by_clock] *= CLOCKED
     return Thresholds(found, clustered, spreads[middle])
 
 

@@ -14,7 +14,7 @@ from streams.core.verdicts.probes import Probes
 from streams.core.verdicts.reference import BLOCK, WINDOW, Reference
 from streams.core.verdicts.ring import Ring
 from streams.core.verdicts.said import Bounds, Deploy, Said
-from streams.core.verdicts.telling import Scene, tell, too_few
+from streams.core.verdicts.telling import NEAR, Scene, tell, too_few
 from streams.core.verdicts.words import QUIET, Verdict
 
 ROWS = BLOCK * WINDOW
@@ -145,7 +145,7 @@ class Watch:
             return None
         if not self.ring.blocks:
             return None
-        moves = Moves(self.reference, self.ratios, self.ring.unconfirmed)
+        moves = Moves(self.reference, self.ratios, self.ring.unconfirmed, self._deployed_of_late())
         leading = int(np.argmax(np.abs(self.ratios)))
         witness = self._witness(self.ring.onset(leading).start)
         finding = find(self.reference, moves, self.probes, final=final, witness=witness)
@@ -154,6 +154,11 @@ class Watch:
         scene = Scene(self.reference, self.ring, self.probes, self.ratios, list(self.deploys), self._notes())
         draft, self.last = tell(scene, finding, self.last, acquitted=witness is Witness.ACQUITS)
         return self._close(draft, final=final)
+
+    def _deployed_of_late(self) -> set[int]:
+        assert self.reference is not None
+        names = {one.model for one in self.deploys if one.event >= self.place - NEAR}
+        return {place for place, name in enumerate(self.reference.models) if name in names}
 
     def _witness(self, onset: int) -> Witness:
         """What the probes can say of something that began in the block of this event, or in the next one."""

@@ -5,6 +5,7 @@ own spread; a category is the share that its word had there. They know no cause:
 long that took, and false alarms can be compared. river's KSWIN takes 300 us a value, 5 ms an event, and is left out.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -18,7 +19,8 @@ from tests.bench.verdicts.playing import ROWS, Stage, live, played_events
 from tests.bench.verdicts.scenarios import CORE, HARD, SCENARIOS
 from tests.bench.verdicts.world import DAILY, INDEPENDENT, World
 
-MADE = {
+Detector = ADWIN | PageHinkley
+MADE: dict[str, Callable[[], Detector]] = {
     "ADWIN": ADWIN,
     "ADWIN, strict": lambda: ADWIN(delta=1e-9),
     "Page-Hinkley": PageHinkley,
@@ -67,52 +69,52 @@ class Columns:
         latencies = event.latency_ms.values()
         return [*found, *event.scores.values(), log(max(gap_ms, 0.1)), sum(map(log, latencies)) / len(latencies)]
 
-    def rows(self, events: Iterable[Event]) -> Iterator[list[float]]:
-        """Standard deviations from the reference's means; NaN where there is no value."""
-        for event in events:
-            yield ((np.array(self._numbers(event)) - self.mean) / self.spread).tolist()
+    def standardised(self, events: Iterable[Event]) -> list[list[float]]:
+        """By column, standard deviations from the reference's means; NaN where there is no value."""
+        rows = np.array([self._numbers(event) for event in events])
+        found: list[list[float]] = ((rows - self.mean) / self.spread).T.tolist()
+        return found
 
 
 def heard(stage: Stage, windows: int) -> list[Heard]:
     """Every kind of detector on every scenario of this reference, and on quiet windows."""
     reference = list(stage.reference_events())
     columns = Columns(stage.world, reference)
-    rows = list(columns.rows(reference))
-    return [_heard(stage, windows, name, make, columns, rows) for name, make in MADE.items()]
-
-
-def _heard(
-    stage: Stage, windows: int, name: str, make: Callable[[], ADWIN], columns: Columns, reference: list[list[float]]
-) -> Heard:
-    found = Heard(name, stage.world_name, stage.kind, stage.seed)
-    detectors = [make() for _ in reference[0]]
-    for row in reference:
-        _alarm(detectors, row)
+    kinds = {name: [make() for _ in columns.mean] for name, make in MADE.items()}
+    found = {name: Heard(name, stage.world_name, stage.kind, stage.seed) for name in MADE}
+    taught = columns.standardised(reference)
+    for detectors in kinds.values():
+        for detector, values in zip(detectors, taught, strict=True):
+            deque(_alarms(detector, values), 0)
     for scenario in SCENARIOS:
         if scenario.tier in (CORE, HARD) and stage.kind in (scenario.kinds or (INDEPENDENT, DAILY)):
             onset, events = played_events(stage, scenario)
-            found.delays[scenario.name] = _delay(deepcopy(detectors), deepcopy(columns).rows(events), onset)
-    mine, quiet = deepcopy(detectors), deepcopy(columns).rows(live(stage, windows * ROWS))
-    alarmed = [place // ROWS for place, row in enumerate(quiet) if _alarm(mine, row)]
-    found.windows, found.false_alarms = windows, len(set(alarmed))
-    return found
+            stream = deepcopy(columns).standardised(events)
+            for name, detectors in kinds.items():
+                found[name].delays[scenario.name] = _delay(deepcopy(detectors), stream, onset)
+    quiet = deepcopy(columns).standardised(live(stage, windows * ROWS))
+    for name, detectors in kinds.items():
+        alarms = [_alarms(detector, values) for detector, values in zip(deepcopy(detectors), quiet, strict=True)]
+        found[name].windows = windows
+        found[name].false_alarms = len({place // ROWS for places in alarms for place in places})
+    return list(found.values())
 
 
-def _alarm(detectors: list[ADWIN], row: list[float]) -> bool:
-    alarm = False
-    for detector, value in zip(detectors, row, strict=True):
+def _alarms(detector: Detector, values: Iterable[float]) -> Iterator[int]:
+    """The places of a column after which a detector has found a change."""
+    for place, value in enumerate(values):
         if value == value:  # noqa: PLR0124  (not NaN)
             detector.update(value)
-            alarm |= detector.drift_detected
-    return alarm
+            if detector.drift_detected:
+                yield place
 
 
-def _delay(detectors: list[ADWIN], rows: Iterator[list[float]], onset: int) -> float | None:
+def _delay(detectors: Sequence[Detector], stream: Sequence[Sequence[float]], onset: int) -> float | None:
     """Windows from the onset to the first alarm after it; what was said before is no merit."""
-    for place, row in enumerate(rows):
-        if _alarm(detectors, row) and place >= onset:
-            return (place + 1 - onset) / ROWS
-    return None
+    end = len(stream[0])
+    for detector, values in zip(detectors, stream, strict=True):
+        end = next((place for place in _alarms(detector, values[:end]) if place >= onset), end)
+    return (end + 1 - onset) / ROWS if end < len(stream[0]) else None
 
 
 def compared(every: Sequence[Heard], quiet_kinds: Sequence[str]) -> dict[str, dict[str, object]]:

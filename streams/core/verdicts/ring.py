@@ -19,6 +19,8 @@ ONSET_Z = 1.0
 LEAST_LONG = 0.75
 OVERWHELMING = 3.0
 PART = 1.5
+NARROWER = 0.8  # scores nearer to what is expected are less of a surprise than such that are farther from it
+SIZES = ("unexplained size", "pair size")
 OUTAGES = ("nulls", "new values")  # a day without a weather station is no news
 CAREFUL = (*OWN, *PAIRED, *SCORES, "spread", "joint", *OUTAGES)
 RATE_FLOOR, LATENCY_FLOOR = np.log(2.0), np.log(1.3)
@@ -115,9 +117,11 @@ class Ring:
         return ratios
 
     def _floored(self, ratios: Matrix, live: Sums, usual: Sums) -> Matrix:
-        """A rate has to double, a latency to grow by a third: less is nobody's trouble."""
+        """A rate has to double, a latency to grow by a third: less is nobody's trouble; nor are calmer scores."""
         groups = self.reference.shifts.groups
         found = ratios.copy()
+        for name in SIZES:
+            found[groups[name]] *= np.where(found[groups[name]] < 0, NARROWER, 1.0)
         now, before = (sums["gaps"][2] / max(sums["gaps"][0], 1) for sums in (live, usual))
         if abs(now - before) < RATE_FLOOR:
             found[groups["rate"]] *= 0.5

@@ -19,9 +19,10 @@ CERTAIN = 0.98
 WIDE_SPREAD = 1.5
 CLUSTERED_SHARE = 0.4
 MARGINS = ("place", "quantiles", "mix")
+CLUMPED = ("nulls", "nulls alone", "new values")  # come together, by the hour: rare in a reference, and no chance
 RESTLESS = 1.5
 TOGETHER = 1.3  # products of normal scores have longer tails than Fisher's z allows for
-CLOCKED = 1.2  # the same time of day is known from few days
+CLOCKED = 1.1  # the same time of day is known from few days
 HEAVY = (
     2.0  # at least so many times the largest that the reference showed, where its windows differ by more than chance
 )
@@ -75,7 +76,8 @@ def thresholds(
             shorter = scales[place - 1]
             spread = np.where(wide[shorter], np.maximum(spread, spreads[shorter]), 1.0)
             base = np.where(wide[shorter], student(alpha, degrees[shorter]), two_sided(alpha))
-        found[blocks] = np.maximum(base * spread, HEAVY * largest[blocks] * wide[blocks])
+        heavy = wide[blocks] | _of(shifts, CLUMPED)
+        found[blocks] = np.maximum(base * spread, HEAVY * largest[blocks] * heavy)
     middle = scales[min(1, len(scales) - 1)]
     own = np.r_[tuple(shifts.groups[name] for name in MARGINS)]
     there = spreads[middle][own] > 0
@@ -93,6 +95,13 @@ def thresholds(
         if by_clock is not None:
             of[by_clock] *= CLOCKED
     return Thresholds(found, clustered, spreads[middle])
+
+
+def _of(shifts: Shifts, names: tuple[str, ...]) -> NDArray[np.bool_]:
+    found = np.zeros(shifts.size, bool)
+    for name in names:
+        found[shifts.groups[name]] = True
+    return found
 
 
 def margins(shifts: Shifts, spread: Matrix) -> Matrix:

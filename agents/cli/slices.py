@@ -4,11 +4,9 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from msgspec import json
 
 from agents.cli.past import held
-from schemas.blocks import Matrix
 from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Pipeline
 from schemas.requests import Request
@@ -33,10 +31,13 @@ class Slice:
         return [json.decode(request.value) for request in self.requests]
 
     def given(self, pipeline: Pipeline, derivations: dict[str, Derivation]) -> Given:
-        """All of the pipeline's columns. Raises what a derivation raises."""
-        matrix: Matrix = np.zeros((0, len(pipeline.features)))
-        if self.requests:
+        """All of the pipeline's columns; raises ConfigurationRefused when a derivation raises."""
+        try:
             matrix = FeatureTable(pipeline.features, derivations).matrix(self.requests)
+        except Exception as error:  # a derivation is anybody's code
+            raise ConfigurationRefused(
+                f"{self.said()}: a derived feature raised {error!r}; mend the function that `derive` names"
+            ) from error
         return Given(matrix, tuple(request.value for request in self.requests))
 
     def said(self) -> str:

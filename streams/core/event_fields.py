@@ -2,6 +2,8 @@
 
 from math import nan
 
+LARGEST = 1e300
+
 
 def value_at(event: object, parts: tuple[str, ...]) -> object:
     """What stands at a path of an event; None when nothing does."""
@@ -11,12 +13,14 @@ def value_at(event: object, parts: tuple[str, ...]) -> object:
 
 
 def as_number(value: object) -> float:
-    """A number; NaN for anything else.
+    """A number; NaN for anything else, and for what no float64 holds.
 
-    >>> [as_number(2), as_number("2"), as_number(True)]
-    [2.0, nan, nan]
+    >>> [as_number(2), as_number("2"), as_number(True), as_number(10**400)]
+    [2.0, nan, nan, nan]
     """
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else nan
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
+        return nan
+    return float(value)
 
 
 def as_word(value: object) -> str | None:

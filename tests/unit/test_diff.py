@@ -276,3 +276,14 @@ def test_quantiles_stand_for_the_numbers_they_are_of(root: Path):
     assert shifts["colour"].effect == 0
     strange = [{"x": "3"}, {"x": None}, {}, [], {"x": True, "colour": 3, "box": 7}] * 40
     assert {one.name: one.absent_now for one in shifts_since(bare, strange)} == {"x": 1.0, "colour": 0.8, "late": 1.0}
+
+
+def test_a_derivation_that_raises_is_no_traceback(root: Path):
+    text = (TEXT + TREES).replace(
+        "[[models]]", '[[features]]\nname = "made"\ntype = "number"\nderive = "json:loads"\n\n[[models]]', 1
+    )
+    (root / "derived.toml").write_text(text)
+    with pytest.raises(ConfigurationRefused, match="a derived feature raised TypeError"):
+        where = ["-P", str(root / "derived.toml"), "--archive", str(root / "archive")]
+        found = CliRunner().invoke(diff, ["trees", "trees", *where], standalone_mode=False)
+        raise found.exception or AssertionError("it did not raise")

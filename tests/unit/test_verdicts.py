@@ -385,13 +385,6 @@ def test_two_models_that_answer_alike_are_one_file_and_the_one_just_deployed_has
     assert "champion answers exactly as challenger does" in first.effect
 
 
-def test_a_deploy_that_changes_nothing_is_no_alarm(plain: Stage, quiet_events: list[Event]):
-    def deployed(place: int, event: Event) -> Event:
-        return replace(event, versions={name: str(1 + place // 700) for name in event.scores})
-
-    assert set(words(after(plain, changed(quiet_events, deployed)))) == {"healthy"}
-
-
 def test_probes_asked_before_a_change_do_not_acquit_it():
     """The change comes right after a round, in a block whose beginning the round is still in."""
     played = play(Stage("made", INDEPENDENT, 9002, probes=True), BY_NAME["bug in shared feature code"])

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from itertools import islice
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from streams.core.verdicts.cause import sole
 from streams.core.verdicts.events import Event, Model, Setting, read_event, read_setting
 from streams.core.verdicts.fields import NONE, decimals_of
 from streams.core.verdicts.reference import company_of, missing_alone
@@ -371,9 +373,7 @@ def test_what_is_missing_alone_is_told_from_an_outage_that_takes_its_company_too
     assert company_of(np.zeros((10, 1), np.intp)).tolist() == [0]
 
 
-def test_two_models_that_answer_alike_are_one_file_and_the_one_just_deployed_has_the_others(
-    plain: Stage, quiet_events: list[Event]
-):
+def test_two_models_that_answer_alike_are_said_to(plain: Stage, quiet_events: list[Event]):
     def twins(place: int, event: Event) -> Event:
         versions = {"champion": "2" if place >= 1200 else "1", "challenger": "1", "shadow": "1", "yardstick": "1"}
         scores = event.scores | ({"champion": event.scores["challenger"]} if place >= 1200 else {})
@@ -383,6 +383,14 @@ def test_two_models_that_answer_alike_are_one_file_and_the_one_just_deployed_has
     assert (first.verdict, first.model) == (Word.CODE, "champion")
     assert "same answers" in {one.what for one in first.evidence.moved}
     assert "champion answers exactly as challenger does" in first.effect
+
+
+def test_of_two_models_that_only_differ_from_each_other_the_one_just_deployed_changed():
+    between = np.zeros((3, 3))
+    between[0, 1] = between[1, 0] = 5.0
+    still = {"own": np.zeros(3), "alone": np.zeros(3), "leaning": np.zeros(3), "leaning_between": between}
+    named = [sole(SimpleNamespace(between=between, deployed=who, **still)) for who in ((), (0,), (1,), (2,), (0, 1))]
+    assert named == [None, 0, 1, None, None]
 
 
 def test_probes_asked_before_a_change_do_not_acquit_it():

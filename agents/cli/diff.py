@@ -211,12 +211,16 @@ def both_lines(both: Both) -> list[str]:
     change = found.difference
     text.append(
         f"code      {both.new} answers {found.differ:,} of {found.rows:,} requests otherwise than {both.old}, by up "
-        f"to {found.largest:.4g}; nine of ten between {change['p05'] or 0:+.4g} and {change['p95'] or 0:+.4g}"
+        f"to {found.largest:.4g}; nine of ten between {change['p5'] or 0:+.4g} and {change['p95'] or 0:+.4g}"
     )
     if found.refused:
         text.append(f"code      {found.refused:,} requests are scored by one of the two only")
     if found.order is not None:
         said = "order kept: rescaled only" if found.order > 1 - 1e-6 else "the order changed"
         text.append(f"order     rank correlation {found.order:.4f}: {said}")
-    text += [f"example   {one.request_id}: {one.old} -> {one.new}" for one in both.examples]
+    text += [f"example   {one.request_id}: {_told(one.old)} -> {_told(one.new)}" for one in both.examples]
     return text
+
+
+def _told(score: float | None) -> str:
+    return "refused" if score is None else f"{score:.6g}"

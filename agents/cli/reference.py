@@ -104,7 +104,7 @@ def _looked_at(root: Path, pipeline: Pipeline, period: Period, since: int, by: s
         )
     return FrozenReference(
         pipeline=pipeline.name,
-        since_ms=since,
+        since_ms=max(since, int(races.decided_ms.min())),
         until_ms=period.until_ms or int(races.decided_ms.max()) + 1,
         set_at_ms=int(time.time() * 1e3),
         by=by,

@@ -41,7 +41,7 @@ def as_it_is(folder: Path, pipeline: Pipeline, model: Model) -> Fingerprint:
         made_at_ms=int(time.time() * 1e3),
         source="",
         rows=0,
-        software=software(),
+        software=software(model.kind),
         features=[features[name] for name in pipeline.features_of(model)],
         fields=[],
     )

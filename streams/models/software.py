@@ -3,26 +3,21 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+from schemas.pipeline import Kind
 from streams.core.fingerprint import Software
 
-LIBRARIES = (
-    "lightgbm",
-    "onnxruntime",
-    "scikit-learn",
-    "xgboost",
-    "catboost",
-    "torch",
-    "numpy",
-    "scipy",
-    "pandas",
-    "msgspec",
-)
+EVERY = ("msgspec", "numpy")
+OF_KIND = {
+    Kind.LIGHTGBM: ("lightgbm",),
+    Kind.ONNX: ("onnxruntime",),
+    Kind.PYTHON: ("catboost", "lightgbm", "onnxruntime", "pandas", "scikit-learn", "scipy", "torch", "xgboost"),
+}
 
 
-def software() -> Software:
-    """What is installed here, of what may matter."""
+def software(kind: Kind) -> Software:
+    """What is installed here, of what may matter to a model of this kind; a Python model may use anything."""
     found = {}
-    for name in LIBRARIES:
+    for name in (*EVERY, *OF_KIND.get(kind, ())):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -89,6 +89,9 @@ def test_another_file_on_the_same_input_is_code_and_exit_3(root: Path):
     assert told["found"]["rows"] == 400
     assert told["found"]["differ"] > 350
     assert told["found"]["order"] < -0.9
+    text = run(diff, root, "trees", str(root / "b.txt")).stdout
+    assert "otherwise than trees, by up to" in text
+    assert "the order changed" in text
     own = lightgbm.Booster(model_file=root / "trees.txt").predict
     other = lightgbm.Booster(model_file=root / "b.txt").predict
     for one in told["examples"]:
@@ -160,6 +163,7 @@ def test_a_field_that_moved_since_training_is_named_with_its_size(root: Path):
     told = json.decode(found.stdout)
     assert found.return_value == 3
     assert told["moved"] == ["x"]
+    assert "data      x: moved; 30" in run(diff, root, "--training", "trees").stdout
     first = told["fields"][0]
     assert first["name"] == "x"
     assert first["effect"] == pytest.approx(0.3, abs=0.01)

@@ -46,14 +46,26 @@ def test_what_is_set_is_shown_and_fits(archived: Path, tmp_path: Path):
     told = json.decode(said.stdout, type=FrozenReference)
     assert told.requests == 2500
     assert told.models == {"first": "1", "second": "1", "yardstick": "1"}
-    assert (told.by, told.why, told.since_ms) == ("anna", "quiet weeks", START_MS)
+    assert (told.by, told.why) == ("anna", "quiet weeks")
+    assert told.since_ms < told.until_ms
     where = reference_file({"RENDEZVOUS_STATE": str(tmp_path)}, "small")
     assert where.parent == tmp_path / "small"
     assert read_reference(where) == told
     shown = run(archived, tmp_path, "show")
     assert "by anna: quiet weeks" in shown.stdout
-    assert "mirror did not score" in shown.stdout  # it never answered: the reference says nothing of it
+    told = json.decode(run(archived, tmp_path, "show", "--json").stdout)
+    assert told["misfits"] == ["model mirror did not score in it"]  # it never answered
     assert shown.return_value == 3
+
+
+def test_a_window_that_begins_before_the_archive_is_noted_from_where_there_are_requests(
+    archived: Path, tmp_path: Path
+):
+    said = run(archived, tmp_path, "set", "--since", "2013-07-01", "--json")
+    assert START_MS <= json.decode(said.stdout, type=FrozenReference).since_ms < START_MS + 1_000
+    assert json.decode(run(archived, tmp_path, "show", "--json").stdout)["misfits"] == [
+        "model mirror did not score in it"
+    ]
 
 
 def test_without_a_reference_show_says_how_to_set_one_and_exits_3(archived: Path, tmp_path: Path):
@@ -85,7 +97,7 @@ def test_what_no_longer_fits_is_said():
     assert misfits(FOUND, {"first": "2"}, held) == ["model first is 2 now, and was 1 in it"]
     assert misfits(FOUND, {"first": "1", "new": "1"}, held) == ["model new did not score in it"]
     assert misfits(FOUND, {}, held) == ["model first scored in it and is gone"]
-    for gone in (None, (11, 30), (5, 18)):
+    for gone in (None, (11, 30)):
         assert misfits(FOUND, {"first": "1"}, gone) == ["the archive does not hold all of it any more"]
     assert misfits(FOUND, {"first": "1"}, (10, 19)) == []
 

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -177,14 +178,20 @@ def beside(public: Mapping[str, Mapping[str, Any]]) -> Table:
 @click.option("--out", type=click.Path(path_type=Path), help="Write the figures as JSON.")
 @click.option("--quick", is_flag=True, help="One seed and few quiet windows, to see that it works.")
 @click.option("--seed", default=FIRST_SEED, show_default=True, help="The first of the seeds.")
+@click.option("--share", default=1.0, show_default=True, help="Of the quiet windows: fewer are sooner over.")
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path),
+    help="A folder with a file for each job: what is there is not run again.",
+)
 @click.option("--processes", default=os.cpu_count() or 1, show_default=True, help="How many at once.")
-def main(out: Path | None, quick: bool, seed: int, processes: int) -> None:
+def main(out: Path | None, quick: bool, seed: int, share: float, keep: Path | None, processes: int) -> None:
     """Play every scenario and many quiet windows, and print causes, delays and false alarms against the bars."""
     started_s = time.monotonic()
     pool()
-    todo = jobs(range(seed, seed + (1 if quick else SEEDS)), 0.05 if quick else 1.0)
+    todo = jobs(range(seed, seed + (1 if quick else SEEDS)), 0.05 if quick else share)
     played: list[Played] = []
-    for number, part in enumerate(_each(todo, processes), 1):
+    for number, part in enumerate(_each(todo, processes, keep), 1):
         played += part
         aside.print(f"{number} of {len(todo)} references, {time.monotonic() - started_s:.0f} s")
     found = figures(played)
@@ -208,13 +215,26 @@ def public(seed: int) -> dict[str, Any]:
     return compared(every, KINDS)
 
 
-def _each(todo: Sequence[Job], processes: int) -> Iterator[list[Played]]:
+def _each(todo: Sequence[Job], processes: int, keep: Path | None) -> Iterator[list[Played]]:
     """The jobs' runs as they are done; one process alone is this one, so that it can be paused as a whole."""
+    one = partial(kept, keep) if keep else run
     if processes == 1:
-        yield from map(run, todo)
+        yield from map(one, todo)
         return
     with get_context("fork").Pool(processes) as workers:
-        yield from workers.imap_unordered(run, todo, chunksize=1)
+        yield from workers.imap_unordered(one, todo, chunksize=1)
+
+
+def kept(folder: Path, job: Job) -> list[Played]:
+    """The runs of a job, from its file when it has one."""
+    file = folder / f"{'-'.join(map(str, job))}.json"
+    if file.exists():
+        return [Played(**one) for one in json.loads(file.read_text())]
+    found = run(job)
+    folder.mkdir(parents=True, exist_ok=True)
+    file.with_suffix(".part").write_text(json.dumps([asdict(one) for one in found]))
+    file.with_suffix(".part").rename(file)
+    return found
 
 
 if __name__ == "__main__":

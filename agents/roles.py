@@ -203,7 +203,7 @@ def _at_desk(role: str, place: Place, number: int, **changes: Any) -> Actor:
 
     def figures() -> Mapping[str, float]:
         late = sum(core.counts.late for core in desk.cores.values())
-        shown = {"decided": desk.decided, "undecided": desk.undecided, "scores after the decision": late}
+        shown = {"decided": desk.answering.decided, "undecided": desk.undecided, "scores after the decision": late}
         return shown | ({"recovered": desk.recovered} if desk.recovered else {})
 
     # Healthy lag is rate times budget here: only a request beyond its time is a sign of trouble.

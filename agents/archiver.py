@@ -273,11 +273,12 @@ def columns_of(messages: Sequence[Message]) -> Columns:
 
 
 def topics_of(pipeline: Pipeline) -> tuple[str, ...]:
-    """What is archived."""
+    """What is archived: where events are enriched, what was joined into them too."""
     topics = Topics(pipeline.name)
-    tallies = (topics.tallies,) if pipeline.policy.kind is PolicyKind.BANDIT else ()
-    every = (topics.raw, topics.scores, topics.decisions, topics.dead_letters, topics.labels)
-    return (*every, *tallies, topics.roster_history)
+    every = [topics.raw, topics.scores, topics.decisions, topics.dead_letters, topics.labels, topics.roster_history]
+    every += [topics.tallies] if pipeline.policy.kind is PolicyKind.BANDIT else []
+    every += [topics.enriched] if pipeline.enrich else []
+    return tuple(every)
 
 
 def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf) -> None:

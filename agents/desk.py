@@ -10,20 +10,19 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, Message, TopicPartition
+from confluent_kafka import Message, TopicPartition
 from faust.types import TP
-from msgspec import Struct, json
-from msgspec.structs import replace
 
+from agents.answering import Answering
 from agents.passing_over import PassingOver
+from agents.resuming import Resuming
 from agents.roster_watch import RosterWatch, TallyWatch, TokenWatch
 from schemas.blocks import ScoresBlock, TickBlock, decode_scores, encode_scores
 from schemas.dead_letters import DeadLetter
-from schemas.decisions import Decision, decode_decision, encode_decision
-from schemas.errors import UNREADABLE, Paused, UnreadableRecord
+from schemas.decisions import Decision, decode_decision
+from schemas.errors import Paused, UnreadableRecord
 from schemas.pipeline import Pipeline, PolicyKind
-from schemas.probes import NO_TOKENS, Tokens
-from schemas.requests import Headers
+from schemas.probes import Tokens
 from schemas.topics import Topics
 from streams.core.entitlement import Spans, always
 from streams.core.learned import NOTHING as NOTHING_LEARNED
@@ -31,8 +30,7 @@ from streams.core.learned import Learned
 from streams.core.pending import Reply
 from streams.core.recovery import Recovery
 from streams.core.rendezvous import Rendezvous
-from streams.core.validator import Validator, header
-from streams.core.watermark import Checkpoint
+from streams.core.validator import Validator
 from streams.kafka.batch import Batch, Outgoing, Sending
 from streams.kafka.clients import Cluster
 from streams.kafka.edge import Position
@@ -68,32 +66,6 @@ less: too short a grace means two records of one answer whenever the owner is bu
 thousand, in a slow minute of the host 70), too long a one an answer that a pause of the broker makes late."""
 
 
-class Resume(Struct, frozen=True):
-    """The metadata of raw's commit: where its scores begin, and the log time before which all is decided."""
-
-    scores: int
-    at_ms: float = 0.0
-
-
-class Published(Sending):
-    """Decisions on their way; the rendezvous hears when they are all confirmed."""
-
-    __slots__ = ("core", "offsets")
-
-    def __init__(self, core: Rendezvous, offsets: list[int]) -> None:
-        super().__init__()
-        self.core = core
-        self.offsets = offsets
-
-    def delivered(self, error: KafkaError | None, message: Message) -> None:
-        """Delivery report of one decision."""
-        self.pending -= 1
-        if error is not None:
-            self.failures.append((error, message))
-        elif not self.pending and not self.failures:
-            self.core.published(self.offsets)
-
-
 class Desk:
     """Every partition this member owns: records and time in, decisions out."""
 
@@ -108,22 +80,20 @@ class Desk:
         self._standby = standby
         self._role = "standby" if standby else "rendezvous"
         self._awake_s = time.monotonic()
-        self._since_ms: dict[int, float] = {}
+        self._resuming = Resuming(Topics(pipeline.name))
         self._recoveries: dict[int, Recovery] = {}
         self._waited: dict[int, int] = {}
         self.cores: dict[int, Rendezvous] = {}
-        self.decided = 0
+        self.answering = Answering(pipeline, self._role)
         self._pipeline = pipeline
         self._topics = Topics(pipeline.name)
         self._validator = Validator(pipeline)
-        self._carried = ("traceparent", *pipeline.output.headers)
         self._timer: asyncio.TimerHandle | None = None
         self._fired_s = 0.0
         self._spans = always(pipeline)
         self._learned = NOTHING_LEARNED
         rule = None if standby else pipeline.breaker
         self._passing = PassingOver(pipeline, rule, cluster) if rule else None
-        self._tokens = NO_TOKENS
         self._begun = False
 
     def open(self, app: BatchApp) -> None:
@@ -161,7 +131,7 @@ class Desk:
 
     def announced(self, tokens: Tokens) -> None:
         """More of the monitor's tokens are known: their requests' answers are marked."""
-        self._tokens = tokens
+        self.answering.tokens = tokens
 
     async def begin(self, starts: Mapping[TP, int]) -> None:
         """Take over partitions: learn what is decided, then run through what was missed as it is read."""
@@ -195,11 +165,7 @@ class Desk:
         self.cores, self._recoveries = {}, {}
 
     def _core(self, number: int, starts: Mapping[TP, int]) -> Rendezvous:
-        start = Checkpoint(
-            starts[TP(self._topics.raw, number)],
-            starts[TP(self._topics.scores, number)],
-            self._since_ms.get(number, 0.0),
-        )
+        start = self._resuming.start(number, starts)
         grace_ms = GRACE_MS if self._standby else 0.0
         return Rendezvous(
             self._pipeline,
@@ -215,7 +181,7 @@ class Desk:
     def _past(self, numbers: Sequence[int]) -> tuple[list[Decision], dict[int, tuple[int, int]]]:
         """Decisions of the horizon, and where raw and scores end now; blocks."""
         horizon_ms = self._pipeline.request.repeat_s * 1e3
-        since_ms = {number: max(0.0, self._since_ms.get(number, 0.0) - horizon_ms) for number in numbers}
+        since_ms = {number: max(0.0, self._resuming.since_ms.get(number, 0.0) - horizon_ms) for number in numbers}
         with TopicReader(self._cluster, self._topics.decisions) as reader:
             known = [decision for message in read_back(reader, since_ms) if (decision := _decision(message))]
             raw = reader.ends_of(self._topics.raw, numbers)
@@ -320,61 +286,17 @@ class Desk:
         self._timer = loop.call_at(at_s, lambda: self._app.add_future(self.on_time()))
 
     async def _publish(self, core: Rendezvous, replies: Sequence[Reply]) -> None:
-        if not replies:
-            return
-        self._stay_awake()  # it may have stood still since it took what it decided by
-        final = [reply.request.offset for reply in replies if reply.decision.final]
-        sending = Published(core, final)
-        topic = self._topics.decisions
-        copies: list[Outgoing] = []
-        records: list[Outgoing] = []
-        for reply in replies:
-            request, decision = reply.request, reply.decision
-            if request.headers and self._tokens.probe_of(request.headers) is not None:
-                decision = replace(decision, probe=True)
-            self.decided += decision.final and not decision.probe
-            headers = self._carry(request.headers) if request.headers else None
-            value = encode_decision(decision)
-            records.append(Outgoing(topic, value, request.key, decision.ticket.partition, headers))
-            if request.headers and (copy_to := self._reply_to(request.headers)):
-                copies.append(Outgoing(copy_to, value, request.key, -1, headers))
-        reached(f"{self._role}.before_send")
-        await self._app.producer.send_batch(sending, records)
-        if copies:
-            await self._app.producer.send_copies(copies)
-        reached(f"{self._role}.after_send_before_commit")
-
-    def _carry(self, headers: Headers) -> list[tuple[str, Any]]:
-        return [(name, value) for name, value in headers if name in self._carried]
-
-    def _reply_to(self, headers: Headers) -> str | None:
-        """The topic a producer wants its answer on, when the pipeline allows it."""
-        prefix = self._pipeline.output.reply_to_prefix
-        wanted = (header(headers, "reply-to") or b"").decode(errors="replace") if prefix else ""
-        return wanted if wanted.startswith(prefix) and _topic_name(wanted) else None
+        if replies:
+            self._stay_awake()  # it may have stood still since it took what it decided by
+            await self.answering.publish(self._app.producer, core, replies)
 
     def committable(self) -> Mapping[TP, Position]:
-        """Raw at the low watermark of requests without a confirmed decision, with the scores' place beside."""
-        found: dict[TP, Position] = {}
-        for number, core in self.cores.items():
-            checkpoint = core.checkpoint()
-            metadata = json.encode(Resume(checkpoint.scores, checkpoint.at_ms)).decode()
-            found[TP(self._topics.raw, number)] = (checkpoint.raw, metadata)
-            found[TP(self._topics.scores, number)] = (checkpoint.scores, "")
-        return found
+        """What may be committed now."""
+        return self._resuming.committable(self.cores)
 
     def positions(self, committed: Sequence[TopicPartition]) -> Mapping[TP, int]:
-        """Read scores from where the commit of raw says, not from where scores were read to."""
-        found: dict[TP, int] = {}
-        for place in committed:
-            if place.topic == self._topics.raw and place.offset >= 0 and place.metadata:
-                try:
-                    resume = json.decode(place.metadata, type=Resume)
-                except UNREADABLE:
-                    continue
-                found[TP(self._topics.scores, place.partition)] = resume.scores
-                self._since_ms[place.partition] = resume.at_ms
-        return found
+        """Where to read on."""
+        return self._resuming.positions(committed)
 
     def _stay_awake(self) -> None:
         """Raises Paused after a pause, and ever after: nothing may be said while this process ends."""
@@ -442,7 +364,3 @@ def attach(app: BatchApp, name: str, topics: Sequence[str], desk: Desk) -> None:
             await asyncio.sleep(TICK_S)
             await desk.tick()
             await desk.close_recoveries()
-
-
-def _topic_name(name: str) -> bool:
-    return 0 < len(name) <= 249 and all(letter.isascii() and (letter.isalnum() or letter in "._-") for letter in name)

@@ -114,8 +114,8 @@ def _router(place: Place, number: int) -> Actor:
     pipeline = place.pipeline
     app = create_app(edge_of("router", pipeline, place.cluster, number=number), place.cluster.bootstrap)
     derivations = {f.name: resolve(f.derive, f"feature {f.name}: derive") for f in pipeline.features if f.derive}
-    router.attach(app, pipeline, place.cluster, derivations)
-    return Actor(app, dict, _no_progress(app))
+    figures = router.attach(app, pipeline, place.cluster, derivations)
+    return Actor(app, figures, _no_progress(app))
 
 
 def _scorer(place: Place, model: Model, number: int) -> Actor:
@@ -203,7 +203,7 @@ def _at_desk(role: str, place: Place, number: int, **changes: Any) -> Actor:
 
     def figures() -> Mapping[str, float]:
         late = sum(core.counts.late for core in desk.cores.values())
-        shown = {"decided": desk.decided, "undecided": desk.undecided, "scores after the decision": late}
+        shown = {"decided": desk.answering.decided, "undecided": desk.undecided, "scores after the decision": late}
         return shown | ({"recovered": desk.recovered} if desk.recovered else {})
 
     # Healthy lag is rate times budget here: only a request beyond its time is a sign of trouble.

@@ -1,20 +1,24 @@
 """raw -> model.<name>
 
-Reads each request once, builds the matrix, and sends every model its own block. What cannot be read goes to
-the dead letters with its original bytes; the rendezvous rejects it by the same validator.
+Reads each request once, joins into it what the tables say, builds the matrix, and sends every model its own block;
+what was joined is kept on `enriched`. What cannot be read goes to the dead letters with its original bytes; the
+rendezvous rejects it by the same validator.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from faust.types import TP
 
 from agents.roster_watch import RosterWatch
+from agents.table_watch import TableWatch
 from schemas.blocks import RejectionBlock, RowError, encode_json_rows, encode_rows, encode_scores
 from schemas.dead_letters import DeadLetter
+from schemas.enriched import encode_enriched
 from schemas.pipeline import Pipeline
 from schemas.requests import Rejection, Request
 from schemas.topics import Topics
+from streams.core.enrichment import Enrichment
 from streams.core.fan_out import Fan, FanOut
 from streams.core.features import Derivation
 from streams.core.validator import Validator
@@ -25,16 +29,25 @@ from streams.kafka.transport import BatchApp
 from streams.kill_points import reached
 
 
-def attach(app: BatchApp, pipeline: Pipeline, cluster: Cluster, derivations: Mapping[str, Derivation]) -> None:
-    """Put the router's agent on the app."""
+def attach(
+    app: BatchApp, pipeline: Pipeline, cluster: Cluster, derivations: Mapping[str, Derivation]
+) -> Callable[[], Mapping[str, float]]:
+    """Put the router's agent on the app; returns the figures it shows."""
     topics = Topics(pipeline.name)
     validator = Validator(pipeline)
     fan_out = FanOut(pipeline, derivations)
-    roster = RosterWatch(pipeline, cluster, fan_out.entitle, lambda error: app.add_future(app.crash(error)))
+    enrichment = Enrichment(pipeline)
+
+    def died(error: Exception) -> None:
+        app.add_future(app.crash(error))
+
+    roster = RosterWatch(pipeline, cluster, fan_out.entitle, died)
+    tables = TableWatch(pipeline.name, enrichment, cluster, died)
 
     @app.on_partitions_assigned.connect(weak=False)
     async def begin(_: Any, __: Iterable[TP], **___: Any) -> None:
         await roster.begin()
+        await tables.begin()
 
     @app.agent(app.topic(topics.raw), name="router")
     async def router(batches):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  Faust's own signature
@@ -42,6 +55,10 @@ def attach(app: BatchApp, pipeline: Pipeline, cluster: Cluster, derivations: Map
         async for batch in batches:
             requests, rejections = read(batch, validator)
             reached("router.after_read")
+            kept: list[Outgoing] = []
+            if pipeline.enrich and requests:
+                requests = enrichment.join(requests)
+                kept = enriched(enrichment, requests, batch.partition, topics)
             refused: list[RowError] = []
             started_ms = producer.now_ms()
             try:
@@ -50,10 +67,12 @@ def attach(app: BatchApp, pipeline: Pipeline, cluster: Cluster, derivations: Map
                 requests, refused = sort_out(requests, fan_out, error)
                 fan = fan_out.fan(requests, producer.now_ms())
             fan_out.took(producer.now_ms() - started_ms, fan.asked)
-            await producer.send_batch(batch, outgoing(fan, batch.partition, topics))
+            await producer.send_batch(batch, kept + outgoing(fan, batch.partition, topics))
             reached("router.after_send")
             if rejections or refused:
                 await refuse(app, batch, rejections, refused, topics)
+
+    return tables.figures
 
 
 def read(batch: Batch, validator: Validator) -> tuple[list[Request], list[Rejection]]:
@@ -67,6 +86,12 @@ def read(batch: Batch, validator: Validator) -> tuple[list[Request], list[Reject
         else:
             requests.append(found)
     return requests, rejections
+
+
+def enriched(enrichment: Enrichment, requests: Sequence[Request], partition: int, topics: Topics) -> list[Outgoing]:
+    """What was joined into these requests, to be kept: sent before what models are given."""
+    values = encode_enriched(enrichment.block(requests))
+    return [Outgoing(topics.enriched, value, None, partition) for value in values]
 
 
 def outgoing(fan: Fan, partition: int, topics: Topics) -> list[Outgoing]:

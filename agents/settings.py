@@ -49,3 +49,8 @@ def monitor_dir(environment: Mapping[str, str], pipeline: str) -> Path:
 def forks(environment: Mapping[str, str]) -> bool:
     """Whether roles may be forked by one process that has imported for all: unless `RENDEZVOUS_NURSERY=0`."""
     return environment.get("RENDEZVOUS_NURSERY") != "0"
+
+
+def reference_file(environment: Mapping[str, str], pipeline: str) -> Path:
+    """Where a pipeline's frozen reference is noted, beside its archive."""
+    return state_dir(environment) / pipeline / "reference.json"

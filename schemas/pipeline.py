@@ -68,6 +68,27 @@ class Feature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return tuple((self.path or self.name).split("."))
 
 
+class Enrich(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table whose record is joined into each event, once, by the router, under the table's name.
+
+    The table is the compacted topic `<pipeline>.<name>`, one JSON object by its key. `key` is the field of the event
+    whose text, or whole number, is that key. The latest record counts; with `as_of` the one that held at the event's
+    own time: the last whose field `since` is not after the event's field `as_of` (both ms, UTC), nor more than
+    `max_age_hours` before it (default: `keep_hours`, for which the past is kept). In either way a record counts for
+    requests whose log time is at least `after_ms` after its own. Features read it by their `path`, as
+    `<name>.<field>`; their default is what they are where there is none.
+    """
+
+    name: str
+    key: str
+    as_of: str = ""
+    since: str = ""
+    keep_hours: float = 24.0
+    max_age_hours: float | None = None
+    after_ms: int = 500
+    max_records: int = 1_000_000
+
+
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One model: a name, a version, an artifact and a role.
 
@@ -390,6 +411,7 @@ class Pipeline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     standby: bool = True
     request: RequestShape = RequestShape()
     features: tuple[Feature, ...] = ()
+    enrich: tuple[Enrich, ...] = ()
     models: tuple[Model, ...] = ()
     policy: Policy = Policy()
     default: Answer = Answer()
@@ -413,3 +435,9 @@ class Pipeline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def features_of(self, model: Model) -> tuple[str, ...]:
         """Names of the columns this model is given, in its order."""
         return model.features or tuple(feature.name for feature in self.features)
+
+    @property
+    def features_of_event(self) -> tuple[Feature, ...]:
+        """Those that the producer's event holds: neither derived nor read from a table."""
+        tables = {table.name for table in self.enrich}
+        return tuple(one for one in self.features if not one.derive and one.parts[0] not in tables)

@@ -7,11 +7,22 @@ from msgspec import Struct
 Headers = list[tuple[str, bytes | None]]
 
 
+class Joined(Struct, frozen=True, gc=False):
+    """What a table said of a request: its record as it was written, and its features as a decoder holds them.
+
+    Where it said nothing the record is empty, and the fields are all absent.
+    """
+
+    fields: Any
+    record: bytes = b""
+
+
 class Request(Struct, frozen=True, gc=False):
     """A well-formed request.
 
     `at_ms` is raw's log time, by the broker's clock. `fields` are its decoded features, as the validator's
-    own type holds them; `streams.core.features` turns them into columns. `value` is the original.
+    own type holds them; `streams.core.features` turns them into columns. `value` is the original. `joined` is what
+    each of the pipeline's tables says of it, once the router has looked.
     """
 
     offset: int
@@ -22,6 +33,7 @@ class Request(Struct, frozen=True, gc=False):
     headers: Headers | None
     fields: Any
     value: bytes
+    joined: tuple[Joined, ...] = ()
 
 
 class Rejection(Struct, frozen=True, gc=False):

@@ -2,12 +2,12 @@
 
 Names are `<pipeline>.<what>`; words are joined by `-`, never `_`, which metric names cannot tell from `.`.
 All topics of a pipeline have the same number of partitions, what enters raw partition p stays in p; except those of
-the roster, of the monitor and the tallies, which have one.
+the roster, of the monitor, the tallies and tables, which have one.
 """
 
 from msgspec import Struct
 
-from schemas.pipeline import Model, Pipeline, PolicyKind
+from schemas.pipeline import Enrich, Model, Pipeline, PolicyKind
 
 DEAD_LETTER_ROOM = 64 << 10
 """Bytes that dead letters may be larger than raw's cap: the original with its reason in the headers."""
@@ -17,6 +17,12 @@ BLOCK_CAP = 1 << 20
 
 REPLAY_ROOM = 4 << 10
 """Bytes that a replayed record may be larger than its original, which may have filled raw's limit."""
+
+TABLE_CAP = 64 << 10
+"""Bytes of one record of a table: it goes into every event of its key."""
+
+KEPT_MS = 600_000
+"""For how long at least no record of a table is compacted away: a router that starts again finds what it had."""
 
 BATCH_ROOM = (1 << 20) + 12
 """Kafka's own default for a topic: its limit counts a producer's whole batch, which librdkafka fills to 1 MB. The
@@ -97,8 +103,29 @@ PROBES = Entry(
     "monitor",
     "rendezvous, standby, monitor",
 )
+TABLE = Entry(
+    "<table>",
+    "state from outside that is joined into events, one JSON object by its key (compacted)",
+    "producers",
+    "router",
+)
+ENRICHED = Entry("enriched", "a block of what was joined into which requests", "router", "archiver")
 
-CATALOGUE = (RAW, MODEL, SCORES, DECISIONS, DEAD_LETTERS, LABELS, TALLIES, ROSTER, ROSTER_HISTORY, VERDICTS, PROBES)
+CATALOGUE = (
+    RAW,
+    MODEL,
+    SCORES,
+    DECISIONS,
+    DEAD_LETTERS,
+    LABELS,
+    TALLIES,
+    ROSTER,
+    ROSTER_HISTORY,
+    VERDICTS,
+    PROBES,
+    TABLE,
+    ENRICHED,
+)
 
 
 class Topic(Struct, frozen=True):
@@ -126,10 +153,15 @@ class Topics:
         self.roster_history = f"{pipeline}.roster-history"
         self.verdicts = f"{pipeline}.verdicts"
         self.probes = f"{pipeline}.probes"
+        self.enriched = f"{pipeline}.enriched"
 
     def model(self, name: str) -> str:
         """Return the topic of one model's rows."""
         return f"{self.pipeline}.model.{name}"
+
+    def table(self, name: str) -> str:
+        """Return the topic of one table's records."""
+        return f"{self.pipeline}.{name}"
 
 
 def topics_of(pipeline: Pipeline) -> list[Topic]:
@@ -139,8 +171,9 @@ def topics_of(pipeline: Pipeline) -> list[Topic]:
     raw = max(BATCH_ROOM, cap) + (REPLAY_ROOM if pipeline.replay else 0)
 
     def rows_cap(model: Model) -> int:
-        """One row with its event must fit, whatever the record cap."""
-        return max(BLOCK_CAP, cap + (DEAD_LETTER_ROOM if model.takes == "events" else 0))
+        """One row with its event, and what is joined into that, must fit, whatever the record cap."""
+        joined = DEAD_LETTER_ROOM + len(pipeline.enrich) * TABLE_CAP
+        return max(BLOCK_CAP, cap + (joined if model.takes == "events" else 0))
 
     def topic(name: str, entry: Entry, max_bytes: int) -> Topic:
         config = {
@@ -160,6 +193,14 @@ def topics_of(pipeline: Pipeline) -> list[Topic]:
         }
         return Topic(name, entry, 1, pipeline.replication, config)
 
+    def table(one: Enrich) -> Topic:
+        """Records of the past are kept as long as events may ask for them; the last of each key for ever."""
+        found = kept(names.table(one.name), TABLE, "compact")
+        needed_ms = max(KEPT_MS, int(one.keep_hours * 3_600_000) if one.as_of else 0)
+        lag = {"min.compaction.lag.ms": str(needed_ms), "max.message.bytes": str(BATCH_ROOM)}
+        return Topic(found.name, TABLE, found.partitions, found.replication, found.config | lag)
+
+    enriched = [*map(table, pipeline.enrich), topic(names.enriched, ENRICHED, BLOCK_CAP)] if pipeline.enrich else []
     return [
         topic(names.raw, RAW, raw),
         *(topic(names.model(model.name), MODEL, rows_cap(model)) for model in pipeline.models),
@@ -175,4 +216,5 @@ def topics_of(pipeline: Pipeline) -> list[Topic]:
             if pipeline.monitor
             else []
         ),
+        *enriched,
     ]

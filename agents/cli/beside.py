@@ -1,7 +1,7 @@
 """What a model has shown beside the champion: the last decisions and both models' scores, joined by ticket."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ from schemas.pipeline import Model, Pipeline
 from schemas.requests import Request
 from schemas.roster import State
 from schemas.topics import Topics
+from streams.core.enriched_past import EnrichedPast
+from streams.core.enrichment import Enrichment
 from streams.core.entitlement import History
 from streams.core.features import FeatureTable
 from streams.core.gates import Shown
@@ -95,12 +97,27 @@ def recent_rows(cluster: Cluster, pipeline: Pipeline, count: int) -> Matrix:
     topics, validator = Topics(pipeline.name), Validator(pipeline)
     with TopicReader(cluster, topics.raw) as reader:
         starts = {number: max(low, end - count) for number, (low, end) in reader.bounds().items()}
-        read = [read_record(message, validator) for message in reader.to_end(starts)]
-    requests = [request for request in read if isinstance(request, Request)][-count:]
+        read = [(message.partition() or 0, read_record(message, validator)) for message in reader.to_end(starts)]
+    requests = [(number, request) for number, request in read if isinstance(request, Request)][-count:]
     if not requests:
         return np.zeros((0, len(pipeline.features)))
+    joined = _joined(cluster, pipeline, requests) if pipeline.enrich else [request for _, request in requests]
     derivations = {f.name: resolve(f.derive, f"feature {f.name}: derive") for f in pipeline.features if f.derive}
-    return FeatureTable(pipeline.features, derivations).matrix(requests)
+    return FeatureTable(pipeline.features, derivations, pipeline.enrich).matrix(joined)
+
+
+def _joined(cluster: Cluster, pipeline: Pipeline, requests: Sequence[tuple[int, Request]]) -> list[Request]:
+    """Requests, by partition, with what the router joined into them."""
+    values: dict[int, list[bytes | None]] = {}
+    with TopicReader(cluster, Topics(pipeline.name).enriched) as reader:
+        for message in reader.to_end(reader.at_time(min(request.at_ms for _, request in requests))):
+            values.setdefault(message.partition() or 0, []).append(message.value())
+    enrichment, found = Enrichment(pipeline), list[Request]()
+    for number in sorted({number for number, _ in requests}):
+        own = [request for partition, request in requests if partition == number]
+        kept = EnrichedPast(iter(values.get(number, []))).through(max(request.offset for request in own))
+        found += enrichment.rejoin(own, kept)
+    return found
 
 
 def _asked(

@@ -18,7 +18,7 @@ from streams.archive.forgetting import forget as take_out
 @click.option("--dry-run", is_flag=True, help="Say what would be rewritten; rewrite nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def forget(which: str, file: Path | None, root: Path | None, as_json: bool, dry_run: bool, yes: bool) -> int:
-    """Delete one request from the archive: raw, decisions, dead letters, labels, rows in blocks of scores.
+    """Delete one request from the archive: raw, decisions, dead letters, labels, its rows in blocks.
 
     \b
       rendezvous forget UA1545-20130701-0515-EWR --dry-run

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +101,13 @@ class Part:
     own: dict[str, dict[str, Matrix]]
     probes: NDArray[np.bool_] | None = None
 
-    def cut(self, seen: Seen, scores_end_ms: int) -> "Part":
-        """Only what lies in the range and was answered before the archived scores end; no probes."""
+    def cut(self, seen: Seen, scores_end_ms: int, enriched_end: float = inf) -> "Part":
+        """Only what lies in the range and was answered before what is archived beside raw ends; no probes."""
         rows = self.at_ms >= (seen.period.since_ms or 0)
         if self.probes is not None:
             rows &= ~self.probes
         whole = _complete(self.at_ms, list(self.ways.values()), scores_end_ms)
+        whole &= self.offsets <= enriched_end
         seen.left_out += int((rows & ~whole).sum())
         rows &= whole
         return Part(
@@ -143,7 +145,7 @@ def _partition(
             for variant in past.variants
         },
         np.isin(offsets, list(probes)),
-    ).cut(seen, past.scores_end_ms)
+    ).cut(seen, past.scores_end_ms, past.enriched_end)
 
 
 def through_core(
@@ -153,9 +155,11 @@ def through_core(
     topics, period = Topics(pipeline.name), seen.period
     before_ms = horizon_ms(pipeline, ways)
     past = Past(pipeline, number, ways, lead_ms, seen.names)
+    following = Period(period.since_ms)
     past.run(
         read_period(root, topics.raw, number, period, before_ms),
-        read_period(root, topics.scores, number, Period(period.since_ms), before_ms),
+        read_period(root, topics.scores, number, following, before_ms),
+        read_period(root, topics.enriched, number, following, before_ms) if pipeline.enrich else iter(()),
     )
     for variant in past.variants:
         seen.counts[f"blocks not trusted by {variant.way.name}: another version of a model?"] += variant.untrusted
@@ -215,8 +219,8 @@ def join(
     topic = Topics(pipeline.name).raw
     if not parts and seen.left_out:
         raise ConfigurationRefused(
-            f"{root}: the archived scores end before the first of {seen.left_out} requests in {seen.period} is "
-            "answered; wait until the archiver has closed its file, or choose an earlier range"
+            f"{root}: what is archived beside raw ends before the first of {seen.left_out} requests in {seen.period} "
+            "is answered; wait until the archiver has closed its file, or choose an earlier range"
         )
     if not parts:
         numbers = range(pipeline.partitions)

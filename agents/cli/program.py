@@ -28,6 +28,9 @@ COMMANDS = {
     "dead-letters": "agents.cli.dead_letters:dead_letters",
     "replay": "agents.cli.replay:replay",
     "verdicts": "agents.cli.verdicts:verdicts",
+    "reference": "agents.cli.reference:reference",
+    "fingerprint": "agents.cli.fingerprint:fingerprint",
+    "diff": "agents.cli.diff:diff",
     "archive": "agents.cli.archive:archive",
     "forget": "agents.cli.forget:forget",
 }
@@ -44,6 +47,7 @@ decision leaves within its latency budget.
   rendezvous verify                              is anything lost, doubled, late?
   rendezvous replay --since 2h --run june        the past again, behind a fence
   rendezvous verdicts --follow                   what changed, and whose fault is it?
+  rendezvous diff --training full                production against what a model was trained on
 
 \b
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 a check said no, 4 Kafka not reachable (trying again may help),

@@ -14,6 +14,7 @@ from schemas.errors import UNREADABLE
 from schemas.pipeline import Feature, FeatureType, Pipeline, Role
 from schemas.topics import Topics
 from streams.archive.ranges import Period, iso
+from streams.core.event_fields import as_number, as_word, value_at
 from streams.core.overview import Overview, overview
 from streams.core.pairs import Pair, pair
 from streams.core.quality import quantiles
@@ -165,31 +166,15 @@ def _fields(root: Path, pipeline: Pipeline, races: Races, first: Offsets, last: 
     events = raw_of(root, pipeline, races, np.concatenate(parts))
     unreadable = sum(event is None for event in events)
     then, now = events[: len(parts[0])], events[len(parts[0]) :]
-    shifts = [_shift(feature, then, now) for feature in pipeline.features if not feature.derive]
+    shifts = [_shift(feature, then, now) for feature in pipeline.features_of_event]
     return sorted(shifts, key=lambda shift: (-shift.effect, shift.name)), unreadable
 
 
 def _shift(feature: Feature, then: list[object], now: list[object]) -> Shift:
-    one, other = ([_value(event, feature.parts) for event in part] for part in (then, now))
+    one, other = ([value_at(event, feature.parts) for event in part] for part in (then, now))
     if feature.type is FeatureType.NUMBER:
-        return of_numbers(feature.name, *(np.array([_number(value) for value in part]) for part in (one, other)))
-    return of_words(feature.name, *([_word(value) for value in part] for part in (one, other)))
-
-
-def _value(event: object, parts: tuple[str, ...]) -> object:
-    for part in parts:
-        event = event.get(part) if isinstance(event, dict) else None
-    return event
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else np.nan
-
-
-def _word(value: object) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return str(value).lower() if isinstance(value, bool) else f"({type(value).__name__})"
+        return of_numbers(feature.name, *(np.array([as_number(value) for value in part]) for part in (one, other)))
+    return of_words(feature.name, *([as_word(value) for value in part] for part in (one, other)))
 
 
 def raw_of(root: Path, pipeline: Pipeline, races: Races, rows: Offsets) -> list[object]:

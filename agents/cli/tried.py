@@ -32,6 +32,11 @@ class Tried:
         """One way for each model file, or one for what else is changed."""
         from streams.models.candidate import changed_models
 
+        if changed.enrich != self._base.enrich:
+            raise ConfigurationRefused(
+                "[[enrich]] is changed: the archive holds what the pipeline's own tables said of each request, not "
+                "what others would have; take it over as it is"
+            )
         others = changed_models(self._folder, self._base, folder, changed)
         if not models:
             return [self._way("candidate", changed, [(folder, model) for model in others])]

@@ -11,6 +11,7 @@ import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import files
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from schemas.pipeline import Pipeline
 from schemas.requests import Request
 from streams.core.features import FeatureTable
 from streams.core.validator import Validator
+from streams.models.fingerprints import fingerprint_of, write_fingerprint
 from streams.pipeline_file import load
 
 HERE = Path(__file__).parent
@@ -156,6 +158,10 @@ def train(flights: Sequence[tuple[Event, Label]], pipeline: Pipeline) -> None:
     for name, (wanted, settings, trees) in TRAINED.items():
         rows = np.isin(months, list(wanted))
         train_one(name, matrix[rows], late[rows], pipeline, settings, trees)
+        events = [msgspec.to_builtins(event) for event, _ in compress(flights, rows)]
+        source = f"the flights of 2013, months {wanted.start} to {wanted.stop - 1}"
+        model = pipeline.model(name)
+        write_fingerprint(HERE, model, fingerprint_of(HERE, pipeline, model, events, source))
 
 
 def training_data(flights: Sequence[tuple[Event, Label]], pipeline: Pipeline) -> tuple[Matrix, np.ndarray]:

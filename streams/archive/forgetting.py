@@ -1,4 +1,4 @@
-"""One request taken out of the archive: raw, decisions, dead letters, labels, and its rows in blocks of scores.
+"""One request taken out of the archive: raw, decisions, dead letters, labels, and its rows in blocks.
 
 What is taken out is noted first (offset, why, and the hash by which it would be known), then the file is written
 anew without it. Raw comes last: whoever is killed before finds the request again and finishes.
@@ -28,6 +28,7 @@ from schemas.blocks import (
 )
 from schemas.dead_letters import PREFIX
 from schemas.decisions import decode_decision
+from schemas.enriched import decode_enriched, encode_enriched, enriched_block, rows_of
 from schemas.errors import UNREADABLE, UnreadableRecord
 from schemas.labels import decode_label
 from schemas.topics import Topics
@@ -66,7 +67,7 @@ def forget(root: Path, pipeline: str, wanted: Wanted, writer: str, *, dry_run: b
     """Take out one request; yields each file as it is done. Raises ArchiveDamaged, ArchiveBusy, DiskTrouble."""
     topics = Topics(pipeline)
     places = set(find(root, topics, wanted))
-    for topic in (topics.scores, topics.dead_letters, topics.labels, topics.decisions, topics.raw):
+    for topic in (topics.scores, topics.enriched, topics.dead_letters, topics.labels, topics.decisions, topics.raw):
         for layout in partitions(root):
             if layout.topic == topic:
                 yield from _take_out(layout, _cut(layout, topics, wanted, places), writer, dry_run=dry_run)
@@ -102,6 +103,9 @@ def _cut(layout: Layout, topics: Topics, wanted: Wanted, places: set[Place]) -> 
     def scores(record: Record) -> Record | None:
         return _without_rows(record, lambda offset: here(layout.partition, offset))
 
+    def enriched(record: Record) -> Record | None:
+        return _not_joined(record, lambda offset: here(layout.partition, offset))
+
     def dead_letters(record: Record) -> Record | None:
         mine = wanted.request_id is not None and _is_request(record, -1, wanted)
         return None if mine or any(here(*ticket) for ticket in _origins(record, topics)) else record
@@ -110,6 +114,7 @@ def _cut(layout: Layout, topics: Topics, wanted: Wanted, places: set[Place]) -> 
         return None if _speaks_of(record, wanted, here) else record
 
     cuts = {topics.raw: raw, topics.decisions: decisions, topics.scores: scores, topics.labels: labels}
+    cuts[topics.enriched] = enriched
     return cuts.get(layout.topic, dead_letters)
 
 
@@ -246,6 +251,21 @@ def _without_rows(record: Record, gone: Callable[[int], bool]) -> Record | None:
         return record
     empty = not (getattr(left, "offsets", b"") or getattr(left, "errors", ()) or getattr(left, "rows", ()))
     return None if empty else replace(record, value=encode_scores(left))
+
+
+def _not_joined(record: Record, gone: Callable[[int], bool]) -> Record | None:
+    """A block of what was joined without some rows; nothing when no row is left; itself when none is concerned."""
+    try:
+        block = decode_enriched(record.value)
+    except UnreadableRecord:
+        return record
+    rows = list(rows_of(block))
+    left = [(offset, records) for offset, records in rows if not gone(offset)]
+    if len(left) == len(rows):
+        return record
+    columns = {one.table: [records[one.table] for _, records in left] for one in block.tables}
+    (value,) = encode_enriched(enriched_block([offset for offset, _ in left], columns))
+    return replace(record, value=value) if left else None
 
 
 def _shrunk(block: ScoresBlock, gone: Callable[[int], bool]) -> ScoresBlock:

@@ -9,6 +9,7 @@ import numpy as np
 from schemas.blocks import MAX_ROWS, NotAskedBlock, Rows, pack_offsets
 from schemas.pipeline import Model, Pipeline, Role
 from schemas.requests import Request
+from streams.core.enrichment import event_of
 from streams.core.entitlement import PerSpan, Spans, always
 from streams.core.features import Derivation, FeatureTable
 
@@ -49,7 +50,8 @@ class FanOut:
     def __init__(
         self, pipeline: Pipeline, derivations: Mapping[str, Derivation] | None = None, spans: Spans | None = None
     ) -> None:
-        self._table = FeatureTable(pipeline.features, derivations)
+        self._table = FeatureTable(pipeline.features, derivations, pipeline.enrich)
+        self._tables = [table.name for table in pipeline.enrich]
         self._limits = {
             Role.SHADOW: pipeline.overload.shadows,
             Role.CHALLENGER: pipeline.overload.challengers,
@@ -129,10 +131,12 @@ class FanOut:
         if len(wanted) != len(live):
             alive = {request.offset for request in live}
             places = np.array([request.offset in alive for request in wanted])
+        takes_events = any(model.takes == "events" for model, _ in asked)
+        joined = tuple(event_of(request, self._tables) for request in wanted) if takes_events else ()
         rows = []
         for model, columns in asked:
             chosen = matrix if len(columns) == matrix.shape[1] and columns == sorted(columns) else matrix[:, columns]
-            events = tuple(request.value for request in wanted) if model.takes == "events" else ()
+            events = joined if model.takes == "events" else ()
             own = Rows(model.name, offsets, deadlines, chosen, events)
             if places is not None and model.late_rows != "score":
                 own = own.part(places)

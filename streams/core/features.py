@@ -4,16 +4,16 @@ Training calls the same code, so that a model is served what it was trained on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from msgspec import json
 
 from schemas.blocks import Matrix
-from schemas.pipeline import Feature, FeatureType
+from schemas.pipeline import Enrich, Feature, FeatureType
 from schemas.requests import Request
-from streams.core.validator import attribute
+from streams.core.enrichment import event_of
+from streams.core.event_shape import getter
 
 Derivation = Callable[[dict[str, Any]], float]
 """`derive = "module:function"`: the whole event -> one number."""
@@ -22,26 +22,43 @@ Column = Callable[[Sequence[Any]], Sequence[float]]
 
 
 class FeatureTable:
-    """The pipeline's features as columns of a matrix, in the order of the file."""
+    """The pipeline's features as columns of a matrix, in the order of the file.
 
-    def __init__(self, features: tuple[Feature, ...], derivations: Mapping[str, Derivation] | None = None) -> None:
+    With tables in `enrich`, requests are to be joined with them first (`streams.core.enrichment`).
+    """
+
+    def __init__(
+        self,
+        features: tuple[Feature, ...],
+        derivations: Mapping[str, Derivation] | None = None,
+        enrich: tuple[Enrich, ...] = (),
+    ) -> None:
         self.names = tuple(feature.name for feature in features)
         self._width = len(features)
+        self._tables = [table.name for table in enrich]
         self._derived = [
             (index, (derivations or {})[feature.name]) for index, feature in enumerate(features) if feature.derive
         ]
         plain = [(index, feature) for index, feature in enumerate(features) if not feature.derive]
-        self._columns = [(index, _column(feature)) for index, feature in plain]
-        self._getters = [attrgetter(".".join(map(attribute, feature.parts))) for _, feature in plain]
+        self._of_event = [
+            (index, getter(one.parts), _column(one)) for index, one in plain if one.parts[0] not in self._tables
+        ]
+        self._of_table = [
+            (index, self._tables.index(one.parts[0]), getter(one.parts[1:]), _column(one))
+            for index, one in plain
+            if one.parts[0] in self._tables
+        ]
 
     def matrix(self, requests: Sequence[Request]) -> Matrix:
         """An n x F matrix for n requests. Raises what a derivation raises."""
         matrix: Matrix = np.empty((len(requests), self._width), dtype=np.float64)
         rows = [request.fields for request in requests]
-        for (index, column), getter in zip(self._columns, self._getters, strict=True):
-            matrix[:, index] = column(list(map(getter, rows)))
+        for index, get, column in self._of_event:
+            matrix[:, index] = column(list(map(get, rows)))
+        for index, table, get, column in self._of_table:
+            matrix[:, index] = column([get(request.joined[table].fields) for request in requests])
         if self._derived:
-            events = [json.decode(request.value) for request in requests]
+            events = [json.decode(event_of(request, self._tables)) for request in requests]
             for index, derive in self._derived:
                 matrix[:, index] = [derive(event) for event in events]
         return matrix

@@ -1,13 +1,13 @@
 """A partition's past run again, in process: archived raw and scores through one pipeline or several side by side.
 
 The core is the live one, its clock the log's. A model that is not changed answers with the score and at the time
-the archive has; one that is changed is scored here, and answers after the latency that is stated. What differs
-from the live run even when nothing is changed: a score counts from its log time, not from when a process had
-read it, and timers are never late. Reads no clock and writes nothing.
+the archive has; one that is changed is scored here, given what the tables had said then, and answers after the
+latency that is stated. What differs from the live run even when nothing is changed: a score counts from its log time,
+not from when a process had read it, and timers are never late. Reads no clock and writes nothing.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import islice
@@ -21,6 +21,8 @@ from schemas.errors import UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.requests import Headers, Rejection, Request
 from streams.core.answers import Answered, Asked, Names, ScoreColumn
+from streams.core.enriched_past import EnrichedPast
+from streams.core.enrichment import Enrichment, event_of
 from streams.core.entitlement import Spans
 from streams.core.features import Derivation, FeatureTable
 from streams.core.given import Given, ScoreRows
@@ -97,7 +99,10 @@ class Variant:
         start_at = Checkpoint(start, 0)
         self._core = Rendezvous(way.pipeline, partition, start_at, lead_ms, spans=way.spans, learned=way.learned)
         self._order = LogOrder(self._core)
-        self._table = FeatureTable(way.pipeline.features, way.derivations) if way.scored else None
+        features, enrich = way.pipeline.features, way.pipeline.enrich
+        self._table = FeatureTable(features, way.derivations, enrich) if way.scored else None
+        self._enrichment = Enrichment(way.pipeline)
+        self._tables = list(self._enrichment.tables)
         self._archived: deque[tuple[int, int, ScoresBlock]] = deque()
         self._own: list[tuple[int, int, ScoreBlock]] = []
         self._made = 0
@@ -108,12 +113,12 @@ class Variant:
         """Blocks of a model or version that the pipeline does not name."""
         return self._core.counts.untrusted
 
-    def requests_seen(self, found: Sequence[Request | Rejection]) -> None:
-        """Take raw records; the models that are changed score them."""
+    def requests_seen(self, found: Sequence[Request | Rejection], kept: Mapping[int, Mapping[str, bytes]]) -> None:
+        """Take raw records, and what was joined into them; the models that are changed score them."""
         self._order.requests_seen(found)
         if self._table is not None:
             requests = [request for request in found if isinstance(request, Request)]
-            self._score(self._table, requests)
+            self._score(self._table, self._enrichment.rejoin(requests, kept) if self._tables else requests)
 
     def scores_offered(self, position: int, log_ms: int, block: ScoresBlock) -> None:
         """Take what lies on archived `scores`, except of models that are scored here."""
@@ -160,7 +165,7 @@ class Variant:
         offsets = np.array([request.offset for request in requests], dtype=np.int64)
         at_ms = np.array([request.at_ms for request in requests], dtype=np.int64)
         for name, scored in self.way.scored.items():
-            given = Given(matrix, tuple(request.value for request in requests))
+            given = Given(matrix, tuple(event_of(request, self._tables) for request in requests))
             block, reasons = scored_block(name, scored, offsets, given)
             self.own_scores[name].take(block, 0, 0)
             for log_ms, part in by_log_time(block, reasons, offsets, at_ms + scored.latency_ms):
@@ -233,6 +238,7 @@ class Past:
         self.variants: list[Variant] = []
         self.scores_end_ms = 0
         self.raw_end_ms = 0
+        self.enriched_end = inf if not base.enrich else -1.0
         self._base = base
         self._partition = partition
         self._ways = ways
@@ -242,8 +248,9 @@ class Past:
         self._ahead: Kept | None = None
         self._last_ms = 0
 
-    def run(self, raw: Iterator[Kept], scores: Iterator[Kept]) -> None:
-        """Read both to their ends; requests must be in offset order, scores in theirs."""
+    def run(self, raw: Iterator[Kept], scores: Iterator[Kept], enriched: Iterable[Kept] = ()) -> None:
+        """Read all to their ends; requests must be in offset order, the others in theirs."""
+        joined = EnrichedPast(record.value for record in enriched)
         readers = _Readers([self._base, *(way.pipeline for way in self._ways)], self._partition)
         while chunk := list(islice(raw, CHUNK)):
             if not self.variants:
@@ -252,14 +259,26 @@ class Past:
                 ]
             found = readers.read(chunk)
             self._seen(found)
+            kept = self._kept(joined, found[0])
             for variant in self.variants:
-                variant.requests_seen(found[readers.shape(variant.way.pipeline)])
+                variant.requests_seen(found[readers.shape(variant.way.pipeline)], kept)
             self._scores_through(scores, chunk[-1].timestamp_ms)
             for variant in self.variants:
                 variant.go(chunk[-1].timestamp_ms)
         self._scores_through(scores, self._last_ms + SCORES_AFTER_MS)
         for variant in self.variants:
             variant.end()
+
+    def _kept(self, joined: EnrichedPast, found: Sequence[Request | Rejection]) -> Mapping[int, Mapping[str, bytes]]:
+        """What was joined into these requests; those after the last that is archived are not to be judged."""
+        if not self._base.enrich:
+            return {}
+        kept = joined.through(found[-1].offset)
+        self.enriched_end = joined.last
+        lost = sum(isinstance(one, Request) and one.offset not in kept and one.offset <= joined.last for one in found)
+        if lost:
+            self.counts["requests of which nothing says what was joined into them: taken as nothing"] += lost
+        return kept
 
     def _seen(self, found: Sequence[Sequence[Request | Rejection]]) -> None:
         self.asked.seen(found[0])
@@ -319,4 +338,4 @@ class _Readers:
 
 
 def _shape(pipeline: Pipeline) -> tuple[object, ...]:
-    return (pipeline.request, pipeline.features, pipeline.record_cap_bytes, pipeline.replay)
+    return (pipeline.request, pipeline.features, pipeline.enrich, pipeline.record_cap_bytes, pipeline.replay)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from schemas.pipeline import MAX_BUDGET_MS, BreakerSettings, Feature, FeatureType, Pipeline, Role
 from schemas.topics import topics_of
+from streams.core.enrich_checks import enrich_mistakes
 from streams.core.mistakes import CALLABLE, NAME, PATH, Mistake, doubles
 from streams.core.model_checks import model_mistakes, resource_mistakes
 from streams.core.monitor_checks import monitor_mistakes
@@ -35,6 +36,7 @@ def mistakes_of(pipeline: Pipeline) -> list[Mistake]:
         _whole,
         _budget,
         _features,
+        enrich_mistakes,
         _models,
         policy_mistakes,
         _limits,

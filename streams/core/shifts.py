@@ -68,10 +68,15 @@ def of_numbers(name: str, then: Floats, now: Floats) -> Shift:
 def of_words(name: str, then: Sequence[str | None], now: Sequence[str | None]) -> Shift:
     """A word's shift; None is a request without one."""
     one, other = (Counter(word for word in words if word is not None) for words in (then, now))
+    return of_counts(name, one, other, (len(then), len(now)))
+
+
+def of_counts(name: str, one: Counter[str], other: Counter[str], rows: tuple[int, int]) -> Shift:
+    """The same from how often each word stands in either part, and how many requests the parts have."""
     n, m = one.total(), other.total()
     shares = {word: (one[word] / n if n else 0.0, other[word] / m if m else 0.0) for word in {*one, *other}}
     distance = sum(abs(b - a) for a, b in shares.values()) / 2 if n and m else float(n != m)
-    absent = _absence(len(then) - n, len(then)), _absence(len(now) - m, len(now))
+    absent = _absence(rows[0] - n, rows[0]), _absence(rows[1] - m, rows[1])
     word = max(shares, key=lambda word: (abs(shares[word][1] - shares[word][0]), word), default="")
     before, after = shares.get(word, (None, None))
     return Shift(

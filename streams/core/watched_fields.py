@@ -1,7 +1,6 @@
 """The raw fields that the monitor watches, as the event has them: before any feature code of ours."""
 
-from collections.abc import Callable, Sequence
-from operator import attrgetter
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import json
@@ -9,17 +8,17 @@ from msgspec import json
 from schemas.errors import UNREADABLE
 from schemas.pipeline import Pipeline
 from schemas.requests import Rejection, Request
-from streams.core.validator import attribute
+from streams.core.event_shape import getter
 
 
 class WatchedFields:
     """Every feature that is read from the event, and more fields by their path."""
 
     def __init__(self, pipeline: Pipeline, more: Sequence[str]) -> None:
-        plain = [feature for feature in pipeline.features if not feature.derive]
+        plain = pipeline.features_of_event
         self.names = (*(feature.name for feature in plain), *more)
         self._paths = [feature.parts for feature in plain] + [tuple(path.split(".")) for path in more]
-        self._features = [(feature.name, _getter(".".join(map(attribute, feature.parts)))) for feature in plain]
+        self._features = [(feature.name, getter(feature.parts)) for feature in plain]
         self._more = [(path, tuple(path.split("."))) for path in more]
 
     def of(self, request: Request | Rejection, value: bytes | None) -> dict[str, Any]:
@@ -33,10 +32,6 @@ class WatchedFields:
             event = _event(value)
             found |= {name: _at(event, path) for name, path in self._more}
         return found
-
-
-def _getter(path: str) -> Callable[[Any], Any]:
-    return attrgetter(path)
 
 
 def _event(value: bytes | None) -> Any:

@@ -1,7 +1,7 @@
-"""A log of one partition that everybody reads whole: followed from its beginning, for as long as it is wanted."""
+"""A topic that somebody reads whole: followed from its beginning, for as long as it is wanted, without a group."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
@@ -19,26 +19,26 @@ CALM: Mapping[str, int] = {"fetch.wait.max.ms": int(LOOK_S * 1e3)}
 
 
 def follow(
-    cluster: Cluster,
-    topic: str,
-    take: Callable[[Message], None],
-    told: Callable[[], None],
-    stop: threading.Event,
+    cluster: Cluster, topic: str, told: Callable[[Sequence[Message], bool], None], stop: threading.Event
 ) -> None:
-    """Read all there is, then go on until stopped; `told` hears of it, and of every change. For a thread."""
+    """Read all there is, then go on until stopped; for a thread. `told` hears of records, in the order of each log.
+
+    And of whether all is read that was there at the start: once that is so it is said, though nothing has come. To
+    whom the present is news, the past would be orders. Raises ConfigurationRefused when there is no such topic.
+    """
     with TopicReader(cluster, topic, CALM) as reader:
-        end = reader.bounds()[0][1]
+        ends = {number: end for number, (low, end) in reader.bounds().items() if end > low}
         reader.start("beginning")
+        said = False
         while not stop.is_set():
             try:
-                messages = reader.poll(LOOK_S)
+                messages = reader.poll(LOOK_S) if said or ends else []
             except KafkaException as error:
                 if error.args[0].code() not in AWAY and not error.args[0].retriable():
                     raise
                 stop.wait(LOOK_S)
                 continue
-            for message in messages:
-                take(message)
-            # Not of what was before: to whom the present is news, the past would be orders.
-            if messages and (messages[-1].offset() or 0) >= end - 1:
-                told()
+            whole = reader.has_read(ends)
+            if messages or (whole and not said):
+                said = said or whole
+                told(messages, whole)

@@ -27,6 +27,8 @@ class TopicReader:
 
     def __init__(self, cluster: Cluster, topic: str, settings: Mapping[str, Any] = MappingProxyType({})) -> None:
         self.topic = topic
+        self.positions: dict[int, int] = {}
+        """By partition, the offset that was read up to, those included that are shown to no reader."""
         self._consumer = Consumer(cluster.reader_settings() | dict(settings))
         listed = self._consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
         if listed.error is not None:
@@ -77,6 +79,7 @@ class TopicReader:
             TopicPartition(self.topic, number, OFFSET_BEGINNING if at == "beginning" else at.get(number, OFFSET_END))
             for number in self.partitions
         ]
+        self.positions = {}
         self._consumer.assign(places)
 
     def poll(self, timeout_s: float = PASS_S) -> list[Message]:
@@ -84,7 +87,29 @@ class TopicReader:
         messages = self._consumer.consume(1, timeout_s)
         if messages:
             messages += self._consumer.consume(RECORDS, 0)
-        return [message for message in messages if _is_record(message)]
+        return [message for message in messages if self._is_record(message)]
+
+    def has_read(self, ends: Mapping[int, int]) -> bool:
+        """Whether each of these partitions was read up to its end; what is shown to no reader is none of it.
+
+        The end of a transaction takes an offset and is no record: the last record may lie well before the end.
+        """
+        return all(self.positions.get(number, 0) >= end for number, end in ends.items())
+
+    def _is_record(self, message: Message) -> bool:
+        number, offset, error = message.partition(), message.offset(), message.error()
+        if error is None:
+            if number is not None and offset is not None:
+                self.positions[number] = offset + 1
+            return True
+        if error.code() == KafkaError._PARTITION_EOF:
+            if number is not None and offset is not None:
+                self.positions[number] = offset
+            return False
+        # It joins no group: what it may not know of the one in its settings is nothing to it.
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return False
+        raise KafkaException(error)
 
     def to_end(self, at: Literal["beginning"] | Mapping[int, int] = "beginning") -> Iterator[Message]:
         """Everything from a place to what is the end at this moment; nothing of a partition without a place."""
@@ -92,16 +117,10 @@ class TopicReader:
         if at != "beginning":
             ends = {number: end for number, end in ends.items() if at.get(number, end) < end}
         self.start(at)
-        open_partitions = set(ends)
-        while open_partitions:
+        while not self.has_read(ends):
             for message in self.poll():
-                number, offset = message.partition(), message.offset()
-                if number is None or offset is None or number not in open_partitions:
-                    continue
-                if offset < ends[number]:
+                if (message.offset() or 0) < ends.get(message.partition() or 0, 0):
                     yield message
-                if offset >= ends[number] - 1:
-                    open_partitions.discard(number)
 
 
 def read_back(reader: TopicReader, since_ms: Mapping[int, float]) -> Iterator[Message]:
@@ -111,13 +130,3 @@ def read_back(reader: TopicReader, since_ms: Mapping[int, float]) -> Iterator[Me
     for number, at_ms in since_ms.items():
         starts[number] = reader.at_time(int(at_ms))[number] if at_ms > 0 else bounds[number][0]
     yield from reader.to_end(starts)
-
-
-def _is_record(message: Message) -> bool:
-    error = message.error()
-    if error is None:
-        return True
-    # It joins no group: what it may not know of the one in its settings is nothing to it.
-    if error.code() in (KafkaError._PARTITION_EOF, KafkaError.GROUP_AUTHORIZATION_FAILED):
-        return False
-    raise KafkaException(error)

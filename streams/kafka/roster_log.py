@@ -6,7 +6,7 @@ decides between two who move at once, and every reader sees the same. Kafka need
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -49,10 +49,13 @@ class RosterLog:
         """Read all there is, then go on until stopped; `told` hears of it, and of every change. For a thread."""
         history = History(self._pipeline)
 
-        def take(message: Message) -> None:
-            _take(history, message)
+        def heard(messages: Sequence[Message], whole: bool) -> None:  # noqa: FBT001  a listener's own signature
+            for message in messages:
+                _take(history, message)
+            if whole:
+                told(history)
 
-        follow(self._cluster, self._topics.roster_history, take, lambda: told(history), stop)
+        follow(self._cluster, self._topics.roster_history, heard, stop)
 
     def move(self, record: Moved) -> History:
         """Make a move and see that it counts; the first one writes down how the roster began.

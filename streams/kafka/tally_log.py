@@ -1,7 +1,7 @@
 """The tallies on Kafka: read and followed by all who answer by them. Who writes them is `agents.learner`."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from confluent_kafka import Message
 
@@ -32,11 +32,14 @@ class TallyLog:
         """Read all there is, then go on until stopped; `told` hears of it, and of every change. For a thread."""
         learned = NOTHING
 
-        def take(message: Message) -> None:
+        def heard(messages: Sequence[Message], whole: bool) -> None:  # noqa: FBT001  a listener's own signature
             nonlocal learned
-            learned = _after(learned, message)
+            for message in messages:
+                learned = _after(learned, message)
+            if whole:
+                told(learned)
 
-        follow(self._cluster, self._topic, take, lambda: told(learned), stop)
+        follow(self._cluster, self._topic, heard, stop)
 
 
 def _after(learned: Learned, message: Message) -> Learned:

@@ -1,7 +1,7 @@
 """The monitor's tokens on Kafka: read and followed by all who meet its probes. Who writes them is `agents.prober`."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from confluent_kafka import Message
 
@@ -32,8 +32,11 @@ class TokenLog:
         """Read all there is, then go on until stopped; `told` hears of it, and of every change. For a thread."""
         tokens = NO_TOKENS
 
-        def take(message: Message) -> None:
+        def heard(messages: Sequence[Message], whole: bool) -> None:  # noqa: FBT001  a listener's own signature
             nonlocal tokens
-            tokens = tokens.after(message.value())
+            for message in messages:
+                tokens = tokens.after(message.value())
+            if whole:
+                told(tokens)
 
-        follow(self._cluster, self._topic, take, lambda: told(tokens), stop)
+        follow(self._cluster, self._topic, heard, stop)

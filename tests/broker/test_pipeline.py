@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -331,20 +329,6 @@ def test_with_every_scorer_gone_and_then_the_router_too_each_request_gets_the_de
         assert late[-1] <= NOT_A_TIMEOUT_MS  # how near the deadline is the bench's to say, on a machine that is quiet
 
 
-def test_when_up_is_killed_its_children_end_and_the_next_up_goes_on(cluster: Cluster, tmp_path: Path, name: str):
-    file = write(tmp_path, name)
-    with up(cluster, file, name, tmp_path / "state") as first:
-        pids = [first.pid(role) for role in first.status["roles"]]
-        raw = send(cluster, first.topics.raw, [good(n) for n in range(100)], 200)
-        first.process.send_signal(signal.SIGKILL)
-        until(lambda: not any(psutil.pid_exists(pid) for pid in pids), 10, "the children end")
-        raw |= send(cluster, first.topics.raw, [good(n) for n in range(100)])
-    with up(cluster, file, name, tmp_path / "state") as second:
-        found = outcome(second, raw)
-        assert len(found.decisions) == 200
-        assert_exact(second)
-
-
 def test_up_stops_within_five_seconds(cluster: Cluster, tmp_path: Path, name: str):
     with up(cluster, write(tmp_path, name), name, tmp_path / "state") as running:
         send(cluster, running.topics.raw, [good(n) for n in range(200)])
@@ -388,30 +372,6 @@ sha256 = "{0}"
         assert "No such file" in running.status["refused"]["lost"]
         found = outcome(running, send(cluster, running.topics.raw, [good(n) for n in range(20)], 100))
         assert {decision.outcome for decision in found.decisions.values()} <= {"preferred", "fallback"}
-
-
-def test_while_the_rendezvous_is_dead_its_standby_answers(cluster: Cluster, tmp_path: Path):
-    name = f"standby{os.getpid()}"
-    with up(cluster, write(tmp_path, name), name, tmp_path / "state", "--standby") as pipeline:
-        outcome(pipeline, send(cluster, pipeline.topics.raw, [good(n) for n in range(300)], 300))  # warm up
-        owner = pipeline.pid("rendezvous")
-
-        def during(number: int) -> None:
-            if number == 200:
-                os.kill(owner, signal.SIGKILL)
-
-        found = outcome(
-            pipeline, send(cluster, pipeline.topics.raw, [good(n) for n in range(900)], 300, during=during)
-        )
-        assert len(found.decisions) == 900
-        by_standby = [decision for decision in found.decisions.values() if decision.standby]
-        assert by_standby
-        assert all(decision.outcome in ("preferred", "fallback", "default") for decision in by_standby)
-        assert max(found.late_ms()) <= NOT_A_TIMEOUT_MS
-        until(lambda: pipeline.running("rendezvous", 1), 20, "the owner is back")
-        after = outcome(pipeline, send(cluster, pipeline.topics.raw, [good(n) for n in range(100)], 100))
-        assert len(after.decisions) == 100
-        assert any(not decision.standby for decision in after.decisions.values())
 
 
 def test_with_rendezvous_and_standby_dead_what_is_overdue_is_decided_as_of_its_deadline(

@@ -4,19 +4,20 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Message, Producer
 from msgspec.structs import replace
 
 from schemas.decisions import Decision, Outcome, Ticket, encode_decision
 from schemas.topics import Topics, topics_of
 from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster
+from streams.kafka.following import follow
 from streams.kafka.reading import TopicReader
 from streams.pipeline_file import load
 from tests.broker.pipelines import environment, until, write
@@ -170,3 +171,28 @@ def test_verify_refuses_a_dead_letter_from_nowhere(answered_twice: Bare):
     counts = json.loads(found.stdout)
     assert found.returncode == 3
     assert (counts["dead_letters"], counts["dead_letters_unknown"]) == (1, 1)
+
+
+@pytest.mark.parametrize("committed", [True, False], ids=["committed", "aborted"])
+def test_the_end_of_a_transaction_is_shown_to_no_reader_and_waited_for_by_none(bare: Bare, committed: bool):
+    producer = Producer(
+        bare.cluster.producer_settings() | {"transactional.id": bare.topics.raw, "message.timeout.ms": 9_000}
+    )
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(bare.topics.raw, b"{}", partition=0)
+    producer.flush(10)
+    (producer.commit_transaction if committed else producer.abort_transaction)(30)
+    with TopicReader(bare.cluster, bare.topics.raw) as reader:
+        assert reader.bounds()[0] == (0, 2)
+        assert [message.value() for message in reader.to_end()] == [b"{}"] * committed
+    told: list[tuple[int, bool]] = []
+    stop = threading.Event()
+
+    def heard(messages: Sequence[Message], whole: bool) -> None:
+        told.append((len(messages), whole))
+        if whole:
+            stop.set()
+
+    follow(bare.cluster, bare.topics.raw, heard, stop)
+    assert (sum(number for number, _ in told), told[-1][1]) == (int(committed), True)

@@ -16,6 +16,7 @@ import pytest
 from schemas.blocks import RowError, decode_scores, encode_scores, offsets_of, score_block, scores_of
 from schemas.dead_letters import DeadLetter
 from schemas.decisions import Decision, Ticket, encode_decision
+from schemas.enriched import decode_enriched, encode_enriched, enriched_block, rows_of
 from streams.archive import compaction, segment
 from streams.archive.compaction import compact
 from streams.archive.disk import ArchiveBusy
@@ -262,11 +263,15 @@ def whole(root: Path) -> dict[str, Layout]:
         for n in (0, 10, 20, 30)
     ]
     blocks.append(encode_scores(score_block("n", "1", np.array([7]), np.array([0.5]))))
+    joined = [(range(n, n + 10), {"t": [b"%d" % offset for offset in range(n, n + 10)]}) for n in (0, 10, 20, 30)]
+    joined.append((range(7, 8), {"t": [b"7"]}))
+    kept = [encode_enriched(enriched_block(list(offsets), columns))[0] for offsets, columns in joined]
     ids = {23: "r7", 30: "r7", 31: "0-31"}
     letter = DeadLetter("small.raw", 0, 23, "router", "invalid", "x: no").headers()
     return {
         "raw": archived(root, "small.raw", records, 10),
         "scores": archived(root, "small.scores", [plain(n, block) for n, block in enumerate(blocks)], 2),
+        "enriched": archived(root, "small.enriched", [plain(n, value) for n, value in enumerate(kept)], 2),
         "decisions": archived(
             root, "small.decisions", [plain(n, decision(n, ids.get(n, f"r{n}"))) for n in range(40)], 10
         ),
@@ -298,6 +303,9 @@ def assert_forgotten(found: dict[str, Layout]) -> None:
     assert scores == [offset / 100 for offset in kept]
     assert not any(block.errors for block in blocks)  # type: ignore[union-attr]
     assert left_of(found["scores"]) == [0, 1, 2, 3], "a block without rows goes whole"
+    values = [record.value for record in read_partition(found["enriched"].root, "small.enriched", 0)]
+    joined = [row for value in values for row in rows_of(decode_enriched(value))]
+    assert joined == [(offset, {"t": b"%d" % offset}) for offset in kept]
     for layout in found.values():
         assert list(troubles(layout)) == []
 

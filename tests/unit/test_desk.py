@@ -74,4 +74,4 @@ def test_only_the_answer_to_a_probe_with_a_known_token_is_marked_and_it_is_not_c
     [record] = sent
     assert decode_decision(record.value or b"").probe is marked_as
     assert (b'"probe"' in (record.value or b"")) is marked_as
-    assert desk.decided == (not marked_as)
+    assert desk.answering.decided == (not marked_as)

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from schemas.pipeline import BreakerSettings, Kind, MonitorSettings, PolicyKind, Promotion, Quarantine
-from schemas.topics import CATALOGUE
+from schemas.pipeline import BreakerSettings, Enrich, Kind, MonitorSettings, PolicyKind, Promotion, Quarantine
+from schemas.topics import CATALOGUE, topics_of
 from streams.pipeline_file import load
 from tests.unit.small import TEXT
 
@@ -65,6 +65,17 @@ def test_the_limits_of_the_readme_are_a_models_own(tmp_path: Path):
     pipeline = load(tmp_path / "p.toml")
     assert pipeline.model("second").memory_mb == 512
     assert pipeline.quarantine == Quarantine()
+
+
+def test_the_table_of_the_readme_is_one_and_its_defaults_are_said(tmp_path: Path):
+    section = README.split("### State from outside")[1]
+    (tmp_path / "p.toml").write_text(TEXT + section.split("```toml")[1].split("```")[0])
+    found = load(tmp_path / "p.toml")
+    assert [topic.name for topic in topics_of(found)][-2:] == ["small.weather", "small.enriched"]
+    plain = Enrich(name="a", key="b")
+    assert f"`max_records` ({plain.max_records:,})" in section
+    assert f"({plain.keep_hours:g})" in section
+    assert (plain.after_ms, "half a second after its own** (`after_ms`)" in section) == (500, True)
 
 
 def test_the_monitor_of_the_readme_is_one_and_its_defaults_are_said(tmp_path: Path):

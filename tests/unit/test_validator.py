@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.requests import Rejection, Request
-from streams.core.validator import MAX_DEPTH, minted
+from streams.core.event_shape import MAX_DEPTH
+from streams.core.validator import minted
 from tests.unit.small import read
 
 GOOD = {"request_id": "a-1", "x": 1.5, "colour": "red", "box": {"late": True}}

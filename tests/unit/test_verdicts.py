@@ -3,13 +3,17 @@
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from itertools import islice
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from streams.core.verdicts.cause import sole
 from streams.core.verdicts.events import Event, Model, Setting, read_event, read_setting
+from streams.core.verdicts.fields import NONE, decimals_of
+from streams.core.verdicts.reference import company_of, missing_alone
 from streams.core.verdicts.tails import student, z_of_log_tail
 from streams.core.verdicts.watch import Watch
 from streams.core.verdicts.words import SEVERITY, Severity, Verdict, Word
@@ -316,7 +320,7 @@ def test_memory_does_not_grow_with_the_stream(plain: Stage, quiet_events: list[E
     assert watch.ring is not None
     assert len(watch.ring.blocks) == 16
     assert sum(len(kept.events) for kept in watch.ring.blocks) == 1000
-    assert len(watch.ring.before) <= 5
+    assert len(watch.ring.before) <= 9
     assert watch.recorder is None
 
 
@@ -342,6 +346,75 @@ def test_probes_are_no_events(probed: Stage):
     verdicts = after(probed, live(probed, 2000))
     assert [one.events for one in verdicts] == [1000, 1000]
     assert all(one.probes > 0 for one in verdicts)
+
+
+def test_more_decimals_than_ever_are_another_unit_though_the_values_are_as_large_as_before(
+    plain: Stage, quiet_events: list[Event]
+):
+    def finer(place: int, event: Event) -> Event:
+        return replace(event, features=event.features | {"distance": event.features["distance"] + 0.0123})
+
+    first = next(one for one in after(plain, changed(quiet_events, finer)) if not one.quiet)
+    assert (first.verdict, first.field) == (Word.DATA, "distance")
+    assert "more decimals than ever (1) in 100.0 % of events, such as" in first.effect
+    assert decimals_of(np.array([1.0, 2.25, 1e9])) == 2
+    assert decimals_of(np.array([1.0, 1 / 3])) is None
+
+
+def test_what_is_missing_alone_is_told_from_an_outage_that_takes_its_company_too():
+    gone = np.zeros((100, 3), np.intp)
+    gone[:10, 0] = gone[:10, 1] = NONE  # two fields of one weather station
+    company = company_of(gone)
+    assert company.tolist() == [1, 0, 2]
+    assert missing_alone(gone, company).sum(0).tolist() == [0, 0, 0]
+    gone[50:55, 0] = NONE
+    gone[60:70, 2] = NONE
+    assert missing_alone(gone, company).sum(0).tolist() == [5, 0, 0]
+    assert company_of(np.zeros((10, 1), np.intp)).tolist() == [0]
+
+
+def test_two_models_that_answer_alike_are_said_to(plain: Stage, quiet_events: list[Event]):
+    def twins(place: int, event: Event) -> Event:
+        versions = {"champion": "2" if place >= 1200 else "1", "challenger": "1", "shadow": "1", "yardstick": "1"}
+        scores = event.scores | ({"champion": event.scores["challenger"]} if place >= 1200 else {})
+        return replace(event, scores=scores, versions=versions)
+
+    first = next(one for one in after(plain, changed(quiet_events, twins)) if not one.quiet)
+    assert (first.verdict, first.model) == (Word.CODE, "champion")
+    assert "same answers" in {one.what for one in first.evidence.moved}
+    assert "champion answers exactly as challenger does" in first.effect
+
+
+def test_of_two_models_that_only_differ_from_each_other_the_one_just_deployed_changed():
+    between = np.zeros((3, 3))
+    between[0, 1] = between[1, 0] = 5.0
+    still = {"own": np.zeros(3), "alone": np.zeros(3), "leaning": np.zeros(3), "leaning_between": between}
+    named = [sole(SimpleNamespace(between=between, deployed=who, **still)) for who in ((), (0,), (1,), (2,), (0, 1))]
+    assert named == [None, 0, 1, None, None]
+
+
+def test_probes_asked_before_a_change_do_not_acquit_it():
+    """The change comes right after a round, in a block whose beginning the round is still in."""
+    played = play(Stage("made", INDEPENDENT, 9002, probes=True), BY_NAME["bug in shared feature code"])
+    assert played.right, played
+
+
+def test_one_unusual_day_is_no_alarm_and_four_are():
+    stage = Stage("made", CLUSTERED, 13, probes=False)
+    events = list(live(stage, 6000))
+
+    def unusual(days: int) -> Iterator[Event]:
+        for place, event in enumerate(events):
+            add = 25 if 1000 <= place < 1000 * (1 + days) else 0
+            yield replace(event, features=event.features | {"age": event.features["age"] + add})
+
+    assert set(words(after(stage, unusual(1)))) == {"healthy"}
+    found = [one for one in after(stage, unusual(4)) if not one.quiet]
+    assert {(one.verdict, one.field) for one in found} == {(Word.DATA, "age")}
+    without = deepcopy(stage)
+    assert without.watch.ring is not None
+    without.watch.ring.thrice[:] = False
+    assert set(words(after(without, unusual(1)))) != {"healthy"}
 
 
 def test_clustered_days_must_be_seen_twice():

@@ -24,7 +24,7 @@ def calibrated(reference: Reference, spans_ms: float) -> Reference:
         gain = np.prod([plain[blocks] / clocked[blocks] for blocks in SCALES[:2]], axis=0)
         by_clock = gain > DEARER**2
         seen = {blocks: np.where(by_clock, matched[blocks], whole[blocks]) for blocks in SCALES}
-    return replace(reference, by_clock=by_clock, thresholds=thresholds(reference.shifts, seen, count))
+    return replace(reference, by_clock=by_clock, thresholds=thresholds(reference.shifts, seen, count, by_clock))
 
 
 def _own_windows(reference: Reference) -> dict[int, Matrix]:

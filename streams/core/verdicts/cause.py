@@ -4,6 +4,9 @@ A changed model disturbs its own scores and its own pairs; shared code disturbs 
 raw fields. A word is said before the window ends only when the others are far away.
 """
 
+from collections.abc import Collection
+from enum import StrEnum
+
 import numpy as np
 from msgspec import Struct
 
@@ -14,14 +17,24 @@ from streams.core.verdicts.shifts import OWN, PAIRED, RAW, SCORES
 from streams.core.verdicts.words import Also, Word
 
 EARLY = 1.15
+HURRIED = 2.0  # when the rate has moved, a window spans another time than those that thresholds come from
 STILL = 3.75  # spreads: what the largest of some dozens of quiet statistics comes to
 LEANING = 5.0
 STRANGE = ("types", "new values", "range")
 SOME = 0.7
+LIKELY = 0.6  # of a threshold: a field that leans so far, when scores moved and the code is acquitted, is why
 CALM = 0.7
 APART = 1.5
 CLEAR = 1.3
 AHEAD = 0.4  # in squares of thresholds: about ten in squares of z
+
+
+class Witness(StrEnum):
+    """What probes say of a change that statistics see."""
+
+    ACQUITS = "acquits"  # all were asked again since it began, and every model answered as ever
+    TO_COME = "to come"  # they are asked, and the round that will tell is not over
+    NONE = "none"
 
 
 class Finding(Struct):
@@ -41,8 +54,18 @@ class Finding(Struct):
 class Moves:
     """Sizes of all statistics as multiples of their thresholds, by whom they speak of."""
 
-    def __init__(self, reference: Reference, ratios: Matrix) -> None:
+    def __init__(
+        self, reference: Reference, ratios: Matrix, unconfirmed: Matrix, deployed: Collection[int] = ()
+    ) -> None:
+        """`unconfirmed`: the same before it is asked whether they were seen in the windows before as well.
+
+        `deployed` are models with a new version of late: no evidence by itself, it decides between two.
+        """
+        self.deployed = deployed
         self.groups = reference.shifts.groups
+        # An unusual day: models are not blamed for what they make of input that they have hardly seen.
+        self.unusual = any(_top(np.abs(unconfirmed[self.groups[name]])) >= 1.0 for name in RAW)
+        self.hurried = _top(np.abs(unconfirmed[self.groups["rate"]])) >= 1.0
         self.size = np.abs(ratios)
         self.spreads = self.size * reference.thresholds.spreads_of_threshold()
         self.pairs = reference.expected.pairs
@@ -78,7 +101,7 @@ class Moves:
         return max(found, key=lambda statistic: float(self.size[statistic]))
 
 
-def find(reference: Reference, moves: Moves, probes: Probes, *, final: bool, acquitted: bool) -> Finding | None:
+def find(reference: Reference, moves: Moves, probes: Probes, *, final: bool, witness: Witness) -> Finding | None:
     """The word for this evidence; None when it is better to wait, which the end of a window (`final`) does not."""
     if changed := probes.changed():
         if not final and not probes.settled():
@@ -86,7 +109,7 @@ def find(reference: Reference, moves: Moves, probes: Probes, *, final: bool, acq
         return _by_probes(
             reference, moves, [reference.models.index(name) for name in changed if name in reference.models]
         )
-    enough = 1.0 if final else EARLY
+    enough = (1.0 if final else EARLY) * (HURRIED if moves.hurried else 1.0)
     raw, joint = _top(moves.raw), _top(moves.joint)
     if max(raw, joint) >= enough:
         return _data(reference, moves)
@@ -97,10 +120,13 @@ def find(reference: Reference, moves: Moves, probes: Probes, *, final: bool, acq
             return None
         if some:
             return _strange(moves)
-        if acquitted:
+        if witness is Witness.ACQUITS:
             return _acquitted(reference, moves, disturbed) if final else None
+        if witness is Witness.TO_COME or moves.unusual:
+            return Finding(Word.HEALTHY, leaning=True) if final else None
         return _models(reference, moves, final=final)
-    if _top(moves.traffic) >= enough and (final or disturbed < CALM):
+    calm = CALM * (HURRIED if moves.hurried else 1.0)
+    if _top(moves.traffic) >= (1.0 if final else EARLY) and (final or disturbed < calm):
         statistic = moves.strongest(("rate", "latency"))
         return Finding(Word.TRAFFIC, statistic=statistic, strength=float(moves.size[statistic]))
     return Finding(Word.HEALTHY) if final else None
@@ -153,6 +179,9 @@ def _acquitted(reference: Reference, moves: Moves, strength: float) -> Finding:
     """Scores moved, code did not, and no field shows why."""
     if reference.thresholds.clustered:
         return Finding(Word.HEALTHY, unusual=True)
+    likely = int(np.argmax(moves.raw)) if moves.raw.size else -1
+    if likely >= 0 and moves.raw[likely] >= LIKELY:
+        return Finding(Word.DATA, fields=[likely], statistic=moves.strongest(RAW, likely), strength=strength)
     statistic = moves.strongest((*OWN, *SCORES, *PAIRED))
     return Finding(Word.DATA, statistic=statistic, strength=strength)
 
@@ -205,14 +234,15 @@ def sole(moves: Moves) -> int | None:
 
 
 def _ahead(moves: Moves, candidates: list[int]) -> int | None:
-    """Of models whose common pair moved, the one that has more against it besides."""
+    """Of models whose common pair moved, the one that has more against it besides, or has just been deployed."""
     if len(candidates) != 2:
         return None
     one, other = candidates
     rest = [model for model in range(len(moves.own)) if model not in candidates]
     against = [float(moves.alone[model] ** 2 + (moves.between[model, rest] ** 2).sum()) for model in candidates]
     if abs(against[0] - against[1]) < AHEAD:
-        return None
+        fresh = [model for model in candidates if model in moves.deployed]
+        return fresh[0] if len(fresh) == 1 else None
     return one if against[0] > against[1] else other
 
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from schemas.blocks import Matrix
 from streams.core.verdicts.events import Event, numbers
-from streams.core.verdicts.fields import BINS, Column
+from streams.core.verdicts.fields import BINS, Column, on_grid
 from streams.core.verdicts.reference import Reference
 from streams.core.verdicts.shifts import OWN, PAIRED, RAW, SCORES
 from streams.core.verdicts.sums import Sums
@@ -48,7 +49,7 @@ def of_field(field: Column, what: str, events: Sequence[Event], live: Sums, usua
     """How one raw field changed, by the statistic that says so."""
     values = [event.features.get(field.name) for event in events]
     count = max(len(values), 1)
-    if what == "nulls":
+    if what in ("nulls", "nulls alone"):
         null = sum(value is None for value in values)
         return f"missing in {percent(null / count)} of events (was {percent(field.nulls)})"
     if what == "types":
@@ -56,7 +57,7 @@ def of_field(field: Column, what: str, events: Sequence[Event], live: Sums, usua
         strange = [value for value in values if isinstance(value, kind)]
         example = f", such as {strange[0]!r}" if strange else ""
         return f"of another type in {percent(len(strange) / count)} of events{example}"
-    if what == "new values":
+    if what == "new values" and (field.kind == "category" or len(field.known)):
         known = field.words if field.kind == "category" else set(field.known.tolist())
         new = Counter(str(value) for value in values if value is not None and value not in known)
         first = f", most often {new.most_common(1)[0][0]!r}" if new else ""
@@ -78,6 +79,11 @@ def of_field(field: Column, what: str, events: Sequence[Event], live: Sums, usua
         )
     median = float(np.median(found))
     factor = f" (x{median / field.median:.2f})" if field.median > 0 and median > 0 else ""
+    if what == "new values":
+        finer = found[~on_grid(found, field.decimals or 0)]
+        example = f", such as {finer[0]:.6g}" if len(finer) else ""
+        more = f"more decimals than ever ({field.decimals}) in {percent(len(finer) / count)} of events{example}"
+        return f"median {plain(field.median)} -> {plain(median)}{factor}; {more}"
     if what == "spread":
         low, high = np.quantile(found, [0.05, 0.95])
         most = f"{plain(float(low))} to {plain(float(high))}"
@@ -120,3 +126,13 @@ def of_traffic(reference: Reference, live: Sums, usual: Sums, what: str, place: 
         float(np.exp(sums["latency"][1, place] / max(sums["latency"][0, place], 1))) for sums in (live, usual)
     )
     return f"typical latency {plain(now)} ms (was {plain(before)} ms, x{now / max(before, 1e-12):.2f})"
+
+
+def of_twins(reference: Reference, live: Sums, ratios: Matrix, model: int) -> str:
+    """Another model that this one answers alike, as when one was given the other's file; empty without one."""
+    sizes = ratios[reference.shifts.groups["same answers"]]
+    for place, (one, other) in enumerate(reference.expected.pairs):
+        if one == model and sizes[place] >= 1:
+            share = percent(live["same"][place] / max(live["rows"][0], 1))
+            return f"{reference.models[one]} answers exactly as {reference.models[other]} does in {share} of events"
+    return ""

@@ -24,6 +24,7 @@ MARGIN = 0.25
 IDENTIFIER_SHARE = 0.2
 MOST_WORDS = 20_000
 TREND = 0.98
+FINEST = 4
 REPEATED = 0.02  # a number with so few values for its rows has values one can know, as prices and distances do
 WATCHED = frozenset(("number", "category"))
 
@@ -73,6 +74,7 @@ class Column(Struct, frozen=True, kw_only=True):
     words: dict[Any, int]  # bins of a category's words
     low: float = -np.inf  # a number outside low..high has not been near the reference
     high: float = np.inf
+    decimals: int | None = None  # every number of the reference had so many at most; None: more than FINEST
     labels: list[str] = []
     median: float = 0.0
     nulls: float = 0.0  # share of the reference
@@ -86,6 +88,8 @@ class Column(Struct, frozen=True, kw_only=True):
         if len(self.known):
             place = np.minimum(np.searchsorted(self.known, found), len(self.known) - 1)
             unseen = int((self.known[place] != found).sum() - np.isnan(found).sum())
+        elif self.decimals is not None:
+            unseen = int((~on_grid(found, self.decimals)).sum() - np.isnan(found).sum())
         outside = int(((found < self.low) | (found > self.high)).sum())
         return self.bins(found), odd, unseen, outside
 
@@ -115,6 +119,23 @@ class Column(Struct, frozen=True, kw_only=True):
         unseen = int(new.sum())
         place[new] = min(len(self.labels), BINS) - 1
         return place, odd, unseen, 0
+
+
+def on_grid(found: Matrix, decimals: int) -> NDArray[np.bool_]:
+    """Which numbers have no more decimals than that; not NaN.
+
+    >>> on_grid(np.array([0.1, 0.3, 1e6 + 0.7, 0.12]), 1).tolist()
+    [True, True, True, False]
+    """
+    scaled = found * 10.0**decimals
+    with np.errstate(invalid="ignore"):
+        near: NDArray[np.bool_] = np.abs(scaled - np.rint(scaled)) <= 1e-9 * np.maximum(np.abs(scaled), 100.0)
+    return near
+
+
+def decimals_of(values: Matrix) -> int | None:
+    """How many decimals these numbers have at most; None for more than FINEST, as measurements do."""
+    return next((places for places in range(FINEST + 1) if on_grid(values, places).all()), None)
 
 
 def quantile_edges(found: Matrix) -> Matrix:
@@ -162,6 +183,7 @@ def column(name: str, coded: Coded, vocabulary: Vocabulary) -> Column:
         words={},
         low=float(values[0] - margin),
         high=float(values[-1] + margin),
+        decimals=decimals_of(values),
         labels=[f"{value:g}" for value in few] if len(few) else labels,
         median=float(np.median(found)),
         nulls=nulls,

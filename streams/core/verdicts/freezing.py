@@ -25,7 +25,15 @@ from streams.core.verdicts.inputs import inputs_of
 from streams.core.verdicts.intake import Rows
 from streams.core.verdicts.order import usual_order
 from streams.core.verdicts.ranks import ranks_of
-from streams.core.verdicts.reference import BLOCK, WINDOW, Reference, latency_logs
+from streams.core.verdicts.reference import (
+    BLOCK,
+    WINDOW,
+    Reference,
+    company_of,
+    latency_logs,
+    missing_alone,
+    same_answers,
+)
 from streams.core.verdicts.shifts import Shifts
 from streams.core.verdicts.strange import foreign, never_elsewhere, outside_elsewhere
 from streams.core.verdicts.sums import Block, Layout, Summing
@@ -79,6 +87,7 @@ class Recorder:
             models=models,
             kept=kept,
             canaries=canaries,
+            company=company_of(bins[:, : len(fields)]),
             score_columns=score_columns,
             ranks=ranks,
             expected=expected,
@@ -146,6 +155,7 @@ class Recorder:
             odd[:, place] = foreign(one, values, size)
             unseen[:, place] = never_elsewhere(one, values, window).reshape(-1, size).sum(1)
             outside[:, place] = outside_elsewhere(one, values, window).reshape(-1, size).sum(1)
+        alone = missing_alone(bins[:, : len(fields)], found.company).reshape(len(self.blocks), size, -1).sum(1)
         vectors = []
         for number, rows in enumerate(self.blocks):
             part = slice(number * size, (number + 1) * size)
@@ -154,9 +164,11 @@ class Recorder:
                 bins[part],
                 left[part],
                 odd[number],
+                alone[number].astype(float),
                 unseen[number],
                 outside[number],
                 rows.bad[found.kept],
+                same_answers(rows.scores[:, found.kept], found.expected.pairs),
                 rows.gaps,
                 logs,
             )

@@ -106,6 +106,10 @@ class Probes:
         """Whether every probe has been asked since the first changed answer."""
         return self.since_change >= len(self.keys)
 
+    def live(self, since: int) -> bool:
+        """Whether probes are asked at all: one was, after this event."""
+        return len(self.keys) >= LEAST and bool(self.compared) and self.compared[-1] >= since
+
     def acquit(self, since: int) -> bool:
         """Whether every probe was asked again after this event, and every model answered as before."""
         keys = len(self.keys)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from schemas.blocks import Matrix
 from streams.core.verdicts.daytime import weights
 from streams.core.verdicts.expected import Expected
-from streams.core.verdicts.fields import Bins, Column
+from streams.core.verdicts.fields import NONE, Bins, Column
 from streams.core.verdicts.intake import Rows
 from streams.core.verdicts.order import Order
 from streams.core.verdicts.ranks import Ranks
@@ -30,6 +30,7 @@ class Reference(Struct, frozen=True):
     models: list[str]
     kept: list[int]  # their places among the setting's models
     canaries: list[bool]
+    company: NDArray[np.intp]  # (fields,) the field that is most often missing together with each; itself: none
     score_columns: list[Column]
     ranks: Ranks
     expected: Expected
@@ -76,9 +77,11 @@ class Reference(Struct, frozen=True):
         for place, field in enumerate(self.fields):
             name = field.name
             bins[:, place], *counts[:, place] = field.encode([row.get(name) for row in given])
+        alone = missing_alone(bins[:, : len(self.fields)], self.company).sum(0).astype(float)
         left = residuals(self, bins, rows.scores)
         logs = latency_logs(rows, self.latencies)
-        return Block(bins, left, counts[0], counts[1], counts[2], rows.bad, rows.gaps, logs)
+        same = same_answers(rows.scores, self.expected.pairs)
+        return Block(bins, left, counts[0], alone, counts[1], counts[2], rows.bad, same, rows.gaps, logs)
 
 
 def residuals(reference: Reference, bins: Bins, scores: Matrix) -> Matrix:
@@ -87,6 +90,29 @@ def residuals(reference: Reference, bins: Bins, scores: Matrix) -> Matrix:
     for place, one in enumerate(reference.score_columns):
         bins[:, fields + place] = one.bins(scores[:, place])
     return reference.expected.residuals(bins[:, :fields], reference.ranks.of(scores))
+
+
+def company_of(bins: Bins) -> NDArray[np.intp]:
+    """Which field is missing together with each of (rows, fields), in more rows than one of the two alone."""
+    gone = (bins == NONE).astype(float)
+    together = gone.T @ gone
+    alone = np.diag(together)
+    differ = alone[:, None] + alone[None, :] - 2 * together
+    np.fill_diagonal(differ, np.inf)
+    best = differ.argmin(1) if len(alone) > 1 else np.zeros(len(alone), np.intp)
+    own = np.arange(len(alone))
+    return np.where(together[own, best] > differ[own, best], best, own)
+
+
+def missing_alone(bins: Bins, company: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """(rows, fields): missing though its company is there; a field without company never is."""
+    gone = bins == NONE
+    return gone & ~gone[:, company]
+
+
+def same_answers(scores: Matrix, pairs: Sequence[tuple[int, int]]) -> Matrix:
+    """(pairs,) how many rows of (rows, models) two models answer exactly alike."""
+    return np.array([np.count_nonzero(scores[:, one] == scores[:, other]) for one, other in pairs], float)
 
 
 def latency_logs(rows: Rows, names: Sequence[str]) -> Matrix:

@@ -11,13 +11,16 @@ from streams.core.verdicts.events import Event
 from streams.core.verdicts.fields import Bins
 from streams.core.verdicts.intake import Rows
 from streams.core.verdicts.reference import SCALES, WINDOW, Reference
-from streams.core.verdicts.shifts import OWN, PAIRED, SCORES
+from streams.core.verdicts.shifts import OWN, PAIRED, RAW, SCORES
 from streams.core.verdicts.sums import Sums
 from streams.core.verdicts.thresholds import WIDE_SPREAD
 
 ONSET_Z = 1.0
 LEAST_LONG = 0.75
 OVERWHELMING = 3.0
+PART = 1.5
+NARROWER = 0.8  # scores nearer to what is expected are less of a surprise than such that are farther from it
+SIZES = ("unexplained size", "pair size")
 OUTAGES = ("nulls", "new values")  # a day without a weather station is no news
 CAREFUL = (*OWN, *PAIRED, *SCORES, "spread", "joint", *OUTAGES)
 RATE_FLOOR, LATENCY_FLOOR = np.log(2.0), np.log(1.3)
@@ -44,12 +47,19 @@ class Ring:
         self.blocks: deque[Kept] = deque(maxlen=SCALES[-1])
         self.overwhelming = np.full(reference.shifts.size, OVERWHELMING)
         self.twice = reference.thresholds.spread > WIDE_SPREAD
+        self.thrice = np.zeros(reference.shifts.size, bool)
         if reference.thresholds.clustered:
             for name in CAREFUL:
                 self.twice[reference.shifts.groups[name]] = True
             for name in OUTAGES:
                 self.overwhelming[reference.shifts.groups[name]] = np.inf
-        self.before: deque[Matrix] = deque(maxlen=WINDOW + 1)
+            restless = reference.thresholds.restless(reference.shifts)
+            for name in (*RAW, *OWN, *PAIRED, *SCORES):
+                self.thrice[reference.shifts.groups[name]] = True
+            for name in RAW:
+                self.overwhelming[reference.shifts.groups[name]][restless] = np.inf
+        self.unconfirmed = np.zeros(reference.shifts.size)
+        self.before: deque[Matrix] = deque(maxlen=2 * WINDOW + 1)
 
     def take(self, rows: Rows, start: int) -> Matrix:
         """Add a block; returns every statistic's largest ratio to its threshold, over the lengths of window."""
@@ -67,11 +77,20 @@ class Ring:
         return self._confirmed(ratios)
 
     def _confirmed(self, ratios: Matrix) -> Matrix:
-        """What is restless, on clustered days most, has to be seen in the window before as well or overwhelm."""
+        """What is restless has to be seen in the window before as well, or overwhelm.
+
+        Where days differ it has to be seen in three windows in a row: one unusual day lies in two of them at most.
+        The first of the three may begin before the change does. A field as restless as weather never overwhelms.
+        """
         self.before.append(ratios)
-        past = self.before[0] if len(self.before) > WINDOW else np.zeros(len(ratios))
-        again = np.where(past * ratios > 0, np.minimum(np.abs(past), np.abs(ratios)), 0.0) * np.sign(ratios)
-        return np.where(~self.twice | (np.abs(ratios) >= self.overwhelming), ratios, again)
+        self.unconfirmed = ratios
+        again = _both(self._past(WINDOW), ratios)
+        again = np.where(self.thrice, _both(PART * self._past(2 * WINDOW), again), again)
+        return np.where(~(self.twice | self.thrice) | (np.abs(ratios) >= self.overwhelming), ratios, again)
+
+    def _past(self, blocks: int) -> Matrix:
+        """The ratios of so many blocks ago."""
+        return self.before[-1 - blocks] if len(self.before) > blocks else np.zeros(self.reference.shifts.size)
 
     def window(self, blocks: int) -> tuple[Sums, Sums]:
         """Sums of the last blocks, and of the reference beside them."""
@@ -98,9 +117,11 @@ class Ring:
         return ratios
 
     def _floored(self, ratios: Matrix, live: Sums, usual: Sums) -> Matrix:
-        """A rate has to double, a latency to grow by a third: less is nobody's trouble."""
+        """A rate has to double, a latency to grow by a third: less is nobody's trouble; nor are calmer scores."""
         groups = self.reference.shifts.groups
         found = ratios.copy()
+        for name in SIZES:
+            found[groups[name]] *= np.where(found[groups[name]] < 0, NARROWER, 1.0)
         now, before = (sums["gaps"][2] / max(sums["gaps"][0], 1) for sums in (live, usual))
         if abs(now - before) < RATE_FLOOR:
             found[groups["rate"]] *= 0.5
@@ -134,3 +155,8 @@ class Ring:
             if there < 0.5 * before:
                 notes.append(f"{name} scored {int(live['left'][0, place])} of {int(rows)} events")
         return notes
+
+
+def _both(one: Matrix, other: Matrix) -> Matrix:
+    """The smaller of two ratios of the same sign."""
+    return np.where(one * other > 0, np.minimum(np.abs(one), np.abs(other)), 0.0) * np.sign(other)

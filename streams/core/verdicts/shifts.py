@@ -13,10 +13,10 @@ from streams.core.verdicts.fields import BINS
 from streams.core.verdicts.sums import Layout, Sums
 from streams.core.verdicts.tails import HIGHEST, z_of_chi_square, z_of_count, z_of_largest, z_of_log_tail
 
-RAW = ("quantiles", "place", "spread", "mix", "nulls", "types", "new values", "range")
+RAW = ("quantiles", "place", "spread", "mix", "nulls", "nulls alone", "types", "new values", "range")
 SCORES = ("score quantiles", "score place", "score spread")
 OWN = ("unexplained", "unexplained size", "unexplained by segment")
-PAIRED = ("pair", "pair size")
+PAIRED = ("pair", "pair size", "same answers")
 LEAST_LIVE, LEAST_REFERENCE = 8, 40
 
 
@@ -63,7 +63,8 @@ class Shifts:
         z = np.concatenate([
             quantiles[:fields], place[:fields], spread[:fields], mix, *counts, joint,
             quantiles[fields:], place[fields:], spread[fields:],
-            mean[:models], size[:models], profile, mean[models:], size[models:], rate, latency,
+            mean[:models], size[:models], profile, mean[models:], size[models:], self._same(live, reference),
+            rate, latency,
         ])  # fmt: skip
         return np.clip(np.nan_to_num(z, nan=0.0, posinf=HIGHEST, neginf=-HIGHEST), -HIGHEST, HIGHEST)
 
@@ -78,16 +79,13 @@ class Shifts:
         place = self._mean(self.first, mine, theirs, fresh)
         spread = self._mean(self.second, mine, theirs, fresh)
         share = live["rows"][0] / max(reference["rows"][0], 1.0)
-        null = live["bins"][:fields, BINS] - live["odd"]
-        usual = reference["bins"][:fields, BINS] - reference["odd"]
-        counts = [z_of_count(live[name], reference[name], share) for name in ("odd", "unseen", "outside")]
+        counted = z_of_count(_counts(live, fields), _counts(reference, fields), share)
         return (
             quantiles,
             place,
             spread,
             self._mix(mine[:fields], theirs[:fields]),
-            z_of_count(null, usual, share),
-            *counts,
+            *counted,
         )
 
     def _mean(self, score: Matrix, mine: Matrix, theirs: Matrix, fresh: Matrix) -> Matrix:
@@ -142,6 +140,11 @@ class Shifts:
         enough = live["left"][0] >= LEAST_LIVE
         return mean * enough, size * enough, self.segments(live, reference)[0]
 
+    def _same(self, live: Sums, reference: Sums) -> Matrix:
+        """Rows that two models answer alike: one of them may have been given the other's file."""
+        share = live["rows"][0] / max(reference["rows"][0], 1.0)
+        return z_of_count(live["same"], reference["same"], share)
+
     def segments(self, live: Sums, reference: Sums) -> tuple[Matrix, Matrix]:
         """Per model the z of its most moved segment, and all of them: (models, fields, coarse bins)."""
         models, fields, width = live["profile"].shape
@@ -172,6 +175,12 @@ class Shifts:
         )
         enough = (n >= LEAST_LIVE) & (m >= LEAST_REFERENCE)
         return np.array([rate if min(gaps, usual_gaps) >= LEAST_LIVE else 0.0]), slower * enough
+
+
+def _counts(sums: Sums, fields: int) -> Matrix:
+    """(5, fields) how many values are null, null alone, of another type, new, outside."""
+    null = sums["bins"][:fields, BINS] - sums["odd"]
+    return np.stack([null, sums["alone"], sums["odd"], sums["unseen"], sums["outside"]])
 
 
 def _coarse(bins: Matrix, width: int) -> Matrix:

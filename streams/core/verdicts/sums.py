@@ -36,11 +36,13 @@ class Layout(Struct, frozen=True):
             ),  # gaps between events: how many, their sum in ms, the sum of their logs, of the squares of these
             "bins": (self.fields + self.models, WIDE),
             "odd": (self.fields,),  # another type than the field has
+            "alone": (self.fields,),  # missing where the field that is usually missing with it is there
             "unseen": (self.fields,),  # a category, or one of few numbers, that the reference never had
             "outside": (self.fields,),  # far outside the reference's range
             "cross": (joint, joint),  # products of the fields' normal scores
             "left": (3, self.targets),  # residuals: how many, sum, sum of squares
             "fourth": (self.targets,),
+            "same": (self.targets - self.models,),  # of each pair: rows that both answer exactly alike
             "profile": (self.models, self.fields, width),  # residuals by the bins of each field
             "profile_squares": (self.models, self.fields, width),
             "bad": (self.models,),  # scores that are no finite number
@@ -80,9 +82,11 @@ class Block(Struct):
     bins: Bins  # (rows, fields + models)
     left: Matrix  # (rows, targets)
     odd: Matrix
+    alone: Matrix
     unseen: Matrix
     outside: Matrix
     bad: Matrix  # (models,)
+    same: Matrix  # (pairs,)
     gaps: tuple[float, float, float, float]
     latencies: Matrix  # (rows, L) logs of ms, NaN where none
 
@@ -108,9 +112,10 @@ class Summing:
         sums["gaps"][:] = block.gaps
         flat = (block.bins + self.columns).ravel()
         sums["bins"][:] = np.bincount(flat, minlength=WIDE * (fields + models)).reshape(-1, WIDE)
-        for name, counts in (("odd", block.odd), ("unseen", block.unseen), ("outside", block.outside)):
-            sums[name][:] = counts
+        for name in ("odd", "alone", "unseen", "outside"):
+            sums[name][:] = getattr(block, name)
         sums["bad"][:] = block.bad
+        sums["same"][:] = block.same
         if fields:
             normal = self.table[self.joint, block.bins[:, : len(self.joint)]].reshape(rows, -1)
             sums["cross"][:] = normal.T @ normal

@@ -106,6 +106,9 @@ def _sized(scene: Scene, finding: Finding, said: Said, verdict: Verdict) -> Verd
     if finding.fields and what in RAW:
         return replace(verdict, effect=effects.of_field(reference.fields[place], what, events, live, usual, place))
     model = finding.models[0] if finding.models else _loudest(scene)
+    twins = effects.of_twins(reference, live, scene.ratios, model)
+    if twins and not finding.by_probes:
+        return replace(verdict, effect=twins)
     effect = effects.of_model(reference, events, live, reference.whole(), model)
     if finding.by_probes:
         count, asked, largest = scene.probes.share_changed(reference.models[model])

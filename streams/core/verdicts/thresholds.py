@@ -19,7 +19,10 @@ CERTAIN = 0.98
 WIDE_SPREAD = 1.5
 CLUSTERED_SHARE = 0.4
 MARGINS = ("place", "quantiles", "mix")
+CLUMPED = ("nulls", "nulls alone", "new values")  # come together, by the hour: rare in a reference, and no chance
 RESTLESS = 1.5
+TOGETHER = 1.3  # products of normal scores have longer tails than Fisher's z allows for
+CLOCKED = 1.1  # the same time of day is known from few days
 HEAVY = (
     2.0  # at least so many times the largest that the reference showed, where its windows differ by more than chance
 )
@@ -38,15 +41,23 @@ class Thresholds(Struct, frozen=True):
         found: Matrix = of / np.maximum(self.spread, 1.0)
         return found
 
+    def restless(self, shifts: Shifts) -> NDArray[np.bool_]:
+        """(fields,) whether its values differ from one window of the reference to the next by more than chance."""
+        found: NDArray[np.bool_] = margins(shifts, self.spread) > WIDE_SPREAD
+        return found
+
     def ratios(self, z: Matrix, blocks: int) -> Matrix:
         """Z as multiples of the threshold, signed."""
         return z / self.of[blocks]
 
 
-def thresholds(shifts: Shifts, seen: dict[int, Matrix], count: int) -> Thresholds:
+def thresholds(
+    shifts: Shifts, seen: dict[int, Matrix], count: int, by_clock: NDArray[np.bool_] | None = None
+) -> Thresholds:
     """From z of the reference's own windows, {blocks in a window: (windows, statistics)}; it has `count` blocks.
 
-    Windows may overlap; they tell as much as those that do not.
+    `by_clock` are the statistics that are held against the same time of day. Windows may overlap; they tell as much
+    as those that do not.
     """
     alpha = ALPHA / (shifts.size * SCALES * LOOKS)
     found: dict[int, Matrix] = {}
@@ -65,21 +76,43 @@ def thresholds(shifts: Shifts, seen: dict[int, Matrix], count: int) -> Threshold
             shorter = scales[place - 1]
             spread = np.where(wide[shorter], np.maximum(spread, spreads[shorter]), 1.0)
             base = np.where(wide[shorter], student(alpha, degrees[shorter]), two_sided(alpha))
-        found[blocks] = np.maximum(base * spread, HEAVY * largest[blocks] * wide[blocks])
+        heavy = wide[blocks] | _of(shifts, CLUMPED)
+        found[blocks] = np.maximum(base * spread, HEAVY * largest[blocks] * heavy)
     middle = scales[min(1, len(scales) - 1)]
-    margins = np.concatenate([spreads[middle][shifts.groups[name]] for name in MARGINS])
-    clustered = bool(len(margins)) and bool((margins[margins > 0] > WIDE_SPREAD).mean() > CLUSTERED_SHARE)
+    own = np.r_[tuple(shifts.groups[name] for name in MARGINS)]
+    there = spreads[middle][own] > 0
+    wide_days = spreads[middle][own] > WIDE_SPREAD
+    if by_clock is not None:  # what the time of day explains comes again every day
+        wide_days &= ~by_clock[own]
+    clustered = bool(there.any()) and bool(wide_days[there].mean() > CLUSTERED_SHARE)
     for blocks, of in found.items():
         of[shifts.groups["joint"]] *= _wandering(shifts, spreads[blocks])
         for name in ("spread", "joint", "unexplained by segment", *(PAIRED if clustered else ())):
             part = shifts.groups[name]
             of[part] *= np.where(wide[blocks][part] | clustered, RESTLESS, 1.0)
+        joint = shifts.groups["joint"]
+        of[joint] *= np.where(wide[blocks][joint] | clustered, 1.0, TOGETHER)
+        if by_clock is not None:
+            of[by_clock] *= CLOCKED
     return Thresholds(found, clustered, spreads[middle])
+
+
+def _of(shifts: Shifts, names: tuple[str, ...]) -> NDArray[np.bool_]:
+    found = np.zeros(shifts.size, bool)
+    for name in names:
+        found[shifts.groups[name]] = True
+    return found
+
+
+def margins(shifts: Shifts, spread: Matrix) -> Matrix:
+    """(fields,) the largest of these spreads of a field's own values."""
+    found: Matrix = np.max([spread[shifts.groups[name]] for name in MARGINS], axis=0)
+    return found
 
 
 def _wandering(shifts: Shifts, spread: Matrix) -> Matrix:
     """How restless the more restless of two fields is by itself: its company says as little as it does."""
-    fields = np.max([spread[shifts.groups[name]] for name in MARGINS], axis=0)
+    fields = margins(shifts, spread)
     one, other = (upper // 2 for upper in shifts.upper)
     found = np.maximum(fields[one], fields[other]) if len(one) else np.empty(0)
     return np.where(found > WIDE_SPREAD, found, 1.0)

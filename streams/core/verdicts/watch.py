@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 
-from streams.core.verdicts.cause import Finding, Moves, find
+from streams.core.verdicts.cause import Finding, Moves, Witness, find
 from streams.core.verdicts.events import Event, Setting
 from streams.core.verdicts.freezing import Recorder
 from streams.core.verdicts.intake import Intake
@@ -14,7 +14,7 @@ from streams.core.verdicts.probes import Probes
 from streams.core.verdicts.reference import BLOCK, WINDOW, Reference
 from streams.core.verdicts.ring import Ring
 from streams.core.verdicts.said import Bounds, Deploy, Said
-from streams.core.verdicts.telling import Scene, tell, too_few
+from streams.core.verdicts.telling import NEAR, Scene, tell, too_few
 from streams.core.verdicts.words import QUIET, Verdict
 
 ROWS = BLOCK * WINDOW
@@ -145,15 +145,26 @@ class Watch:
             return None
         if not self.ring.blocks:
             return None
-        moves = Moves(self.reference, self.ratios)
+        moves = Moves(self.reference, self.ratios, self.ring.unconfirmed, self._deployed_of_late())
         leading = int(np.argmax(np.abs(self.ratios)))
-        acquitted = self.probes.acquit(self.ring.onset(leading).start)
-        finding = find(self.reference, moves, self.probes, final=final, acquitted=acquitted)
+        witness = self._witness(self.ring.onset(leading).start)
+        finding = find(self.reference, moves, self.probes, final=final, witness=witness)
         if finding is None or (not final and not self._news(finding)):
             return None
         scene = Scene(self.reference, self.ring, self.probes, self.ratios, list(self.deploys), self._notes())
-        draft, self.last = tell(scene, finding, self.last, acquitted=acquitted)
+        draft, self.last = tell(scene, finding, self.last, acquitted=witness is Witness.ACQUITS)
         return self._close(draft, final=final)
+
+    def _deployed_of_late(self) -> set[int]:
+        assert self.reference is not None
+        names = {one.model for one in self.deploys if one.event >= self.place - NEAR}
+        return {place for place, name in enumerate(self.reference.models) if name in names}
+
+    def _witness(self, onset: int) -> Witness:
+        """What the probes can say of something that began in the block of this event, or in the next one."""
+        if self.probes.acquit(onset + 2 * BLOCK):
+            return Witness.ACQUITS
+        return Witness.TO_COME if self.probes.live(self.place - ROWS) else Witness.NONE
 
     def _news(self, finding: Finding) -> bool:
         if finding.word in QUIET:

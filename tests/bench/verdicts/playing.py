@@ -52,8 +52,13 @@ class Stage:
         self.columns = self.world.draw(rng, REFERENCE, kind, 0.0)
         self.asked = _stratified(self.world, self.columns, rng) if probes else None
         self.watch = Watch(self.world.setting())
-        for event in _events(Stream(self.world, self.columns), self.asked, rng, REFERENCE):
+        self._rng = rng
+        for event in self.reference_events(self.asked):
             self.watch.offer(event)
+
+    def reference_events(self, asked: Columns | None = None) -> Iterator[Event]:
+        """The reference, with rounds of probes when any are asked."""
+        return _events(Stream(self.world, self.columns), asked, deepcopy(self._rng), REFERENCE)
 
     @property
     def end_day(self) -> float:
@@ -68,13 +73,7 @@ class Stage:
 
 def play(stage: Stage, scenario: Scenario) -> Played:
     """Run a scenario until it is named; the onset lies anywhere in the third or fourth window after the reference."""
-    rng = stage.rng(scenario.name)
-    onset = int(rng.integers(2 * ROWS, 4 * ROWS))
-    drawn = stage.world.draw(rng, onset + AFTER, stage.kind, stage.end_day)
-    stream = Stream(stage.world, {name: values.copy() for name, values in drawn.items()})
-    truth = scenario.fault(stream, rng, onset)
-    if stream.faster != 1.0:
-        stream.columns = _faster(stage, rng, stream.columns, onset, stream.faster)
+    onset, truth, stream, rng = _drawn(stage, scenario)
     found = Played(scenario.name, scenario.tier, stage.world_name, stage.kind, stage.seed, stage.probes)
     watch = deepcopy(stage.watch)
     for event in _events(stream, stage.asked, rng, onset):
@@ -84,6 +83,23 @@ def play(stage: Stage, scenario: Scenario) -> Played:
             if found.delay is not None:
                 break
     return found
+
+
+def played_events(stage: Stage, scenario: Scenario) -> tuple[int, Iterator[Event]]:
+    """The onset of a scenario, and its events, the same that `play` sees."""
+    onset, _, stream, rng = _drawn(stage, scenario)
+    return onset, _events(stream, None, rng, onset)
+
+
+def _drawn(stage: Stage, scenario: Scenario) -> tuple[int, Truth, Stream, np.random.Generator]:
+    rng = stage.rng(scenario.name)
+    onset = int(rng.integers(2 * ROWS, 4 * ROWS))
+    drawn = stage.world.draw(rng, onset + AFTER, stage.kind, stage.end_day)
+    stream = Stream(stage.world, {name: values.copy() for name, values in drawn.items()})
+    truth = scenario.fault(stream, rng, onset)
+    if stream.faster != 1.0:
+        stream.columns = _faster(stage, rng, stream.columns, onset, stream.faster)
+    return onset, truth, stream, rng
 
 
 def _faster(stage: Stage, rng: np.random.Generator, columns: Columns, onset: int, rate: float) -> Columns:

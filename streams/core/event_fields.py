@@ -1,0 +1,34 @@
+"""A field's values in decoded events, whatever producers put there: a number, a word, or nothing."""
+
+from math import nan
+
+LARGEST = 1e300
+
+
+def value_at(event: object, parts: tuple[str, ...]) -> object:
+    """What stands at a path of an event; None when nothing does."""
+    for part in parts:
+        event = event.get(part) if isinstance(event, dict) else None
+    return event
+
+
+def as_number(value: object) -> float:
+    """A number; NaN for anything else, and for what no float64 holds.
+
+    >>> [as_number(2), as_number("2"), as_number(True), as_number(10**400)]
+    [2.0, nan, nan, nan]
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
+        return nan
+    return float(value)
+
+
+def as_word(value: object) -> str | None:
+    """A word; what is of another type is named by it.
+
+    >>> [as_word("UA"), as_word(True), as_word([]), as_word(None)]
+    ['UA', 'true', '(list)', None]
+    """
+    if value is None or isinstance(value, str):
+        return value
+    return str(value).lower() if isinstance(value, bool) else f"({type(value).__name__})"

@@ -1,0 +1,76 @@
+"""Fingerprints as files beside their models: `MODEL.txt.fingerprint.json`, whole or not at all."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec import ValidationError, json
+from msgspec.structs import replace
+
+from schemas.errors import UNREADABLE, ConfigurationRefused
+from schemas.pipeline import Model, Pipeline
+from streams.core.fingerprint import Fingerprint, prints_of
+from streams.models.artifact import open_artifact, sum_of
+from streams.models.software import software
+from streams.state_file import write_atomically
+
+FORMAT = 1
+SUFFIX = ".fingerprint.json"
+INSTEAD = "write it with `rendezvous fingerprint MODEL --events FILE`, where the model was trained"
+
+
+def place_of(folder: Path, model: Model) -> Path:
+    """The file of a model's fingerprint; raises ConfigurationRefused for a model without a file of its own."""
+    if not model.artifact:
+        raise ConfigurationRefused(
+            f"model {model.name} has no file (kind {model.kind}), so nothing to keep a fingerprint beside; "
+            "name a model with an artifact"
+        )
+    return folder / f"{model.artifact}{SUFFIX}"
+
+
+def as_it_is(folder: Path, pipeline: Pipeline, model: Model) -> Fingerprint:
+    """The model and the software as they are here and now, without any rows; raises ModelRefused for its file."""
+    features = {feature.name: feature for feature in pipeline.features}
+    return Fingerprint(
+        format=FORMAT,
+        pipeline=pipeline.name,
+        model=model.name,
+        version=model.version,
+        sha256=sum_of(open_artifact(folder, model)) if model.artifact else "",
+        made_at_ms=int(time.time() * 1e3),
+        source="",
+        rows=0,
+        software=software(model.kind),
+        features=[features[name] for name in pipeline.features_of(model)],
+        fields=[],
+    )
+
+
+def fingerprint_of(
+    folder: Path, pipeline: Pipeline, model: Model, events: Sequence[object], source: str
+) -> Fingerprint:
+    """The fingerprint of a model that was trained on these decoded events."""
+    bare = as_it_is(folder, pipeline, model)
+    return replace(bare, source=source, rows=len(events), fields=prints_of(bare.features, events))
+
+
+def write_fingerprint(folder: Path, model: Model, found: Fingerprint) -> Path:
+    """Put it beside the model; returns where."""
+    path = place_of(folder, model)
+    write_atomically(path, json.format(json.encode(found), indent=1) + b"\n")
+    return path
+
+
+def read_fingerprint(folder: Path, model: Model) -> Fingerprint:
+    """The one beside a model; raises ConfigurationRefused that says what is wrong with it."""
+    path = place_of(folder, model)
+    try:
+        found = json.decode(path.read_bytes(), type=Fingerprint)
+    except OSError as error:
+        raise ConfigurationRefused(f"{path}: {error.strerror}: no fingerprint; {INSTEAD}") from error
+    except (*UNREADABLE, ValidationError) as error:
+        raise ConfigurationRefused(f"{path}: no fingerprint: {error}; {INSTEAD}") from error
+    if found.format != FORMAT:
+        raise ConfigurationRefused(f"{path}: a fingerprint of format {found.format}, and {FORMAT} is read; {INSTEAD}")
+    return found

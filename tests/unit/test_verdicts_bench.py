@@ -1,0 +1,106 @@
+"""The bench of verdicts counts what it says it counts."""
+
+from collections.abc import Sequence
+
+import pytest
+from msgspec.structs import replace
+
+from streams.core.verdicts.telling import BARE
+from streams.core.verdicts.words import Verdict, Word
+from tests.bench.verdicts.__main__ import BARS, figures
+from tests.bench.verdicts.playing import REFERENCE, Played, _judge, is_right
+from tests.bench.verdicts.public import Heard, _alarms, _delay, compared
+from tests.bench.verdicts.scenarios import CORE, HARD, SCENARIOS, Truth
+from tests.bench.verdicts.world import KINDS
+
+ONSET = REFERENCE + 2300
+
+
+def said(word: Word, at: int, **named: str) -> Verdict:
+    return replace(BARE, verdict=word, said_at_event=at, **named)
+
+
+def judged(*verdicts: Verdict) -> Played:
+    found = Played("x", CORE, "made", "daily", 1, probes=False)
+    for verdict in verdicts:
+        _judge(found, verdict, Truth(Word.DATA, frozenset(["age"])), ONSET)
+    return found
+
+
+def test_the_first_alarm_after_the_onset_has_to_be_right_and_what_came_before_is_false():
+    healthy = said(Word.HEALTHY, REFERENCE + 999)
+    early, right = said(Word.DATA, ONSET - 300, field="age"), said(Word.DATA, ONSET + 499, field="age, other")
+    found = judged(healthy, early, right)
+    assert (found.right, found.delay, found.windows, len(found.false_alarms)) == (True, 0.5, 2, 1)
+    found = judged(said(Word.CODE, ONSET + 100, model="a"), right)
+    assert (found.right, found.delay, found.first) == (False, 0.5, "code a")
+    found = judged(said(Word.DATA, ONSET + 3001, field="age"))
+    assert (found.right, found.delay) == (False, pytest.approx(3.002))
+    assert judged(healthy).delay is None
+
+
+@pytest.mark.parametrize(
+    ("verdict", "truth", "right"),
+    [
+        (said(Word.CODE, 0, model="a"), Truth(Word.CODE, model="a"), True),
+        (said(Word.CODE, 0, model="b"), Truth(Word.CODE, model="a"), False),
+        (said(Word.CANARY, 0, model="a"), Truth(Word.CODE, model="a"), False),
+        (said(Word.DATA, 0), Truth(Word.DATA, frozenset(["age"])), False),
+        (said(Word.DATA, 0, field="age"), Truth(Word.DATA), True),
+        (said(Word.UPSTREAM, 0), Truth(Word.UPSTREAM), True),
+    ],
+)
+def test_right_is_the_word_and_whom_it_names(verdict: Verdict, truth: Truth, right: bool):
+    assert is_right(verdict, truth) is right
+
+
+def test_figures_are_shares_medians_and_alarms_by_the_thousand():
+    played = [
+        Played("a", CORE, "made", "daily", 1, probes=True, right=True, delay=0.2, windows=3),
+        Played("b", CORE, "made", "daily", 1, probes=True, right=False, delay=None, windows=2, false_alarms=["x"]),
+        Played("c", HARD, "made", "clustered", 1, probes=True, right=True, delay=1.0, windows=2),
+        Played("quiet", "quiet", "made", "daily", 1, probes=True, windows=245),
+        Played("a", CORE, "made", "daily", 1, probes=False, right=True, delay=0.4, windows=3),
+    ]
+    found = figures(played)["with_probes"]
+    assert (found["core"], found["hard"], found["never_named"]) == (0.5, 1.0, 1)
+    assert (found["worst_delay"], found["median_delay"]) == (9.0, 1.0)
+    assert found["false_alarms_per_1000"] == {"independent": 0.0, "daily": 4.0, "clustered": 0.0}
+    assert found["quiet_windows"]["daily"] == 250
+
+
+def test_there_are_the_scenarios_that_were_asked_for_and_every_figure_has_its_bar():
+    assert len({one.name for one in SCENARIOS}) >= 16
+    assert {one.tier for one in SCENARIOS} == {CORE, HARD}
+    assert set(KINDS) <= set(BARS)
+
+
+class Above:
+    """Finds a change at every value above one."""
+
+    def __init__(self) -> None:
+        self.drift_detected = False
+
+    def update(self, value: float) -> None:
+        self.drift_detected = value > 1
+
+
+def test_a_public_detector_is_timed_from_the_onset_and_what_it_said_before_is_no_merit():
+    def delay(*columns: Sequence[float]) -> float | None:
+        return _delay([Above() for _ in columns], columns, 3)
+
+    quiet = [0.0] * 8
+    assert list(_alarms(Above(), [0, 2, float("nan"), 3])) == [1, 3]
+    assert delay(quiet, [9, 9, 9, 0, 0, 9, 0, 0]) == 0.003
+    assert delay([0, 0, 0, 0, 2, 0, 0, 0], [0, 0, 0, 0, 0, 9, 0, 0]) == 0.002
+    assert delay(quiet, [9, 9, 9, 0, 0, 0, 0, 0]) is None
+
+
+def test_public_detectors_are_counted_over_all_their_streams():
+    every = [
+        Heard("ADWIN", "made", "daily", 1, {"a": 0.5, "b": None}, 100, 90),
+        Heard("ADWIN", "flights", "daily", 1, {"a": 1.5}, 100, 0),
+    ]
+    found = compared(every, ("daily",))["ADWIN"]
+    assert (found["faults"], found["found"], found["median_delay"]) == (3, 2, 1.0)
+    assert found["false_alarms_per_1000"] == {"daily": 450.0}

@@ -28,6 +28,7 @@ from schemas.pipeline import Pipeline
 from schemas.requests import Request
 from streams.archive.ranges import Period
 from streams.candidate_file import with_budget
+from streams.core.enrichment import Enrichment
 from streams.core.features import FeatureTable
 from streams.core.given import Given
 from streams.core.past import CHUNK, Scored, Way, by_log_time, scored_block
@@ -98,7 +99,8 @@ def _whole(pipeline: Pipeline, lines: Sequence[bytes], folder: Path, scored: Sco
 def _matrix(pipeline: Pipeline, lines: Sequence[bytes]) -> Matrix:
     validator = Validator(pipeline)
     found = [validator.read(line, None, None, 0, offset, offset) for offset, line in enumerate(lines)]
-    return FeatureTable(pipeline.features).matrix([request for request in found if isinstance(request, Request)])
+    requests = Enrichment(pipeline).join([request for request in found if isinstance(request, Request)])
+    return FeatureTable(pipeline.features, {}, pipeline.enrich).matrix(requests)
 
 
 def _cpu_s(run: Callable[[], object]) -> float:

@@ -26,7 +26,7 @@ from rich.table import Table
 
 from deploy.flights.prepare import EVENTS, LABELS, PIPELINE, REPORT, Label, prepare
 from deploy.flights.report import Run, quantiles
-from deploy.flights.weather import asked_of, feed_beside
+from deploy.flights.weather import REPORTS, asked_of, feed_beside
 from schemas.blocks import ScoreBlock, decode_scores, offsets_of, scores_of
 from schemas.decisions import decode_decision
 from schemas.pipeline import Pipeline
@@ -294,6 +294,7 @@ def _where(about: Mapping[str, Any]) -> None:
 
 [bold]what to try next[/]
   make up                                        keep it running; then, in another terminal:
+  .venv/bin/rendezvous send {REPORTS} --table weather --key origin
   .venv/bin/rendezvous send {EVENTS} --rate 500
   .venv/bin/rendezvous decisions --follow
   .venv/bin/rendezvous explain REQUEST_ID

@@ -1,14 +1,8 @@
-"""The weather at the airports: hourly reports, on a topic of their own beside the flights.
+"""The weather at the airports: hourly reports, on a topic of their own beside the flights."""
 
-`python -m deploy.flights.weather` puts all of them there at once, for a pipeline that `make up` keeps running.
-"""
-
-import os
-import sys
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from confluent_kafka import KafkaException, Producer
@@ -18,8 +12,7 @@ from schemas.pipeline import Pipeline
 from schemas.requests import Request
 from schemas.topics import Topics
 from streams.core.enrichment import Enrichment
-from streams.kafka.clients import Cluster, cluster_of
-from streams.pipeline_file import load
+from streams.kafka.clients import Cluster
 
 HERE = Path(__file__).parent
 REPORTS = HERE / "build" / "weather.jsonl"
@@ -113,17 +106,3 @@ def feed_beside(cluster: Cluster, pipeline: str, lines: Sequence[bytes]) -> Feed
 
 def _from_ms(report: Report) -> int:
     return report.from_ms
-
-
-def main(environment: Any = os.environ) -> None:
-    """All of the demo's weather at once."""
-    cluster = cluster_of(environment)
-    if cluster is None:
-        sys.exit("which Kafka? Set KAFKA_BOOTSTRAP_SERVERS as `make up` shows it")
-    feed = Feed(cluster, load(HERE / "flights.toml").name, REPORTS.read_bytes().splitlines())
-    feed.through(float("inf"))
-    feed.end()
-
-
-if __name__ == "__main__":
-    main()

@@ -15,11 +15,8 @@ from schemas.enriched import encode_enriched
 from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Pipeline
 from schemas.requests import Request
-from schemas.topics import Topics
-from streams.archive.layout import Layout
 from streams.archive.ranges import Period
 from streams.archive.segment import Record
-from streams.archive.writer import Limits, PartitionWriter
 from streams.core import past
 from streams.core.enrichment import Enrichment
 from streams.core.features import FeatureTable
@@ -52,7 +49,6 @@ def lived(own: Pipeline, root: Path, kept: int = COUNT, lost: frozenset[int] = f
     dice = random.Random(1)
     values = [json.dumps({"x": number, "who": dice.randrange(9)}).encode() for number in range(COUNT)]
     logs = play(own, values, 1, lambda *_: 20.0)
-    logs.write(root, own.name, rows=70)
     found = [read(one.value, offset=one.offset, at_ms=one.timestamp_ms, of=own) for one in logs.raw]
     requests = [request for request in found if isinstance(request, Request)]
     enrichment, joined = Enrichment(own), list[Request]()
@@ -68,11 +64,8 @@ def lived(own: Pipeline, root: Path, kept: int = COUNT, lost: frozenset[int] = f
         log.append((rows[-1].at_ms, encode_enriched(enrichment.block(rows))[0]))
         if start % 50 == 20:
             log.append((rows[-1].at_ms, encode_enriched(enrichment.block(again[start - 20 : start + 8]))[0]))
-    writer = PartitionWriter(Layout(root, Topics(own.name).enriched, 0), Limits(7, 1 << 26, 60.0), "id", "w")
-    records = [Record(place, at_ms, 1, None, value, None) for place, (at_ms, value) in enumerate(log)]
-    for start in range(0, len(records), 7):
-        writer.append(records[start : start + 7], 0.0)
-        writer.close_segment()
+    logs.enriched = [Record(place, at_ms, 1, None, value, None) for place, (at_ms, value) in enumerate(log)]
+    logs.write(root, own.name, rows=7)
     return live
 
 

@@ -63,7 +63,8 @@ class Monitor:
 
     def __init__(self, pipeline: Pipeline, settings: MonitorSettings, cluster: Cluster, file: SnapshotFile) -> None:
         topics = Topics(pipeline.name)
-        if pipeline.enrich:  # what is joined into a probe changes: its answers tell nothing of the code
+        if pipeline.enrich and settings.probes:
+            logger.warning("no probes: what is joined into one changes, and its answers tell nothing of the code")
             settings = replace(settings, probes=0)
         self._pipeline = pipeline
         self._settings = settings

@@ -15,6 +15,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 from faust.types import TP
+from msgspec.structs import replace
 
 from agents.prober import Prober
 from agents.roster_watch import Moves, MovesWatch, TokenWatch
@@ -62,6 +63,9 @@ class Monitor:
 
     def __init__(self, pipeline: Pipeline, settings: MonitorSettings, cluster: Cluster, file: SnapshotFile) -> None:
         topics = Topics(pipeline.name)
+        if pipeline.enrich and settings.probes:
+            logger.warning("no probes: what is joined into one changes, and its answers tell nothing of the code")
+            settings = replace(settings, probes=0)
         self._pipeline = pipeline
         self._settings = settings
         self._cluster = cluster

@@ -12,7 +12,11 @@ from streams.core.event_shape import getter
 
 
 class WatchedFields:
-    """Every feature that is read from the event, and more fields by their path."""
+    """Every feature that is read from the event, and more fields by their path.
+
+    What the router joins in from tables is not in the event: where that goes wrong, several models move and the event
+    does not.
+    """
 
     def __init__(self, pipeline: Pipeline, more: Sequence[str]) -> None:
         plain = pipeline.features_of_event

@@ -11,7 +11,7 @@ from agents.monitor import Monitor
 from agents.roles import Place, build
 from agents.snapshot import SnapshotFile
 from schemas.errors import ConfigurationRefused
-from schemas.pipeline import MonitorSettings
+from schemas.pipeline import Enrich, MonitorSettings
 from schemas.topics import Topics
 from streams.core.gathering import Places
 from streams.core.watching import Watching
@@ -62,3 +62,12 @@ def test_there_is_one_where_the_file_asks_for_it(own: object, number: int, says:
     place = Place(own, tmp_path, CLUSTER, tmp_path)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationRefused, match=says):
         build("monitor", place, number=number)
+
+
+def test_what_tables_change_is_not_probed(tmp_path: Path):
+    table = Enrich(name="weather", key="colour")
+    probed = MonitorSettings(probes=64)
+    for enrich, probes in (((), 64), ((table,), 0)):
+        own = replace(SMALL, enrich=enrich)
+        monitor = Monitor(own, probed, CLUSTER, SnapshotFile(tmp_path, "mine"))
+        assert monitor._watching.probing.count == probes

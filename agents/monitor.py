@@ -219,6 +219,8 @@ class Monitor:
                 self._prober.ask()
             report = self._watching.offer(one, self._moves.spans.at(one.at_ms))
             if report is not None:
+                if not report.quiet and report.evidence.probes == "none":
+                    self._prober.ask()  # is it the code, or what it is given?
                 await self._say(report)
 
     def _pace(self) -> None:

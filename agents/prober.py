@@ -1,4 +1,4 @@
-"""Sends the probes: frozen records down the live road, on a clock and after each move of the roster."""
+"""Sends the probes: frozen records down the live road, on a clock, after a move of the roster, and on suspicion."""
 
 import secrets
 import time
@@ -14,8 +14,8 @@ from streams.kafka.transport import BatchApp
 ANNOUNCED_S = 2.0
 """From the token's record to the first probe: whoever marks answers has read it by then."""
 
-APART_S = 1.0
-"""A move of the roster is followed by a round, never by more than one in this time."""
+APART_S = 2.0
+"""A round that is asked for comes at once, never more than one in this time."""
 
 
 class Prober:
@@ -42,7 +42,7 @@ class Prober:
             self._announced_s = time.monotonic()
 
     def ask(self) -> None:
-        """Something was deployed: a round is due at once."""
+        """Something was deployed, or something moved: a round is due at once."""
         self._asked = True
 
     async def look(self, probing: Probing) -> None:

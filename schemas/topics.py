@@ -106,7 +106,7 @@ PROBES = Entry(
 TABLE = Entry(
     "<table>",
     "state from outside that is joined into events, one JSON object by its key (compacted)",
-    "producers",
+    "feeders",
     "router",
 )
 ENRICHED = Entry("enriched", "a block of what was joined into which requests", "router", "archiver")

@@ -12,6 +12,7 @@ from agents.cli import place
 from agents.cli.decisions import first_finals
 from schemas.blocks import NotAskedBlock, RejectionBlock, ScoreBlock, decode_scores, offsets_of, scores_of
 from schemas.decisions import Decision
+from schemas.enriched import decode_enriched, rows_of
 from schemas.errors import UnreadableRecord
 from schemas.topics import Topics
 from streams.kafka.clients import Cluster
@@ -29,6 +30,7 @@ class Story:
     decided_ms: int
     raw_ms: int = 0
     value: bytes = b""
+    joined: dict[str, bytes] = field(default_factory=dict)
     events: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -51,6 +53,8 @@ def explain(which: str, file: Path | None) -> int:
         click.echo(f"{which}: no decision on {topics.decisions}", err=True)
         return 3
     gather(cluster, topics, story)
+    if pipeline.enrich:
+        story.joined = joined(cluster, topics, story)
     for line in told(story):
         click.echo(line)
     return 0
@@ -85,6 +89,25 @@ def gather(cluster: Cluster, topics: Topics, story: Story) -> None:
                 break
 
 
+def joined(cluster: Cluster, topics: Topics, story: Story) -> dict[str, bytes]:
+    """What the tables said of it, by table: what was joined first is what models were given."""
+    ticket = story.decision.ticket
+    with TopicReader(cluster, topics.enriched) as reader:
+        since = reader.at_time(story.raw_ms) if story.raw_ms else {}
+        for message in reader.to_end({**dict.fromkeys(reader.partitions, 0), **since}):
+            rows = dict(_rows(message)) if message.partition() == ticket.partition else {}
+            if ticket.offset in rows:
+                return rows[ticket.offset]
+    return {}
+
+
+def _rows(message: Message) -> Iterator[tuple[int, dict[str, bytes]]]:
+    try:
+        yield from rows_of(decode_enriched(message.value()))
+    except UnreadableRecord:
+        return
+
+
 def _about(message: Message, offset: int) -> Iterator[str]:
     try:
         block = decode_scores(message.value())
@@ -105,7 +128,9 @@ def told(story: Story) -> Iterator[str]:
     """The lines of the waterfall: each event at its age, the deadline among them."""
     decision = story.decision
     yield f"request {decision.request_id}, ticket {decision.ticket}, budget {decision.budget_ms} ms"
-    yield f"  {story.value[:200].decode(errors='replace')}{'...' if len(story.value) > 200 else ''}"
+    yield f"  {_short(story.value)}"
+    for table, record in story.joined.items():
+        yield f"  {table}: {_short(record) if record else 'nothing'}"
     events = [(story.raw_ms, "raw: in the log"), *story.events]
     events.append((story.raw_ms + decision.budget_ms, "deadline"))
     score = "" if decision.score is None else f" {decision.score:.4f}"
@@ -116,3 +141,7 @@ def told(story: Story) -> Iterator[str]:
         place_of = min(WIDTH - 1, max(0, round(WIDTH * age_ms / span_ms)))
         yield f"{age_ms:>7} ms |{'.' * place_of}*{' ' * (WIDTH - 1 - place_of)}| {what}"
     yield f"why: {decision.reason}"
+
+
+def _short(value: bytes) -> str:
+    return f"{value[:200].decode(errors='replace')}{'...' if len(value) > 200 else ''}"

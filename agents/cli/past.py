@@ -25,7 +25,7 @@ from streams.archive.ranges import Period, iso, read_period, require, times_held
 from streams.archive.segment import Record
 from streams.core.answers import NOBODY, Answered, Answers, Names
 from streams.core.labels import Labels
-from streams.core.past import Past, Way
+from streams.core.past import Past, Way, needs_enriched
 from streams.core.quality import Truth, truth_of
 
 HAPPENED, UNCHANGED = "happened", "unchanged"
@@ -159,7 +159,7 @@ def through_core(
     past.run(
         read_period(root, topics.raw, number, period, before_ms),
         read_period(root, topics.scores, number, following, before_ms),
-        read_period(root, topics.enriched, number, following, before_ms) if pipeline.enrich else iter(()),
+        read_period(root, topics.enriched, number, following, before_ms) if needs_enriched(pipeline, ways) else (),
     )
     for variant in past.variants:
         seen.counts[f"blocks not trusted by {variant.way.name}: another version of a model?"] += variant.untrusted

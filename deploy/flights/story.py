@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,7 +35,8 @@ from deploy.flights.prepare import (
     training_data,
 )
 from deploy.flights.report import Run, quantiles
-from deploy.flights.run import carrier, console, read_raw, rendezvous, up
+from deploy.flights.run import AHEAD_S, carrier, console, read_raw, rendezvous, up
+from deploy.flights.weather import asked_of, feed_beside
 from schemas.decisions import decode_decision
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
@@ -66,17 +68,19 @@ class Flights:
     def __init__(
         self,
         cluster: Cluster,
-        topic: str,
+        pipeline: str,
         rate: float,
         lines: Sequence[bytes] = (),
         feed: Callable[[bytes], bytes] = lambda line: line,
     ) -> None:
-        self._lines = lines or EVENTS.read_bytes().splitlines()
-        self._feed = feed
         self.sent = 0
         self.scenes: list[tuple[float, str]] = []
         self._producer = Producer(cluster.producer_settings(linger_ms=2) | {"log_level": 0})
-        self._topic, self._rate = topic, rate
+        self._lines = lines or EVENTS.read_bytes().splitlines()
+        self._feed = feed
+        self._weather = feed_beside(cluster, pipeline, self._lines)
+        self._asked_ms = list(accumulate((asked_of(line).asked_ms for line in self._lines), max))
+        self._topic, self._rate = Topics(pipeline).raw, rate
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._send, daemon=True)
 
@@ -99,9 +103,12 @@ class Flights:
 
     def _send(self) -> None:
         lines = self._lines
-        started_s = time.monotonic()
+        started_s = time.monotonic() + AHEAD_S
         while not self._stop.is_set():
-            due = int((time.monotonic() - started_s) * self._rate) + 1
+            elapsed_s = time.monotonic() - started_s
+            ahead = int((elapsed_s + AHEAD_S) * self._rate)  # beyond the last they begin anew, their weather is known
+            self._weather.through(self._asked_ms[min(ahead, len(lines) - 1)])
+            due = int(elapsed_s * self._rate) + 1 if elapsed_s >= 0 else 0
             for number in range(self.sent, due):
                 line = lines[number % len(lines)]
                 self._producer.produce(self._topic, self._feed(line), key=carrier(line))
@@ -190,7 +197,7 @@ def main(rate: float, watch: float) -> None:
     with up(STORY) as about:
         cluster = cluster_of(os.environ) or Cluster(about["bootstrap"])
         told = Told(about)
-        with Flights(cluster, Topics(name).raw, rate) as flights:
+        with Flights(cluster, name, rate) as flights:
             tell(flights, told, cluster, Topics(name).decisions, better, watch)
         show(cluster, pipeline, flights)
         told("verify")

@@ -1,10 +1,14 @@
 """When people are told: once when a state begins, when it becomes another, now and then while it lasts, when it ends.
 
 The beginning counts at once, and so does a page after a notice. Another cause in the place of the one that is known,
-and the end, have to be seen again: a window that wavers is no news.
+and the end, have to be seen again: a window that wavers is no news. So has a change of code that statistics alone
+speak of, where there are probes: they are asked at once, and tell before the next window ends.
 """
 
 from schemas.verdicts import Alarm, Severity, Verdict, Word
+
+CODE = (Word.CODE, Word.UPSTREAM, Word.CANARY)
+"""What a probe would have answered otherwise to."""
 
 AGAIN = 2
 """Windows in a row that say another thing of the same urgency before that is told."""
@@ -13,8 +17,8 @@ AGAIN = 2
 class Alarms:
     """What people were told last, by the verdicts' own times."""
 
-    def __init__(self, quiet_windows: int, remind_s: float) -> None:
-        self.rule(quiet_windows, remind_s)
+    def __init__(self, quiet_windows: int, remind_s: float, *, probed: bool = False) -> None:
+        self.rule(quiet_windows, remind_s, probed=probed)
         self.told: tuple[Word, str | None] | None = None
         self._severity: Severity | None = None
         self._told_ms = 0
@@ -22,8 +26,9 @@ class Alarms:
         self._other: tuple[Word, str | None] | None = None
         self._others = 0
 
-    def rule(self, quiet_windows: int, remind_s: float) -> None:
-        """When an alarm ends, and how often it is said again."""
+    def rule(self, quiet_windows: int, remind_s: float, *, probed: bool) -> None:
+        """When an alarm ends, how often it is said again, and whether there are probes to confirm one."""
+        self._probed = probed
         self._quiet_windows = quiet_windows
         self._remind_ms = remind_s * 1e3
 
@@ -49,11 +54,14 @@ class Alarms:
         graver = verdict.severity is Severity.PAGE and self._severity is not Severity.PAGE
         self._others = self._others + 1 if self._other == says else 1
         self._other = says
-        if self.told and not graver and self._others < AGAIN:
+        if self._others < AGAIN and ((self.told and not graver) or self._doubtful(verdict)):
             return None
         alarm = Alarm.CHANGED if self.told else Alarm.RAISED
         self.told, self._severity, self._told_ms, self._others = says, verdict.severity, verdict.said_at_ms, 0
         return alarm
+
+    def _doubtful(self, verdict: Verdict) -> bool:
+        return self._probed and verdict.verdict in CODE and verdict.evidence.probes == "none"
 
     def _heard_quiet(self) -> Alarm | None:
         self._others = 0

@@ -238,7 +238,7 @@ class Past:
         self.variants: list[Variant] = []
         self.scores_end_ms = 0
         self.raw_end_ms = 0
-        self.enriched_end = inf if not base.enrich else -1.0
+        self.enriched_end = inf
         self._base = base
         self._partition = partition
         self._ways = ways
@@ -271,7 +271,7 @@ class Past:
 
     def _kept(self, joined: EnrichedPast, found: Sequence[Request | Rejection]) -> Mapping[int, Mapping[str, bytes]]:
         """What was joined into these requests; those after the last that is archived are not to be judged."""
-        if not self._base.enrich:
+        if not needs_enriched(self._base, self._ways):
             return {}
         kept = joined.through(found[-1].offset)
         self.enriched_end = joined.last
@@ -308,6 +308,11 @@ class Past:
                 column.take(block, record.offset, record.timestamp_ms)
             for variant in self.variants:
                 variant.scores_offered(record.offset, record.timestamp_ms, block)
+
+
+def needs_enriched(base: Pipeline, ways: Sequence[Way]) -> bool:
+    """Whether what was joined into requests is to be read: only who scores anything is given it."""
+    return bool(base.enrich) and any(way.scored for way in ways)
 
 
 class _Readers:

@@ -43,7 +43,8 @@ class Table:
     """
 
     def __init__(self, enrich: Enrich, features: tuple[Feature, ...]) -> None:
-        fields: Fields = {one.parts[1:]: field_of(one) for one in features if one.parts[0] == enrich.name}
+        own = [one for one in features if one.parts[0] == enrich.name and not one.derive]
+        fields: Fields = {one.parts[1:]: field_of(one) for one in own}
         shape = event_type(fields)
         since_of = tuple(enrich.since.split(".")) if enrich.since else ()
         self.name = enrich.name

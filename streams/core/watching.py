@@ -66,7 +66,7 @@ class Watching:
         self.pipeline = pipeline.name
         self.settings = settings
         self.fields = tuple(fields)
-        self.alarms = Alarms(settings.quiet_windows, settings.remind_s)
+        self.alarms = Alarms(settings.quiet_windows, settings.remind_s, probed=settings.probes > 0)
         self.probing = Probing(settings.probes)
         self.judging: Watched | None = None
         self.learning: Watched | None = None
@@ -79,7 +79,7 @@ class Watching:
     def follow(self, settings: MonitorSettings) -> None:
         """Go on by what the pipeline file says now of alarms; the reference stays."""
         self.settings = settings
-        self.alarms.rule(settings.quiet_windows, settings.remind_s)
+        self.alarms.rule(settings.quiet_windows, settings.remind_s, probed=settings.probes > 0)
         if settings.probes != self.probing.count:
             self.probing = Probing(settings.probes)
 

@@ -22,12 +22,16 @@ import numpy as np
 
 from agents.cli.columns import read_columns
 from agents.cli.past import UNCHANGED, read_past
-from deploy.flights.prepare import EVENTS, HERE, PIPELINE, prepare
-from schemas.blocks import Matrix
+from deploy.flights.prepare import EVENTS, HERE, LOG_MS, PIPELINE, prepare
+from deploy.flights.weather import asked_of, with_weather
+from schemas.blocks import MAX_ROWS, Matrix
+from schemas.enriched import encode_enriched
 from schemas.pipeline import Pipeline
 from schemas.requests import Request
 from streams.archive.ranges import Period
+from streams.archive.segment import Record
 from streams.candidate_file import with_budget
+from streams.core.enrichment import Enrichment
 from streams.core.features import FeatureTable
 from streams.core.given import Given
 from streams.core.past import CHUNK, Scored, Way, by_log_time, scored_block
@@ -45,7 +49,8 @@ def measured(lines: Sequence[bytes], folder: Path, *, rounds: int = 5, archived:
     score_rows, columns = scoring_of(HERE, pipeline, pipeline.model("full"))
     scored = Scored("2013-h1", score_rows, columns, 10)
     booster = lightgbm.Booster(model_file=str(HERE / "models" / "full.txt"))
-    matrix = _matrix(pipeline, lines)
+    requests = _requests(pipeline, lines)
+    matrix = FeatureTable(pipeline.features, {}, pipeline.enrich).matrix(requests)
     found: dict[str, list[float]] = {}
     for _ in range(rounds):
         plain_s = _cpu_s(lambda: booster.predict(matrix, num_threads=1))
@@ -60,7 +65,7 @@ def measured(lines: Sequence[bytes], folder: Path, *, rounds: int = 5, archived:
         for name, figure in figures.items():
             found.setdefault(name, []).append(figure)
     middle = {name: statistics.median(figures) for name, figures in found.items()}
-    return middle | _whole(pipeline, lines[:archived], folder, scored)
+    return middle | _whole(pipeline, lines[:archived], requests[:archived], folder, scored)
 
 
 def _score(scored: Scored, matrix: Matrix, *, cut: bool) -> None:
@@ -72,7 +77,9 @@ def _score(scored: Scored, matrix: Matrix, *, cut: bool) -> None:
             pass
 
 
-def _whole(pipeline: Pipeline, lines: Sequence[bytes], folder: Path, scored: Scored) -> dict[str, float]:
+def _whole(
+    pipeline: Pipeline, lines: Sequence[bytes], requests: Sequence[Request], folder: Path, scored: Scored
+) -> dict[str, float]:
     """An archive's range, read and run: `backtest --model`, and `simulate` without and with a sweep."""
     own = random.Random(1)
     scores = {model.name: [own.random() for _ in lines] for model in pipeline.models}
@@ -83,6 +90,7 @@ def _whole(pipeline: Pipeline, lines: Sequence[bytes], folder: Path, scored: Sco
         score=lambda model, offset: scores[model][offset],
         rate=1.0,
     )
+    lived.enriched = _kept(pipeline, requests, lived.raw)
     root = lived.write(folder / "lived", pipeline.name, rows=100_000)
     unchanged = Way(UNCHANGED, pipeline)
     candidate = Way("candidate", pipeline, {"full": scored})
@@ -95,10 +103,22 @@ def _whole(pipeline: Pipeline, lines: Sequence[bytes], folder: Path, scored: Sco
     return {name: _cpu_s(run) / len(lines) * 1e6 for name, run in runs.items()}
 
 
-def _matrix(pipeline: Pipeline, lines: Sequence[bytes]) -> Matrix:
+def _requests(pipeline: Pipeline, lines: Sequence[bytes]) -> list[Request]:
+    """The events as the router has them, the weather joined in."""
     validator = Validator(pipeline)
-    found = [validator.read(line, None, None, 0, offset, offset) for offset, line in enumerate(lines)]
-    return FeatureTable(pipeline.features).matrix([request for request in found if isinstance(request, Request)])
+    found = [validator.read(line, None, None, 0, offset, LOG_MS) for offset, line in enumerate(lines)]
+    requests = [request for request in found if isinstance(request, Request)]
+    return with_weather(requests, pipeline, [asked_of(line).asked_ms for line in lines])
+
+
+def _kept(pipeline: Pipeline, requests: Sequence[Request], raw: Sequence[Record]) -> list[Record]:
+    """What the router would have written of them on `enriched`."""
+    enrichment, starts = Enrichment(pipeline), range(0, len(requests), MAX_ROWS)
+    values = [encode_enriched(enrichment.block(requests[start : start + MAX_ROWS]))[0] for start in starts]
+    return [
+        Record(place, raw[start].timestamp_ms, 1, None, value, None)
+        for place, (start, value) in enumerate(zip(starts, values, strict=True))
+    ]
 
 
 def _cpu_s(run: Callable[[], object]) -> float:

@@ -18,6 +18,7 @@ from schemas.decisions import Decision, Outcome, ScoreSeen, Ticket, encode_decis
 from schemas.pipeline import Pipeline
 from schemas.requests import Request
 from schemas.topics import Topics
+from streams.core.enrichment import Enrichment
 from streams.core.features import FeatureTable
 from streams.core.validator import Validator
 from streams.kafka.clients import Cluster
@@ -82,12 +83,13 @@ def loop(cluster: Cluster, group: str, topics: Sequence[str], work: Callable[[li
 
 def router(pipeline: Pipeline) -> Callable[[list[Message]], Iterable[Out]]:
     """Raw JSON -> one JSON per model."""
-    topics, validator, table = Topics(pipeline.name), Validator(pipeline), FeatureTable(pipeline.features)
+    topics, validator, enrichment = Topics(pipeline.name), Validator(pipeline), Enrichment(pipeline)
+    table = FeatureTable(pipeline.features, {}, pipeline.enrich)
     encode = msgspec.json.Encoder().encode
     targets = [topics.model(model.name) for model in pipeline.models]
 
     def work(messages: list[Message]) -> Iterable[Out]:
-        requests: list[Request] = [_request(message, validator) for message in messages]
+        requests = enrichment.join([_request(message, validator) for message in messages])
         if requests:
             for request, features in zip(requests, table.matrix(requests).tolist(), strict=True):
                 value = encode(Row(request.offset, request.at_ms, features))

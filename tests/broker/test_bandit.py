@@ -13,6 +13,7 @@ from streams.core.learned import Learned
 from streams.core.policy_branches import branches_of
 from streams.kafka.clients import Cluster
 from streams.kafka.tally_log import TallyLog
+from streams.kill_points import LEARNER_POINTS, VARIABLE
 from streams.pipeline_file import load
 from tests.broker.pipelines import FILE, Outcome, Up, environment, good, outcome, send, until, up, write
 
@@ -92,7 +93,8 @@ def command(pipeline: Up, *words: str) -> subprocess.CompletedProcess[str]:
 def test_labels_move_the_share_and_a_restart_draws_by_the_same_tallies(cluster: Cluster, name: str, tmp_path: Path):
     file = write(tmp_path, name, 400, text=TEXT)
     log = TallyLog(cluster, load(file))
-    with up(cluster, file, name, tmp_path / "state", "--standby") as pipeline:
+    deadly = ",".join(f"{point}:1:{tmp_path / point}" for point in LEARNER_POINTS)
+    with up(cluster, file, name, tmp_path / "state", "--standby", more={VARIABLE: deadly}) as pipeline:
         asked(pipeline, 0)  # warm
         before = asked(pipeline, REQUESTS)
         assert 0.35 < shares_no(before) < 0.65, "nothing is known: either is as good"
@@ -104,11 +106,13 @@ def test_labels_move_the_share_and_a_restart_draws_by_the_same_tallies(cluster: 
 
         labelled(REQUESTS, 20, truth=True)  # some are said wrongly at first: corrections take back
         labelled(REQUESTS, REQUESTS, truth=False)
-        until(lambda: told(log.read(), scored(before)), 20, "a tally of all labels")
+        until(lambda: all((tmp_path / point).exists() for point in LEARNER_POINTS), 40, "the learner is killed twice")
+        until(lambda: told(log.read(), scored(before)), 40, "a tally of all labels all the same")
 
+        until(lambda: pipeline.running("learner", 2), 40, "it is there again")
         pipeline.kill("learner")
         pipeline.kill("rendezvous")
-        until(lambda: pipeline.running("learner", 1) and pipeline.running("rendezvous", 1), 40, "both again")
+        until(lambda: pipeline.running("learner", 3) and pipeline.running("rendezvous", 1), 40, "both again")
         assert told(log.read(), scored(before)), "the same labels are not counted again"
         after = asked(pipeline, 2 * REQUESTS)
         assert shares_no(after) > 0.95

@@ -1,6 +1,8 @@
 """State from outside, joined into events by the router on a real Kafka: what models see, and what is kept of it."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from streams.core.past import Scored, Way
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from streams.pipeline_file import load
-from tests.broker.pipelines import Up, outcome, send, until, up, write
+from tests.broker.pipelines import Up, environment, outcome, send, until, up, write
 
 TABLES = """
 [[features]]
@@ -177,9 +179,27 @@ def test_models_see_what_tables_say_a_restart_changes_nothing_and_a_backtest_see
         customers = {one["request_id"]: one.get("customer") for one in seen}
         assert customers["r1"] is None, "what the table does not say nobody sees"
         assert customers["r5"] == {"limit": 250, "tier": "gold"}
+        assert 'customer: {"limit": 250, "tier": "gold"}\n  weather: nothing\n' in explained(pipeline, file, "r8")
         nonsense(pipeline)
         killed(pipeline)
         assert_kept(pipeline, file)
+
+
+def explained(pipeline: Up, file: Path, which: str) -> str:
+    return command(pipeline, file, "explain", which)
+
+
+def feed(pipeline: Up, file: Path, records: Sequence[object]) -> None:
+    """As an operator would, from a file."""
+    lines = file.with_name("records.jsonl")
+    lines.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    command(pipeline, file, "send", str(lines), "--table", "weather", "--key", "at")
+
+
+def command(pipeline: Up, file: Path, *words: str) -> str:
+    where = environment(pipeline.cluster, pipeline.state)
+    line = [sys.executable, "-m", "agents", *words, "-P", str(file)]
+    return subprocess.run(line, env=where, capture_output=True, text=True, check=True).stdout
 
 
 def nonsense(pipeline: Up) -> None:

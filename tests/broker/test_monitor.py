@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from schemas.decisions import decode_decision
@@ -119,11 +120,11 @@ def test_a_model_that_is_changed_is_named_and_a_killed_monitor_loses_and_doubles
             until(lambda: pipeline.running("monitor", len(markers)), 30, "the monitor is back")
             switch.touch()
             raw |= send(cluster, pipeline.topics.raw, requests(ROWS + 2_000, 500), RATE)
-            pipeline.kill("monitor")
+            kill(pipeline)
             raw |= send(cluster, pipeline.topics.raw, requests(ROWS + 2_500, 1_500), RATE)
             until(lambda: len(verdicts(pipeline)) >= 4, 60, "four verdicts")
             (state / name / "monitor" / "snapshot").write_bytes(b"no snapshot")
-            pipeline.kill("monitor")
+            kill(pipeline)
             until(lambda: figures(pipeline).get("snapshots lost") == 1, 30, "it says that it learns anew")
             raw |= send(cluster, pipeline.topics.raw, requests(ROWS + 4_000, 1_000), RATE)
             until(lambda: len(verdicts(pipeline)) >= 5, 60, "five verdicts")
@@ -188,6 +189,17 @@ def test_probes_name_the_model_without_a_customers_request_and_are_in_nobodys_co
     assert found["probes"] >= 32
     assert (again["decided"], again["lost"]) == (count + 1, 0), "a rendezvous that starts knows every token"
     assert again["probes"] > found["probes"]
+
+
+def kill(pipeline: Up) -> None:
+    """Kill the monitor, once it runs: after some kills it waits before it starts, and `up` shows a second late."""
+
+    def runs() -> bool:
+        pid = pipeline.status["roles"]["monitor"]["pid"]
+        return pipeline.running("monitor", 0) and pid is not None and psutil.pid_exists(pid)
+
+    until(runs, 30, "the monitor runs")
+    pipeline.kill("monitor")
 
 
 def figures(pipeline: Up) -> dict[str, float]:

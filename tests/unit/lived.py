@@ -26,11 +26,12 @@ START_MS = 1_764_000_000_000
 
 @dataclass
 class Lived:
-    """Three logs of one partition."""
+    """The logs of one partition; `enriched` is for whoever has tables to fill."""
 
     raw: list[Record] = field(default_factory=list)
     scores: list[Record] = field(default_factory=list)
     decisions: list[Record] = field(default_factory=list)
+    enriched: list[Record] = field(default_factory=list)
 
     def write(self, root: Path, pipeline: str, partition: int = 0, rows: int = 1000) -> Path:
         """As the archiver would."""
@@ -39,6 +40,7 @@ class Lived:
             (topics.raw, self.raw),
             (topics.scores, self.scores),
             (topics.decisions, self.decisions),
+            (topics.enriched, self.enriched),
         ):
             writer = PartitionWriter(Layout(root, topic, partition), Limits(rows, 1 << 26, 60.0), "id", "w")
             for start in range(0, len(records), rows):

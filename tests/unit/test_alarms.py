@@ -22,13 +22,16 @@ BARE = Verdict(
 MINUTE_MS = 60_000
 
 
-def heard(*words: str, quiet_windows: int = 3, remind_s: float = 3_600) -> list[Alarm | None]:
+def heard(
+    *words: str, quiet_windows: int = 3, remind_s: float = 3_600, probes: str = "none", probed: bool = False
+) -> list[Alarm | None]:
     """What a verdict a minute comes to; `code:full` names the model."""
-    alarms = Alarms(quiet_windows, remind_s)
+    alarms = Alarms(quiet_windows, remind_s, probed=probed)
     found = []
     for number, text in enumerate(words):
         word, _, model = text.partition(":")
         at = replace(BARE, verdict=Word(word), severity=SEVERITY.get(Word(word)), model=model or None)
+        at = replace(at, evidence=Evidence([], [], probes))
         found.append(alarms.heard(replace(at, said_at_ms=number * MINUTE_MS)))
     return found
 
@@ -64,3 +67,11 @@ def test_what_lasts_is_said_again_by_the_verdicts_own_times():
 def test_a_new_trouble_after_the_end_is_raised_anew():
     words = ["data", "healthy", "healthy", "healthy", "data"]
     assert heard(*words) == [Alarm.RAISED, None, None, Alarm.CLEARED, Alarm.RAISED]
+
+
+def test_where_there_are_probes_a_change_of_code_that_only_statistics_see_has_to_be_seen_again():
+    assert heard("code:full", "healthy", "code:full", "code:full", probed=True) == [None, None, None, Alarm.RAISED]
+    assert heard("code:full", probed=True, probes="changed: full") == [Alarm.RAISED]
+    assert heard("data", probed=True) == [Alarm.RAISED]
+    assert heard("data", "code:full", "data", probed=True) == [Alarm.RAISED, None, None]
+    assert heard("data", "code:full", "code:full", probed=True) == [Alarm.RAISED, None, Alarm.CHANGED]

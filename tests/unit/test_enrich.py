@@ -7,9 +7,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.cli.send import send
 from schemas.blocks import pack_offsets
 from schemas.enriched import (
     PART_BYTES,
@@ -299,12 +301,12 @@ def test_every_model_sees_the_same_and_a_producers_own_field_of_that_name_is_nob
 
 def test_a_derivation_is_given_the_event_with_what_the_tables_say():
     own = both()
-    derived = '\n[[features]]\nname = "known"\ntype = "number"\nderive = "a:b"\n'
+    derived = '\n[[features]]\nname = "customer"\ntype = "number"\nderive = "a:b"\n'  # its name is no path
     own = of(LATEST, AS_OF, derived)
     _, found = joined(own, asked(own, who={"id": 7}), asked(own))
-    matrix = FeatureTable(own.features, {"known": lambda event: len(event.get("customer", ()))}, own.enrich).matrix(
-        found
-    )
+    matrix = FeatureTable(
+        own.features, {"customer": lambda event: len(event.get("customer", ()))}, own.enrich
+    ).matrix(found)
     assert matrix[:, -1].tolist() == [2, 0]
 
 
@@ -476,3 +478,14 @@ def test_tables_are_topics_of_their_own_and_only_where_there_are_any():
 
 def test_a_table_takes_defaults_from_what_is_written_here():
     assert (Enrich(name="a", key="b").after_ms, Enrich(name="a", key="b").keep_hours) == (500, 24)
+
+
+def test_records_are_sent_to_a_table_by_name_with_the_field_that_is_their_key(tmp_path: Path):
+    (tmp_path / "p.toml").write_text(TEXT + AS_OF)
+    (tmp_path / "r.jsonl").write_text('{"airport": "EWR", "from_ms": 0}\n')
+    words = [str(tmp_path / "r.jsonl"), "-P", str(tmp_path / "p.toml"), "--dry-run"]
+    told = CliRunner().invoke(send, [*words, "--table", "weather", "--key", "airport"])
+    assert (told.exit_code, "1 events would be sent to small.weather" in told.output) == (0, True), told.output
+    for wrong, says in ((["--table", "wether"], "small has weather"), (["--table", "weather"], "Say --key")):
+        refused = CliRunner().invoke(send, [*words, *wrong])
+        assert (refused.exit_code, says in refused.output) == (2, True), refused.output

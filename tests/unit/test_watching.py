@@ -17,7 +17,7 @@ from streams.core.watching import Watching, later
 from tests.unit.small import pipeline
 
 ROWS = 2_000
-SETTINGS = MonitorSettings(reference_rows=ROWS)
+SETTINGS = MonitorSettings(reference_rows=ROWS, probes=0)
 PIPELINE = pipeline()
 NAMES = [model.name for model in PIPELINE.models if model.role != "decoy"]
 

@@ -6,18 +6,21 @@ from functools import lru_cache
 from inspect import getsource
 
 import lightgbm
+import msgspec
 import numpy as np
 
-from deploy.flights.prepare import BUILD, COMMON, MODELS, PIPELINE, WEATHER, Event, prepare, read_flights
+from deploy.flights.prepare import BUILD, COMMON, MODELS, PIPELINE, Event, prepare, read_flights, requests_of
 from deploy.flights.rule import late
+from deploy.flights.weather import FIELDS
 from schemas.pipeline import Feature
 from streams.pipeline_file import load
 from tests.bench.verdicts.world import CLUSTERED, DAILY, Columns, World, take
 
 WORDS = ("carrier", "origin", "dest")
-NUMBERS = ("month", "weekday", "hour", "minute", "distance", *WEATHER)
+NUMBERS = ("month", "weekday", "hour", "minute", "distance", *FIELDS)
 DAY_MS = 86_400_000.0
 SUMMER = (7, 8, 9)
+decode_weather = msgspec.json.Decoder(dict[str, object]).decode
 A_DAY = 10_000  # flights, on days as busy as to have a daily cycle within ten windows
 
 
@@ -76,13 +79,10 @@ def columns_of(events: Sequence[Event]) -> Columns:
     """Columns of flights; NaN where weather is not known."""
     found: Columns = {name: np.array([getattr(event, name) for event in events], object) for name in WORDS}
     for name in NUMBERS:
-        get = (
-            (lambda event, name=name: event.weather.get(name, np.nan))
-            if name in WEATHER
-            else (lambda event, name=name: getattr(event, name))
-        )
-        found[name] = np.array([get(event) for event in events], float)
-    return found
+        if name not in FIELDS:
+            found[name] = np.array([getattr(event, name) for event in events], float)
+    weather = [decode_weather(one.joined[0].record or b"{}") for one in requests_of(events, load(PIPELINE))]
+    return found | {name: np.array([told.get(name) for told in weather], float) for name in FIELDS}
 
 
 @lru_cache(maxsize=1)

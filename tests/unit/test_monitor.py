@@ -1,0 +1,64 @@
+"""Where the monitor reads on: where its snapshot belongs, else where the pipeline begins."""
+
+from pathlib import Path
+
+import pytest
+from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+from faust.types import TP
+from msgspec.structs import replace
+
+from agents.monitor import Monitor
+from agents.roles import Place, build
+from agents.snapshot import SnapshotFile
+from schemas.errors import ConfigurationRefused
+from schemas.pipeline import MonitorSettings
+from schemas.topics import Topics
+from streams.core.gathering import Places
+from streams.core.watching import Watching
+from streams.kafka.clients import Cluster
+from tests.unit.small import pipeline
+
+SETTINGS = MonitorSettings(probes=0)
+SMALL = replace(pipeline(), monitor=SETTINGS)
+TOPICS = Topics("small")
+LOGS = (TOPICS.raw, TOPICS.scores, TOPICS.decisions)
+CLUSTER = Cluster("127.0.0.1:1")
+
+
+def positions(folder: Path, start: str = "earliest", of: str = "mine") -> tuple[dict[TP, int], Monitor]:
+    monitor = Monitor(replace(SMALL, start=start), SETTINGS, CLUSTER, SnapshotFile(folder, of))
+    found = monitor.positions([TopicPartition(topic, 0, 77) for topic in LOGS])
+    return dict(found), monitor
+
+
+def test_at_first_it_reads_from_where_the_pipeline_begins(tmp_path: Path):
+    assert positions(tmp_path)[0] == {TP(topic, 0): OFFSET_BEGINNING for topic in LOGS}
+    found, monitor = positions(tmp_path, "latest")
+    assert found == {}
+    assert monitor.committable() == {}
+
+
+def test_it_goes_on_where_its_snapshot_belongs_whatever_was_committed(tmp_path: Path):
+    SnapshotFile(tmp_path, "mine").write({0: Places(5, 7, 9)}, Watching(SMALL, MonitorSettings(remind_s=7), ("x",)))
+    found, monitor = positions(tmp_path)
+    assert found == dict(zip((TP(topic, 0) for topic in LOGS), (5, 7, 9), strict=True))
+    assert {tp: offset for tp, (offset, _) in monitor.committable().items()} == found
+    assert monitor._watching.settings == SETTINGS, "what the file says now of alarms counts"
+
+
+def test_a_snapshot_that_is_lost_is_counted_and_all_is_learnt_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    SnapshotFile(tmp_path, "another").write({0: Places(5, 7, 9)}, Watching(SMALL, SETTINGS, ("x",)))
+    found, monitor = positions(tmp_path)
+    assert found == {TP(topic, 0): OFFSET_BEGINNING for topic in LOGS}
+    assert monitor.lost_snapshots == 1
+    assert "learnt anew" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("own", "number", "says"),
+    [(pipeline(), 0, "write a \\[monitor\\] table"), (SMALL, 1, "a pipeline has one monitor")],
+)
+def test_there_is_one_where_the_file_asks_for_it(own: object, number: int, says: str, tmp_path: Path):
+    place = Place(own, tmp_path, CLUSTER, tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationRefused, match=says):
+        build("monitor", place, number=number)

@@ -1,0 +1,50 @@
+"""What the monitor watches of an event: the raw values, before any feature code; of unreadable ones what there is."""
+
+import json
+from typing import Any
+
+from schemas.pipeline import Feature, FeatureType
+from schemas.requests import Rejection
+from streams.core.validator import Validator
+from streams.core.watched_fields import WatchedFields
+from tests.unit.small import pipeline
+
+SMALL = pipeline()
+
+
+def fields(event: object, *more: str, raw: bytes | None = None) -> tuple[dict[str, Any], bool]:
+    value = json.dumps(event).encode() if raw is None else raw
+    found = Validator(SMALL).read(value, None, None, 0, 0, 1_000)
+    return WatchedFields(SMALL, more).of(found, value), isinstance(found, Rejection)
+
+
+def test_values_are_the_events_own_and_what_is_absent_is_none():
+    assert fields({"x": 1, "colour": "red", "box": {"late": True}}) == (
+        {"x": 1, "colour": "red", "late": True},
+        False,
+    )
+    assert fields({"x": 1.5, "colour": "no word of ours"})[0] == {"x": 1.5, "colour": "no word of ours", "late": None}
+
+
+def test_more_fields_are_read_by_their_path():
+    found, _ = fields({"x": 1, "who": {"tenant": "a"}, "n": [1]}, "who.tenant", "who.other", "n", "x.y")
+    assert {name: found[name] for name in ("who.tenant", "who.other", "n", "x.y")} == {
+        "who.tenant": "a",
+        "who.other": None,
+        "n": [1],
+        "x.y": None,
+    }
+
+
+def test_of_a_request_that_cannot_be_read_there_is_what_it_has():
+    assert fields({"x": "one", "colour": 3, "box": 7}, "who") == (
+        {"x": "one", "colour": 3, "late": None, "who": None},
+        True,
+    )
+    for raw in (b"", b"no json", b"[1]", b"\xff"):
+        assert fields(None, raw=raw) == ({"x": None, "colour": None, "late": None}, True)
+
+
+def test_a_derived_feature_is_no_raw_field():
+    derived = pipeline(features=(*SMALL.features, Feature(name="d", type=FeatureType.NUMBER, derive="a:b")))
+    assert WatchedFields(derived, ("who",)).names == ("x", "colour", "late", "who")

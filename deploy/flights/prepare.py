@@ -21,6 +21,7 @@ from deploy.flights.weather import BEFORE_MS, REPORTS, read_reports, with_weathe
 from schemas.blocks import Matrix
 from schemas.pipeline import Pipeline
 from schemas.requests import Request
+from streams.core.enrichment import event_of
 from streams.core.features import FeatureTable
 from streams.core.validator import Validator
 from streams.models.fingerprints import fingerprint_of, write_fingerprint
@@ -135,12 +136,15 @@ def write_demo(flights: Sequence[tuple[Event, Label]]) -> None:
 
 def train(flights: Sequence[tuple[Event, Label]], pipeline: Pipeline) -> None:
     """Train on what the router would have sent: the same validator, the same matrix."""
-    matrix, late = training_data(flights, pipeline)
+    requests = requests_of([event for event, _ in flights], pipeline)
+    matrix = FeatureTable(pipeline.features, {}, pipeline.enrich).matrix(requests)
+    late = np.array([label.late for _, label in flights])
+    tables = [one.name for one in pipeline.enrich]
     months = np.array([event.month for event, _ in flights])
     for name, (wanted, settings, trees) in TRAINED.items():
         rows = np.isin(months, list(wanted))
         train_one(name, matrix[rows], late[rows], pipeline, settings, trees)
-        events = [msgspec.to_builtins(event) for event, _ in compress(flights, rows)]
+        events = [msgspec.json.decode(event_of(request, tables)) for request in compress(requests, rows)]
         source = f"the flights of 2013, months {wanted.start} to {wanted.stop - 1}"
         model = pipeline.model(name)
         write_fingerprint(HERE, model, fingerprint_of(HERE, pipeline, model, events, source))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from agents.cli.past import Seen, read_past
+from agents.cli.slices import read_slice
 from agents.cli.tried import Tried
 from schemas.blocks import Matrix
 from schemas.enriched import encode_enriched
@@ -119,3 +120,12 @@ def test_other_tables_than_those_of_the_archive_are_not_tried(own: Pipeline, tmp
         ConfigurationRefused, match=r"\[\[enrich\]\] is changed: the archive holds what the pipeline's"
     ):
         Tried(tmp_path, own, tmp_path, Period(), 5).ways(other, tmp_path, ())
+
+
+def test_a_slice_of_the_archive_has_what_was_joined_then(own: Pipeline, tmp_path: Path):
+    live = lived(own, tmp_path)
+    found = read_slice(tmp_path, own, Period(), 50)
+    np.testing.assert_array_equal(found.given(own, {}).matrix, live[-50:])
+    joined = [event["customer"]["limit"] for event in found.events() if "customer" in event]
+    assert joined == [limit for limit in live[-50:, -1].tolist() if limit >= 0]
+    assert joined

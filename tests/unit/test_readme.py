@@ -133,3 +133,20 @@ def test_the_gates_of_the_readme_are_gates_and_their_defaults_are_said(tmp_path:
         said = dict(re.findall(r"^(\w+) = .*\((\d[\d.]*)[):]", part, re.MULTILINE))
         assert {name: float(value) for name, value in said.items()} == {name: getattr(plain, name) for name in said}
         assert len(said) == count
+
+
+def test_the_bars_beside_the_figures_of_verdicts_are_those_of_the_bench():
+    from tests.bench.verdicts.__main__ import BARS
+    from tests.bench.verdicts.public import MADE
+
+    part = README.split("### How well")[1].split("\n### ")[0]
+    rows = {row[0]: row[-1] for row in re.findall(r"^\| (.+?) \|.*\| (.+?) \|$", part, re.MULTILINE)}
+    bar = {name: f"{share:.0%}".replace("%", " %") for name, (_, share) in BARS.items() if share <= 1}
+    assert rows["right cause, core scenarios"] == f"{bar['with_probes.core']}, {bar['without.core']}"
+    assert rows["right cause, hard scenarios"] == bar["with_probes.hard"] == bar["without.hard"]
+    assert rows["worst delay, windows of 1,000: core; all"] == f"at most {BARS['worst_delay'][1]:g}"
+    assert rows["median delay"] == f"at most {BARS['median_delay'][1]:g}"
+    for kind in ("independent", "daily", "clustered"):
+        assert rows[f"false alarms per 1,000 quiet windows, {kind}"] == f"at most {BARS[kind][1]:g}"
+    assert rows["CPU per event, four models and 13 fields"] == f"at most {BARS['us_per_event'][1]:g} µs"
+    assert set(MADE) <= rows.keys()

@@ -136,6 +136,16 @@ class Ring:
         tail = np.cumsum((z - ONSET_Z)[::-1])[::-1]
         return self.blocks[int(np.argmax(tail))]
 
+    def clear_since(self, statistic: int) -> int:
+        """The first event of the block from which on this statistic is at least half as large as it ever was.
+
+        Later than the onset, which chance makes early: who was asked before it says nothing of a change.
+        """
+        size = np.abs([one.z[statistic] for one in self.blocks])
+        small = np.flatnonzero(size < size.max() / 2)
+        first = min(int(small[-1]) + 1, len(size) - 1) if len(small) else 0
+        return self.blocks[first].start
+
     def since(self, start: int) -> list[Kept]:
         """Blocks from this event on whose events are still here; the newest at least."""
         recent = [one for one in self.blocks if one.events]

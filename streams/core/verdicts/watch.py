@@ -147,7 +147,7 @@ class Watch:
             return None
         moves = Moves(self.reference, self.ratios, self.ring.unconfirmed, self._deployed_of_late())
         leading = int(np.argmax(np.abs(self.ratios)))
-        witness = self._witness(self.ring.onset(leading).start)
+        witness = self._witness(self.ring.clear_since(leading))
         finding = find(self.reference, moves, self.probes, final=final, witness=witness)
         if finding is None or (not final and not self._news(finding)):
             return None
@@ -161,8 +161,8 @@ class Watch:
         return {place for place, name in enumerate(self.reference.models) if name in names}
 
     def _witness(self, onset: int) -> Witness:
-        """What the probes can say of something that began in the block of this event, or in the next one."""
-        if self.probes.acquit(onset + 2 * BLOCK):
+        """What the probes can say of something that began in the block of this event."""
+        if self.probes.acquit(onset + BLOCK):
             return Witness.ACQUITS
         return Witness.TO_COME if self.probes.live(self.place - ROWS) else Witness.NONE
 

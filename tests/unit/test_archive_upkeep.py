@@ -416,13 +416,14 @@ def test_ls_says_what_is_there_and_check_names_every_trouble(tmp_path: Path, run
     assert [(one["topic"], one["rows"], one["start"], one["end"]) for one in listed] == [
         ("small.dead-letters", 3, 0, 3),
         ("small.decisions", 40, 0, 40),
+        ("small.enriched", 5, 0, 5),
         ("small.raw", 40, 0, 40),
         ("small.scores", 5, 0, 5),
     ]
-    assert (listed[2]["from_ms"], listed[2]["to_ms"], listed[2]["files"]) == (0, 39_000, 4)
+    assert (listed[3]["from_ms"], listed[3]["to_ms"], listed[3]["files"]) == (0, 39_000, 4)
     assert "small.raw/0: 4 files, 40 rows, " in run("archive", "ls").stdout
     sound = run("archive", "check")
-    assert (sound.returncode, sound.stdout, sound.stderr) == (0, "", "12 files read, all sound\n")
+    assert (sound.returncode, sound.stdout, sound.stderr) == (0, "", "15 files read, all sound\n")
     _, second, third, fourth = layout.segments()
     second.write_bytes(second.read_bytes()[:-5])
     fourth.unlink()

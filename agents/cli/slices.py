@@ -74,7 +74,7 @@ def read_slice(root: Path, pipeline: Pipeline, period: Period, rows: int) -> Sli
                 newest.append((request.at_ms, number, request))
             else:
                 found.rejected[request.error] += 1
-        kept += _joined(root, pipeline, number, newest)
+        kept += _joined(root, pipeline, number, newest, found)
     kept.sort(key=lambda one: (one[0], one[1], one[2].offset))
     for _, number, request in kept[-rows:]:
         found.requests.append(request)
@@ -84,12 +84,13 @@ def read_slice(root: Path, pipeline: Pipeline, period: Period, rows: int) -> Sli
     return found
 
 
-def _joined(root: Path, pipeline: Pipeline, number: int, newest: Sequence[Newest]) -> list[Newest]:
-    """The same with what the router had joined into them; what is not archived says nothing."""
+def _joined(root: Path, pipeline: Pipeline, number: int, newest: Sequence[Newest], found: Slice) -> list[Newest]:
+    """The same with what the router had joined into them; of which that is not archived is left out, and counted."""
     if not pipeline.enrich or not newest:
         return list(newest)
-    requests = [request for _, _, request in newest]
-    records = read_period(root, Topics(pipeline.name).enriched, number, Period(requests[0].at_ms))
-    kept = EnrichedPast(record.value for record in records).through(requests[-1].offset)
-    again = Enrichment(pipeline).rejoin(requests, kept)
-    return [(request.at_ms, number, request) for request in again]
+    records = read_period(root, Topics(pipeline.name).enriched, number, Period(newest[0][0]))
+    kept = EnrichedPast(record.value for record in records).through(newest[-1][2].offset)
+    requests = [request for _, _, request in newest if request.offset in kept]
+    if lost := len(newest) - len(requests):
+        found.rejected["not-enriched"] += lost
+    return [(request.at_ms, number, request) for request in Enrichment(pipeline).rejoin(requests, kept)]

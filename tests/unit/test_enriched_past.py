@@ -122,6 +122,14 @@ def test_other_tables_than_those_of_the_archive_are_not_tried(own: Pipeline, tmp
         Tried(tmp_path, own, tmp_path, Period(), 5).ways(other, tmp_path, ())
 
 
+def test_a_slice_leaves_out_of_what_nobody_kept_what_was_joined(own: Pipeline, tmp_path: Path):
+    live = lived(own, tmp_path, kept=250, lost=frozenset({95, 96}))
+    found = read_slice(tmp_path, own, Period(), 240)
+    numbers = [offset for offset in range(60, 250) if offset not in (95, 96)]
+    assert found.given(own, {}).matrix.tolist() == live[numbers].tolist()
+    assert found.rejected == {"not-enriched": 52}
+
+
 def test_a_slice_of_the_archive_has_what_was_joined_then(own: Pipeline, tmp_path: Path):
     live = lived(own, tmp_path)
     found = read_slice(tmp_path, own, Period(), 50)

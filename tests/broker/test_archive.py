@@ -1,4 +1,4 @@
-"""The archive of a live pipeline on real Kafka: five topics, four engines, two archivers, two lives of a topic."""
+"""The archive of a live pipeline on real Kafka: six topics, four engines, two archivers, two lives of a topic."""
 
 import subprocess
 import sys
@@ -57,7 +57,7 @@ def four_counts(data: Path) -> list[dict[str, int]]:
 
 
 @pytest.mark.timeout(240)
-def test_five_topics_are_kept_exactly_and_four_engines_read_them_while_they_are_written(
+def test_six_topics_are_kept_exactly_and_four_engines_read_them_while_they_are_written(
     cluster: Cluster, tmp_path: Path, name: str
 ):
     file = write(tmp_path, name)
@@ -69,8 +69,9 @@ def test_five_topics_are_kept_exactly_and_four_engines_read_them_while_they_are_
             headers=[[("h", b"1"), ("h", None)], None, []],
         )
         send(cluster, pipeline.topics.labels, [b'{"request_id": "a", "label": true}', b"no label"])
+        send(cluster, pipeline.topics.roster_history, [b"no move"])
         data, topics = pipeline.archive / "data", topics_of(load(file))
-        until(lambda: len(list(data.glob("topic=*/partition=0/*.parquet"))) >= 5, 30, "a file of each topic")
+        until(lambda: len(list(data.glob("topic=*/partition=0/*.parquet"))) >= 6, 30, "a file of each topic")
         seen = [four_counts(data)]
         with Load(cluster, pipeline.topics.raw, 300) as load_:
 

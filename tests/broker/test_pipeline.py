@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -208,14 +209,16 @@ def test_a_model_that_hangs_or_crashes_on_a_row_delays_nobody_and_comes_back(pip
     assert max(found.late_ms()) <= NOT_A_TIMEOUT_MS
     (bad,) = [decision for decision in found.decisions.values() if decision.request_id == "bad-row"]
     assert "good" in bad.missing, bad
-    meanwhile = [found.decisions[offset] for offset in sorted(raw)[301:400]]
-    models = [decision.model for decision in [bad, *meanwhile]]  # on an overloaded machine a default, never "good"
-    assert set(models) <= {"plain", None}
-    assert models.count("plain") >= 20, "the challenger answers for it"
+    after = [found.decisions[offset] for offset in sorted(raw)[301:400]]
+    meanwhile = list(takewhile(lambda model: model != "good", (decision.model for decision in [bad, *after])))
+    assert set(meanwhile) <= {"plain", None}  # None on an overloaded machine
+    at_least = 1 if restarts else 20  # a process that ended is back before most of them have waited long enough
+    assert meanwhile.count("plain") >= at_least, "the challenger answers until it is back"
     last = [found.decisions[offset].outcome for offset in sorted(raw)[-200:]]
     assert last.count("preferred") >= 100
     until(lambda: pipeline.running("scorer.good", before + restarts), 20, "the scorer runs")
-    assert pipeline.restarts("scorer.good") == before + restarts
+    ended = pipeline.restarts("scorer.good") - before
+    assert restarts <= ended <= 2 * restarts, "back before the row's deadline, it tries it once more, alone"
 
 
 def test_the_archive_is_exact(pipeline: Up):

@@ -20,7 +20,7 @@ KNOWN: dict[type[Struct], tuple[str, ...]] = {
     Pipeline: (
         "name", "partitions", "replication", "retention_hours", "start", "record_cap_bytes", "request", "features",
         "models", "policy", "default", "archive", "output", "overload", "labels", "kafka", "replay",
-        "quarantine", "promotion", "breaker",
+        "quarantine", "promotion", "breaker", "enrich", "monitor",
     ),
     RequestShape: ("id", "budget", "budget_ms", "max_budget_ms", "repeat_s"),
     Model: (

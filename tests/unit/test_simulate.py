@@ -17,6 +17,7 @@ from msgspec import json
 from msgspec.structs import replace
 
 from agents.cli.simulate import simulate
+from deploy.flights.prepare import PIPELINE
 from schemas.blocks import (
     NotAskedBlock,
     RowError,
@@ -40,6 +41,7 @@ from streams.core.column_limits import cannot
 from streams.core.past import Past, Way
 from streams.core.recorded import Recorded
 from streams.core.simulate import answers
+from streams.pipeline_file import load
 from tests.unit.lived import LEAD_MS, START_MS, Lived, play
 from tests.unit.small import TEXT, pipeline
 
@@ -141,6 +143,19 @@ def test_the_columns_give_the_answers_of_the_core(seed: int, way: Pipeline):
         ours, theirs = getattr(columns, name), getattr(core, name)
         wrong = np.flatnonzero(~((ours == theirs) | (np.isnan(ours) & np.isnan(theirs))))
         assert not len(wrong), (name, wrong[:5], ours[wrong][:5], theirs[wrong][:5])
+
+
+def test_what_models_are_given_and_who_watches_them_changes_no_answer():
+    """As the flights have it: else a simulation of theirs would be the core's, at twelve times the cost."""
+    found, names = LIVES[1], Names()
+    table = recorded(found, names).table(BASE.request.budget_ms)
+    flights = load(PIPELINE)
+    way = replace(BASE, monitor=flights.monitor, enrich=flights.enrich)
+    assert way.monitor
+    assert way.enrich
+    assert not cannot(way, way, table)
+    (core,) = by_core([way], found, names)
+    assert (answers(way, way, table, LEAD_MS, names).used_ms == core.used_ms).all()
 
 
 @settings(max_examples=100, deadline=None)

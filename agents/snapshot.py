@@ -5,7 +5,6 @@ it is said, and everything is learnt anew from the log.
 """
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,9 @@ from msgspec import Struct, msgpack
 import streams.core.verdicts
 from schemas.errors import UNREADABLE, RendezvousError, UnreadableRecord
 from schemas.pipeline import Pipeline
-from streams.archive.disk import fsync
 from streams.core.gathering import Places
 from streams.core.kept_state import decode_state, encode_state
-from streams.kill_points import reached
+from streams.state_file import replace_file
 
 KEPT = (
     "streams.core.verdicts",
@@ -80,14 +78,9 @@ class SnapshotFile:
         value = encode_state(state, KEPT)
         snapshot = Snapshot(self._of, dict(places), value, hashlib.sha256(value).hexdigest())
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        temporary = self.path.with_suffix(".tmp")
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # raw records
-            file.write(msgpack.encode(snapshot))
-            file.flush()
-            os.fsync(file.fileno())
-        reached("monitor.snapshot_written")
-        temporary.replace(self.path)
-        fsync(self.path.parent)
+        content = msgpack.encode(snapshot)  # with raw records in it, for nobody else to read
+        point = "monitor.snapshot_written"
+        replace_file(self.path, self.path.with_suffix(".tmp"), content, mode=0o600, point=point)
 
 
 def of_what(pipeline: Pipeline, topic_ids: Mapping[str, str]) -> str:

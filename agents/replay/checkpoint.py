@@ -14,9 +14,8 @@ from pathlib import Path
 from msgspec import Struct, json
 
 from schemas.errors import UNREADABLE, ConfigurationRefused, RendezvousError
-from streams.archive.disk import fsync
 from streams.core.replay_order import Selection
-from streams.kill_points import reached
+from streams.state_file import replace_file
 
 
 class NotKept(RendezvousError):
@@ -59,15 +58,9 @@ class CheckpointFile:
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Replace it; raises NotKept, with the old one still there."""
-        temporary = self.path.with_suffix(".tmp")
         try:
-            with temporary.open("wb") as file:
-                file.write(json.encode(checkpoint))
-                file.flush()
-                os.fsync(file.fileno())
-            reached("replay.checkpoint_written")
-            temporary.replace(self.path)
-            fsync(self.path.parent)
+            temporary, point = self.path.with_suffix(".tmp"), "replay.checkpoint_written"
+            replace_file(self.path, temporary, json.encode(checkpoint), point=point)
         except OSError as error:
             why = os.strerror(error.errno or errno.EIO)
             raise NotKept(f"{self.path}: the checkpoint is not written: {why}") from error

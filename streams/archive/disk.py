@@ -10,6 +10,7 @@ from pathlib import Path
 
 from schemas.errors import RendezvousError
 from streams.kill_points import reached
+from streams.state_file import fsync
 
 STALE_S = 3600.0
 """A temporary file of another host is left alone for so long; closing a file takes seconds."""
@@ -126,15 +127,6 @@ def replace(temporary: Path, final: Path) -> None:
 def settle(folder: Path) -> None:
     """Make deletions in a folder last."""
     fsync(folder)
-
-
-def fsync(path: Path) -> None:
-    """Make a file or a folder last."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def probe_links(folder: Path, writer: str) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 from msgspec import Struct
 
 from schemas.errors import ConfigurationRefused
-from streams.archive.disk import fsync, trouble_named
+from streams.archive.disk import trouble_named
 from streams.archive.layout import Layout, encoded
 from streams.archive.marks import put_mark, read_mark
 from streams.archive.segment import read_footer
 from streams.archive.store import store_of
+from streams.state_file import fsync
 
 LIFE = "life.json"
 

@@ -8,6 +8,7 @@ from msgspec import json
 from schemas.errors import UNREADABLE
 from schemas.pipeline import Pipeline
 from schemas.requests import Rejection, Request
+from streams.core.event_fields import value_at
 from streams.core.event_shape import getter
 
 
@@ -29,12 +30,12 @@ class WatchedFields:
         """The fields of a raw record; of one that is no request, what there is of them, whatever its type."""
         if isinstance(request, Rejection):
             event = _event(value)
-            return {name: _at(event, path) for name, path in zip(self.names, self._paths, strict=True)}
+            return {name: value_at(event, path) for name, path in zip(self.names, self._paths, strict=True)}
         fields = request.fields
         found = {name: get(fields) for name, get in self._features}
         if self._more:
             event = _event(value)
-            found |= {name: _at(event, path) for name, path in self._more}
+            found |= {name: value_at(event, path) for name, path in self._more}
         return found
 
 
@@ -43,9 +44,3 @@ def _event(value: bytes | None) -> Any:
         return json.decode(value or b"")
     except UNREADABLE:
         return None
-
-
-def _at(event: Any, path: Sequence[str]) -> Any:
-    for part in path:
-        event = event.get(part) if isinstance(event, dict) else None
-    return event

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
@@ -42,3 +43,42 @@ def follow(
             if messages or (whole and not said):
                 said = said or whole
                 told(messages, whole)
+
+
+Known = TypeVar("Known")
+
+
+class Folded(Generic[Known]):
+    """What the records of a topic come to, one after the other: read now, or followed.
+
+    `begin` is what is known of none, `after` what is known with one more.
+    """
+
+    def __init__(
+        self, cluster: Cluster, topic: str, begin: Callable[[], Known], after: Callable[[Known, Message], Known]
+    ) -> None:
+        self._cluster = cluster
+        self._topic = topic
+        self._begin = begin
+        self._after = after
+
+    def read(self) -> Known:
+        """Everything up to now; blocks. Raises ConfigurationRefused when there is no such topic."""
+        known = self._begin()
+        with TopicReader(self._cluster, self._topic) as reader:
+            for message in reader.to_end():
+                known = self._after(known, message)
+        return known
+
+    def follow(self, told: Callable[[Known], None], stop: threading.Event) -> None:
+        """Read all there is, then go on until stopped; `told` hears of it, and of every change. For a thread."""
+        known = self._begin()
+
+        def heard(messages: Sequence[Message], whole: bool) -> None:  # noqa: FBT001  a listener's own signature
+            nonlocal known
+            for message in messages:
+                known = self._after(known, message)
+            if whole:
+                told(known)
+
+        follow(self._cluster, self._topic, heard, stop)

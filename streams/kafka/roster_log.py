@@ -4,9 +4,8 @@ Whoever moves a model appends the move, reads the history back, and sees there w
 decides between two who move at once, and every reader sees the same. Kafka needs no lock for that, and has none.
 """
 
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -17,8 +16,7 @@ from schemas.topics import Topics
 from streams.core.entitlement import History
 from streams.core.roster import Roster
 from streams.kafka.clients import Cluster
-from streams.kafka.following import follow
-from streams.kafka.reading import TopicReader
+from streams.kafka.following import Folded
 
 CONFIRM_S = 10.0
 
@@ -29,33 +27,13 @@ class MoveRefused(ConfigurationRefused):
     exit_code = 3
 
 
-class RosterLog:
+class RosterLog(Folded[History]):
     """The history of one pipeline's roster."""
 
     def __init__(self, cluster: Cluster, pipeline: Pipeline) -> None:
-        self._cluster = cluster
+        topics = self._topics = Topics(pipeline.name)
+        super().__init__(cluster, topics.roster_history, lambda: History(pipeline), _after)
         self._pipeline = pipeline
-        self._topics = Topics(pipeline.name)
-
-    def read(self) -> History:
-        """Everything up to now; blocks. Raises ConfigurationRefused when there is no such topic."""
-        history = History(self._pipeline)
-        with TopicReader(self._cluster, self._topics.roster_history) as reader:
-            for message in reader.to_end():
-                _take(history, message)
-        return history
-
-    def follow(self, told: Callable[[History], None], stop: threading.Event) -> None:
-        """Read all there is, then go on until stopped; `told` hears of it, and of every change. For a thread."""
-        history = History(self._pipeline)
-
-        def heard(messages: Sequence[Message], whole: bool) -> None:  # noqa: FBT001  a listener's own signature
-            for message in messages:
-                _take(history, message)
-            if whole:
-                told(history)
-
-        follow(self._cluster, self._topics.roster_history, heard, stop)
 
     def move(self, record: Moved) -> History:
         """Make a move and see that it counts; the first one writes down how the roster began.
@@ -128,5 +106,6 @@ class RosterLog:
         return max(offsets)
 
 
-def _take(history: History, message: Message) -> None:
+def _after(history: History, message: Message) -> History:
     history.take(message.value(), message.offset() or 0, message.timestamp()[1])
+    return history

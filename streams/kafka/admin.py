@@ -99,7 +99,7 @@ class Admin:
         while True:
             asked = self._client.describe_consumer_groups([group], **options)[group]
             try:
-                allowed = set(asked.result(TIMEOUT_S).authorized_operations or ())
+                allowed = set(answer_of(asked).authorized_operations or ())
             except KafkaException as error:
                 code = error.args[0].code()
                 if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
@@ -122,7 +122,7 @@ class Admin:
         """Delete topics; those that are not there are none."""
         for future in self._client.delete_topics(list(names), operation_timeout=TIMEOUT_S).values():
             try:
-                future.result(TIMEOUT_S)
+                answer_of(future)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise
@@ -131,7 +131,7 @@ class Admin:
         """The id of each topic: another one means that the topic was made anew."""
         described = self._client.describe_topics(TopicCollection(list(names)), request_timeout=TIMEOUT_S)
         try:
-            return {name: str(future.result(TIMEOUT_S).topic_id) for name, future in described.items()}
+            return {name: str(answer_of(future).topic_id) for name, future in described.items()}
         except KafkaException as error:
             raise explained(error) from error
 
@@ -142,7 +142,7 @@ class Admin:
         refused: dict[str, list[str]] = {}
         for name, future in self._client.create_topics(wanted, operation_timeout=TIMEOUT_S).items():
             try:
-                future.result(TIMEOUT_S)
+                answer_of(future)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     refused.setdefault(error.args[0].str(), []).append(name)
@@ -174,7 +174,7 @@ class Admin:
         denied = []
         for resource, future in described.items():
             try:
-                found[resource.name] = future.result(TIMEOUT_S)
+                found[resource.name] = answer_of(future)
             except KafkaException as error:
                 if error.args[0].code() not in DENIED:
                     raise explained(error) from error
@@ -193,10 +193,21 @@ class Admin:
         ]
 
 
+def answer_of(asked: Future[Any]) -> Any:
+    """The answer to one question; raises KafkaException, also when the client itself says nothing in time.
+
+    A broker that is killed while it is asked leaves both to run out at once, and either may be first.
+    """
+    try:
+        return asked.result(TIMEOUT_S)
+    except TimeoutError as error:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no answer in {TIMEOUT_S:g} s")) from error
+
+
 def _allowed(described: Future[Any]) -> set[AclOperation] | None:
     """What the broker says this principal may; None when it does not say."""
     try:
-        operations = described.result(TIMEOUT_S).authorized_operations
+        operations = answer_of(described).authorized_operations
     except KafkaException as error:
         if error.args[0].code() in DENIED:
             return set()

@@ -10,11 +10,11 @@ from schemas.errors import RendezvousError
 from schemas.requests import Headers
 from streams.core.replay import RUN_MARK, SOURCE_MARK, TIME_MARK, source_of
 from streams.core.replay_order import Run, Schedule
+from streams.kafka.admin import TIMEOUT_S, answer_of
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 
 FLUSH_S = 0.5
-TIMEOUT_S = 15.0
 FULL_S = 0.05
 MIN_SLEEP_S = 0.002
 LINGER_MS = 5
@@ -116,7 +116,7 @@ def _limit(cluster: Cluster, topic: str) -> int:
     resource = ConfigResource(ResourceType.TOPIC, topic)
     client = AdminClient(cluster.settings())
     (described,) = client.describe_configs([resource], request_timeout=TIMEOUT_S).values()
-    return int(described.result(TIMEOUT_S)["max.message.bytes"].value)
+    return int(answer_of(described)["max.message.bytes"].value)
 
 
 def _place(headers: Headers) -> str:

@@ -22,7 +22,7 @@ from tests.faults.load import Load, assert_kept, decisions, findings, suspended
 
 RATE = 200
 AFTER_MS = 500
-ROUNDS = 2
+ROUNDS = 1
 UNTOUCHED = ("rendezvous", "standby", "router", "archiver", "scorer.good", "scorer.plain", "scorer.watcher")
 
 

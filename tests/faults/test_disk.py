@@ -110,7 +110,7 @@ def test_verify_finds_every_flipped_bit_and_every_truncated_or_deleted_file(
         found = findings(pipeline, file, load)
         archive = pipeline.archive
     assert_kept(found)
-    dice, copies = random.Random(5), 200 if LONG else 20
+    dice, copies = random.Random(5), 200 if LONG else 10
     files = raw.segments()
     for victim in (files[0], files[len(files) // 2], files[-1]):
         size = victim.stat().st_size

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from itertools import groupby
 from pathlib import Path
 
 import psutil
@@ -21,14 +22,16 @@ from tests.faults.load import Load, assert_kept, findings
 SOON = {"archive": 2, "standby": 1}
 """How many passes an archiver lives (a file a second) and a standby (it seldom speaks); the others live 20."""
 
+BY_ROLE = [(role, list(points)) for role, points in groupby(POINTS, key=lambda point: point.split(".")[0])]
+
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("points", [[point] for point in POINTS] if LONG else [POINTS], ids=lambda points: points[0])
+@pytest.mark.parametrize(("whose", "points"), BY_ROLE if LONG else [("each role", list(POINTS))])
 def test_a_kill_at_each_named_point_costs_nothing(
-    cluster: Cluster, tmp_path: Path, name: str, points: list[str], note: Note
+    cluster: Cluster, tmp_path: Path, name: str, whose: str, points: list[str], note: Note
 ):
     file = write(tmp_path, name)
-    deadly = [wanted for point in points for wanted in with_its_way(point)]
+    deadly = list(dict.fromkeys(wanted for point in points for wanted in with_its_way(point)))
     markers = {point: tmp_path / point for point in deadly}
     text = ",".join(f"{point}:{passes(point)}:{markers[point]}" for point in deadly)
     with up(cluster, file, name, tmp_path / "state", "--standby", more={VARIABLE: text}) as pipeline:
@@ -43,10 +46,10 @@ def test_a_kill_at_each_named_point_costs_nothing(
             load.wait(1)
         found = findings(pipeline, file, load)
     assert_kept(found)
-    done = f"{len(deadly)} kill{'s'[: len(deadly) - 1]}"
-    if points[0].startswith("standby"):
-        done += ", the owner dead too: nobody answers"
-    note(f"kill -9 at `{points[0]}`" if LONG else "kill -9 at each point", done, found)
+    done = ", ".join(f"`{point}`" for point in points)
+    if whose == "standby":
+        done += "; the owner dead too: nobody answers"
+    note(f"kill -9 at each named point of {whose}", done, found)
 
 
 def with_its_way(point: str) -> list[str]:

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -115,6 +116,37 @@ def decisions(pipeline: Up, load: Load) -> list[Decision]:
             if decision.final:
                 found.setdefault((decision.ticket.partition, decision.ticket.offset), decision)
     return [found[place] for place in sorted(load.acknowledged)]
+
+
+@dataclass(frozen=True, slots=True)
+class SecondFinal:
+    """A final decision for a ticket that has one already: whose, whether it says something else, and both as text."""
+
+    offset: int
+    standby: bool
+    differs: bool
+    text: str
+
+
+def second_finals(pipeline: Up) -> list[SecondFinal]:
+    """In the order of the log (one partition)."""
+    first: dict[int, Decision] = {}
+    found = []
+    with TopicReader(pipeline.cluster, Topics(pipeline.name).decisions) as reader:
+        for message in reader.to_end():
+            said = decode_decision(message.value() or b"")
+            if not said.final:
+                continue
+            offset = said.ticket.offset
+            if (earlier := first.setdefault(offset, said)) is not said:
+                differs = (earlier.model, earlier.score) != (said.model, said.score)
+                text = "; then ".join(
+                    f"{one.outcome} {one.score} of {'the standby' if one.standby else 'the owner'} after "
+                    f"{one.used_ms:.0f} ms ({one.reason})"
+                    for one in (earlier, said)
+                )
+                found.append(SecondFinal(offset, said.standby, differs, f"{offset}: {text}"))
+    return found
 
 
 def assert_kept(found: Findings) -> None:

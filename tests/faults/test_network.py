@@ -126,6 +126,8 @@ def test_a_slow_network_is_only_slow(roads: Roads, tmp_path: Path, name: str, no
     preferred = sum(answer.outcome == "preferred" for answer in seen.answers.values()) / len(seen.answers)
     done = f"{slow_s} s, budget 4 s; {preferred:.1%} preferred, slowest answer {slowest_ms:,} ms, {ended} restarts"
     note("200 ms added in each direction", done, found)
+    assert preferred >= 0.99, "the budget is ten times what the network takes"
+    assert ended == 0, "slow is not stuck"
     assert seen.again_s(back_ms) <= BACK_S
 
 

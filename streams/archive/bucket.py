@@ -1,84 +1,21 @@
 """An object store under the archive: an object is there whole or not at all, and a conditional put lets one win.
 
 `If-None-Match: *` on the put (on its completion, when it goes up in parts) takes the place of the exclusive link:
-whoever is second is refused. A lock is an object of that kind that names its process: it is taken from one of this
-host that is dead, so that what was killed can be run again at once, and from any other when it is an hour old.
+whoever is second is refused. What replaces or deletes an object does so with `If-Match`, so that who stood still and
+comes back changes nothing that somebody else has changed since. The lock is a lease (`streams.archive.lease`).
 """
 
-import errno
-import os
-import socket
-import time
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from botocore.exceptions import BotoCoreError
-from msgspec import DecodeError, Struct, ValidationError, json
-
-from streams.archive.disk import ArchiveBusy
+from streams.archive import objects
+from streams.archive.lease import LockLost, locked
+from streams.archive.objects import version
 from streams.kill_points import reached
 
-LOCK_S = 3600.0
-WAIT_S = 30.0
-
-
-class Holder(Struct, frozen=True):
-    """The process that a lock names. Numbers are used again, `life` is not."""
-
-    host: str
-    pid: int
-    life: str
-
-    @property
-    def dead(self) -> bool:
-        """Whether it is of this host and not there any more."""
-        if self.host != OURS.host:
-            return False
-        if self.pid == OURS.pid:
-            return self.life != OURS.life
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:  # somebody else's: it lives
-            return False
-        return False
-
-
-OURS = Holder(socket.gethostname(), os.getpid(), uuid.uuid4().hex)
-
-
-@contextmanager
-def _as_disk() -> Iterator[None]:
-    """A store that cannot be reached is a disk that takes nothing."""
-    try:
-        yield
-    except BotoCoreError as error:
-        raise OSError(errno.EIO, str(error)) from error
-
-
-@contextmanager
-def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Alone with what this object stands for; raises ArchiveBusy."""
-    deadline_s = time.monotonic() + (WAIT_S if wait else 0.0)
-    while not _created(path, json.encode(OURS)):
-        if _age_s(path) > LOCK_S or _left(path):
-            path.unlink(missing_ok=True)
-        elif time.monotonic() > deadline_s:
-            raise ArchiveBusy(
-                f"{path}: another process compacts or rewrites here; try again when it is done, or in an hour if it "
-                "died"
-            )
-        else:
-            time.sleep(0.2)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
+__all__ = ["create", "free_share", "locked", "prepare", "put", "remove", "replace", "settle", "version", "workshop"]
 
 
 def prepare(data: Path, staging: Path, writer: str) -> None:
@@ -89,15 +26,15 @@ def create(final: Path, staging: Path, writer: str, parts: Iterable[bytes | memo
     """A new object, whole; false when somebody was first."""
     whole = b"".join(parts)
     reached("archive.written")
-    won = _created(final, whole)
+    won = objects.put(final, whole, None) is not None
     reached("archive.after_link")
     return won
 
 
-def put(path: Path, data: bytes, writer: str) -> None:
-    """A small object, in the place of an older one."""
-    with _as_disk():
-        path.write_bytes(data)
+def put(path: Path, data: bytes, writer: str, seen: str | None = "") -> None:
+    """A small object, in the place of the one that was seen; raises LockLost when that is another now."""
+    if objects.put(path, data, seen) is None:
+        raise _overtaken(path)
 
 
 @contextmanager
@@ -107,10 +44,16 @@ def workshop(staging: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def replace(temporary: Path, final: Path) -> None:
-    """A finished file goes up in another's place."""
-    with _as_disk():
-        _fs(final).put_file(str(temporary), _key(final))
+def replace(temporary: Path, final: Path, seen: str | None) -> None:
+    """A finished file goes up in the place of the one that was seen; raises LockLost when that is another now."""
+    if not objects.put_file(temporary, final, seen):
+        raise _overtaken(final)
+
+
+def remove(path: Path, seen: str | None) -> None:
+    """Delete the object that was seen; raises LockLost when it is another now, or gone."""
+    if seen is None or not objects.delete(path, seen):
+        raise _overtaken(path)
 
 
 def settle(folder: Path) -> None:
@@ -122,34 +65,5 @@ def free_share(path: Path) -> float:
     return 1.0
 
 
-def _created(path: Path, data: bytes) -> bool:
-    with _as_disk():
-        try:
-            _fs(path).pipe_file(_key(path), data, mode="create")
-        except FileExistsError:
-            return False
-        return True
-
-
-def _left(path: Path) -> bool:
-    """Whether a dead process of this host has left this lock."""
-    try:
-        with _as_disk():
-            return json.decode(path.read_bytes(), type=Holder).dead
-    except (FileNotFoundError, DecodeError, ValidationError):  # let go meanwhile, or an older version's
-        return False
-
-
-def _age_s(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
-
-
-def _fs(path: Any) -> Any:
-    return path.fs
-
-
-def _key(path: Any) -> str:
-    return str(path.path)
+def _overtaken(path: Path) -> LockLost:
+    return LockLost(f"{path}: another process has changed it meanwhile, and it was left as it is; run it again")

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from streams.archive.layout import Layout
 from streams.archive.reader import within
-from streams.archive.rewriting import alone, rewrite
+from streams.archive.rewriting import Hold, alone, rewrite
 from streams.archive.seal import pages_are_whole
 from streams.archive.segment import Footer, opened, read_batches, read_footer
 from streams.archive.store import store_of
@@ -37,19 +37,19 @@ def compact(
     layout: Layout, now_s: float, *, target_bytes: int = TARGET_BYTES, closed_s: float = CLOSED_S
 ) -> Iterator[Merged]:
     """Merge what can be merged in one partition, a run of files at a time; raises ArchiveDamaged, ArchiveBusy."""
-    with alone(layout):
-        _finish(layout)
-        for run in runs(layout, now_s - closed_s, target_bytes):
-            yield merge(layout, run)
+    with alone(layout) as hold:
+        _finish(hold)
+        for run in runs(hold, now_s - closed_s, target_bytes):
+            yield merge(hold, run)
 
 
-def runs(layout: Layout, before_s: float, target_bytes: int) -> list[list[tuple[Path, Footer]]]:
+def runs(hold: Hold, before_s: float, target_bytes: int) -> list[list[tuple[Path, Footer]]]:
     """Neighbours that together are no larger than the target, all written before a time (the disk's clock)."""
     found: list[list[tuple[Path, Footer]]] = []
     run: list[tuple[Path, Footer]] = []
     size = 0
-    for path in layout.segments()[:-1]:
-        about = path.stat()
+    for path in hold.layout.segments()[:-1]:
+        about = hold.see(path).stat()
         footer = read_footer(path)
         follows = bool(run) and footer.start <= run[-1][1].end and footer.topic_id == run[-1][1].topic_id
         if not follows or size + about.st_size > target_bytes:
@@ -61,12 +61,13 @@ def runs(layout: Layout, before_s: float, target_bytes: int) -> list[list[tuple[
     return [run for run in [*found, run] if len(run) > 1]
 
 
-def merge(layout: Layout, run: list[tuple[Path, Footer]]) -> Merged:
+def merge(hold: Hold, run: list[tuple[Path, Footer]]) -> Merged:
     """Several files become one."""
+    layout = hold.layout
     first, end = run[0][1], max(footer.end for _, footer in run)
-    rewrite(layout, _rows(run), replace(first, end=end), "compact")
+    rewrite(hold, _rows(run), replace(first, end=end), "compact")
     for path, _ in reversed(run[1:]):
-        path.unlink()
+        hold.delete(path)
         reached("compact.after_delete")
     store_of(layout.root).settle(layout.data)
     return Merged(layout.segment(first.start), len(run), first.start, end)
@@ -81,15 +82,15 @@ def _rows(run: list[tuple[Path, Footer]]) -> Iterator[pa.RecordBatch]:
         following = max(following, footer.end)
 
 
-def _finish(layout: Layout) -> None:
+def _finish(hold: Hold) -> None:
     """Delete what a killed compaction had merged already: files that lie wholly in an earlier one that is sound."""
-    found = [(path, read_footer(path)) for path in layout.segments()]
+    found = [(path, read_footer(hold.see(path))) for path in hold.layout.segments()]
     whole = found[0] if found else None
     for (path, footer), _ in pairwise(found):  # never the last
         if whole is None or footer.end > whole[1].end:
             whole = (path, footer)
         elif path != whole[0] and _sound(whole[0]):
-            path.unlink()
+            hold.delete(path)
 
 
 def _sound(path: Path) -> bool:

@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,17 +25,24 @@ class ArchiveBusy(RendezvousError):
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Alone with what this file stands for; raises ArchiveBusy. The lock ends with the process, however it ends."""
+def locked(path: Path, *, wait: bool = False) -> Iterator[Callable[[], None]]:
+    """Alone with what this file stands for; raises ArchiveBusy. The lock ends with the process, however it ends.
+
+    And only then: who stands still has it, and there is nothing to ask before a step.
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
+        yield _still_ours
     except BlockingIOError as error:
         raise ArchiveBusy(f"{path}: another process compacts or rewrites here; try again when it is done") from error
     finally:
         os.close(descriptor)
+
+
+def _still_ours() -> None:
+    """The kernel keeps a lock as long as the process lives."""
 
 
 @contextmanager
@@ -68,12 +75,17 @@ def create(final: Path, staging: Path, writer: str, parts: Iterable[bytes | memo
         temporary.unlink(missing_ok=True)
 
 
-def put(path: Path, data: bytes, writer: str) -> None:
+def version(path: Path) -> str | None:
+    """Locks are enough here."""
+    return ""
+
+
+def put(path: Path, data: bytes, writer: str, seen: str | None = "") -> None:
     """A small file that lasts, in the place of an older one."""
     temporary = path.parent / f"{path.name}.{writer}.tmp"
     try:
         write_whole(temporary, [data], "mark")
-        replace(temporary, path)
+        replace(temporary, path, seen)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -117,11 +129,16 @@ def link_new(temporary: Path, final: Path) -> bool:
     return True
 
 
-def replace(temporary: Path, final: Path) -> None:
+def replace(temporary: Path, final: Path, seen: str | None = "") -> None:
     """A finished file takes another's name at once, and lasts."""
     fsync(temporary)
     temporary.replace(final)
     fsync(final.parent)
+
+
+def remove(path: Path, seen: str | None) -> None:
+    """Delete a file; `settle` makes it last."""
+    path.unlink()
 
 
 def settle(folder: Path) -> None:

@@ -119,19 +119,20 @@ def _cut(layout: Layout, topics: Topics, wanted: Wanted, places: set[Place]) -> 
 
 
 def _take_out(layout: Layout, cut: Cut, writer: str, *, dry_run: bool) -> Iterator[Rewritten]:
-    with alone(layout):
+    with alone(layout) as hold:
         for path in layout.segments():
-            changes = {record.offset: (record, left) for record, left in _changes(path, cut)}
+            changes = {record.offset: (record, left) for record, left in _changes(hold.see(path), cut)}
             if not changes:
                 continue
             if not dry_run:
+                hold.still_ours()
                 for record, left in changes.values():
                     digest = digest_of(record.timestamp_ms, record.key, record.value, record.headers)
                     why = "forgotten on request"
                     put_forgotten(layout, Forgotten(record.offset, f"{digest:016x}", why, left is not None), writer)
                 reached("forget.marked")
                 left_over = {offset: left for offset, (_, left) in changes.items()}
-                rewrite(layout, _rest(path, left_over), read_footer(path), "forget")
+                rewrite(hold, _rest(path, left_over), read_footer(path), "forget")
             removed = [offset for offset, (_, left) in changes.items() if left is None]
             yield Rewritten(path, removed, [offset for offset in changes if offset not in removed])
 

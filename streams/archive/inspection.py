@@ -71,7 +71,7 @@ def troubles(layout: Layout) -> Iterator[Trouble]:
     except ArchiveDamaged as error:
         yield Trouble("damaged", layout.staging, 0, 0, str(error))
         marks = Marks()
-    following, paths = marks.retired, layout.segments()
+    following, held, paths = marks.retired, 0, layout.segments()
     for place, path in enumerate(paths):
         start = int(path.stem)
         try:
@@ -87,10 +87,10 @@ def troubles(layout: Layout) -> Iterator[Trouble]:
             yield Trouble("damaged", path, start, end, str(error))
         if start > following and not marks.explain(following, start):
             yield Trouble("gap", path, following, start, f"{path}: offsets {following} to {start - 1} are missing")
-        elif start < following and end > marks.retired:
-            twice = f"{path}: offsets {start} to {min(end, following) - 1} lie in an earlier file, too"
-            yield Trouble("overlap", path, start, min(end, following), f"{twice}; `archive compact` removes it")
-        following = max(following, end)
+        elif start < held and end > marks.retired:
+            twice = f"{path}: offsets {start} to {min(end, held) - 1} lie in an earlier file, too"
+            yield Trouble("overlap", path, start, min(end, held), f"{twice}; `archive compact` removes it")
+        following, held = max(following, end), max(held, end)
     if following < marks.end and not marks.explain(following, marks.end):
         what = f"{layout.data}: offsets {following} to {marks.end - 1} are missing at its end"
         yield Trouble("gap", layout.data, following, marks.end, what)

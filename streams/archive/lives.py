@@ -27,13 +27,15 @@ class Life(Struct, frozen=True):
 def settle(root: Path, topic: str, topic_id: str, writer: str) -> int | None:
     """Close the tree of an earlier life if there is one; returns its number. Any number of archivers may call it."""
     notes = root / "staging" / encoded(topic)
-    with trouble_named(root), store_of(root).locked(root / "staging" / "lives.lock", wait=True):
+    with trouble_named(root), store_of(root).locked(root / "staging" / "lives.lock", wait=True) as still_ours:
+        seen = store_of(root).version(notes / LIFE)
         known = _known(root, topic, notes)
         number = _close(root, topic) if known and known != topic_id else None
         if known != topic_id or not (notes / LIFE).exists():
             if isinstance(root, Path):
                 notes.mkdir(parents=True, exist_ok=True, mode=0o750)
-            put_mark(notes, LIFE, Life(topic_id), writer)
+            still_ours()
+            put_mark(notes, LIFE, Life(topic_id), writer, seen)
     return number
 
 

@@ -81,9 +81,9 @@ def read_marks(layout: Layout) -> Marks:
     return Marks(all_of(Gap, "gap-"), end, retired, all_of(Forgotten, "forgotten-"))
 
 
-def put_mark(folder: Path, name: str, mark: Struct, writer: str) -> None:
-    """Write one note so that it lasts, in the place of an older one of its name."""
-    store_of(folder).put(folder / name, json.encode(mark), writer)
+def put_mark(folder: Path, name: str, mark: Struct, writer: str, seen: str | None = "") -> None:
+    """Write one note so that it lasts, in the place of an older one, by `Store.put`."""
+    store_of(folder).put(folder / name, json.encode(mark), writer, seen)
 
 
 def put_gap(layout: Layout, gap: Gap, writer: str) -> None:
@@ -96,9 +96,9 @@ def put_end(layout: Layout, end: int, writer: str) -> None:
     put_mark(layout.staging, END, End(end), writer)
 
 
-def put_retired(layout: Layout, end: int, writer: str) -> None:
-    """Note what retention takes away, before it does."""
-    put_mark(layout.staging, RETIRED, Retired(end), writer)
+def put_retired(layout: Layout, end: int, writer: str, seen: str | None) -> None:
+    """Note what retention takes away, before it does; `seen` is the version of the note that it was reckoned from."""
+    put_mark(layout.staging, RETIRED, Retired(end), writer, seen)
 
 
 def put_forgotten(layout: Layout, mark: Forgotten, writer: str) -> None:

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from streams.archive.disk import trouble_named
 from streams.archive.layout import Layout
-from streams.archive.marks import put_retired, read_marks
+from streams.archive.marks import RETIRED, put_retired, read_marks
 from streams.archive.rewriting import alone
 from streams.archive.segment import read_batches, read_footer
 from streams.archive.store import store_of
@@ -25,7 +25,8 @@ class Gone(Struct, frozen=True):
 
 def retire(layout: Layout, now_ms: float, days: float, writer: str) -> Gone:
     """Delete files whose newest record is older than so many days; raises ArchiveDamaged, ArchiveBusy."""
-    with alone(layout), trouble_named(layout.data):
+    with alone(layout) as hold, trouble_named(layout.data):
+        hold.see(layout.staging / RETIRED)
         end = before = read_marks(layout).retired
         for path in layout.segments()[:-1]:
             footer = read_footer(path)
@@ -34,11 +35,12 @@ def retire(layout: Layout, now_ms: float, days: float, writer: str) -> Gone:
                     break
                 end = footer.end
         if end > before:
-            put_retired(layout, end, writer)
+            hold.still_ours()
+            put_retired(layout, end, writer, hold.seen(layout.staging / RETIRED))
             reached("retire.marked")
-        old = [path for path in layout.segments()[:-1] if read_footer(path).end <= end]
+        old = [path for path in layout.segments()[:-1] if read_footer(hold.see(path)).end <= end]
         for path in old:
-            path.unlink()
+            hold.delete(path)
             reached("retire.after_delete")
         store_of(layout.root).settle(layout.data)
     return Gone(len(old), end)

@@ -1,10 +1,15 @@
-"""A file put in another's place: how compaction and `forget` write, and nobody else.
+"""A file put in another's place, or deleted: how compaction, `forget` and retention do it, and nobody else.
 
 The order: a temporary file, sealed, fsynced and read back; then it takes the old name at once. Whoever is killed
 leaves a temporary file, which the next one under the lock removes.
+
+In a bucket a lock is lost by who stands still. So a file's version is noted before it is read, and each step asks
+for the lock, and then concerns that version only: who comes back overwrites and deletes nothing of others. What is
+left: a merge that stands still between the two for longer than a lease, while `forget` rewrites another file of its
+run, brings back what was forgotten. It ends with an error, and `forget` can be run again.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +19,7 @@ import pyarrow.parquet as pq
 from streams.archive.disk import trouble_named
 from streams.archive.layout import Layout
 from streams.archive.seal import seal_file
-from streams.archive.segment import ROW_GROUP, SCHEMA, WRITING, Footer, read_batches
+from streams.archive.segment import ROW_GROUP, SCHEMA, WRITING, Footer, Vanished, read_batches
 from streams.archive.store import store_of
 from streams.kill_points import reached
 
@@ -22,15 +27,55 @@ GROUP_BYTES = 32 << 20
 """A row group's bytes: what rewriting holds in memory."""
 
 
+class Hold:
+    """What the only one who rewrites a partition may do. Its steps raise ArchiveBusy when that is over."""
+
+    def __init__(self, layout: Layout, still_ours: Callable[[], None]) -> None:
+        self.layout, self._ask = layout, still_ours
+        self._store = store_of(layout.root)
+        self._seen: dict[Path, str | None] = {}
+
+    def still_ours(self) -> None:
+        """Raise ArchiveBusy when it is not, DiskTrouble when that cannot be told."""
+        with trouble_named(self.layout.staging):
+            self._ask()
+
+    def see(self, path: Path) -> Path:
+        """The same path, its version noted; call it before reading what a step will rest on."""
+        self._seen[path] = self._store.version(path)
+        return path
+
+    def seen(self, path: Path) -> str | None:
+        """The version that was noted."""
+        return self._seen[path]
+
+    def replace(self, temporary: Path, final: Path) -> None:
+        """A finished file takes the place of the one that was seen."""
+        self.still_ours()
+        self._store.replace(temporary, final, self._seen[final])
+
+    def delete(self, path: Path) -> None:
+        """The file that was seen goes."""
+        self.still_ours()
+        with trouble_named(path):
+            self._store.remove(path, self._seen[path])
+
+
 @contextmanager
-def alone(layout: Layout) -> Iterator[None]:
-    """The only one who rewrites this partition. Raises ArchiveBusy."""
-    with store_of(layout.root).locked(layout.staging / "rewriting.lock"):
-        yield
+def alone(layout: Layout) -> Iterator[Hold]:
+    """The only one who rewrites this partition. Raises ArchiveBusy, DiskTrouble."""
+    with trouble_named(layout.staging), store_of(layout.root).locked(layout.staging / "rewriting.lock") as still_ours:
+        hold = Hold(layout, still_ours)
+        try:
+            yield hold
+        except Vanished:
+            hold.still_ours()  # else whoever took over has merged it away
+            raise
 
 
-def rewrite(layout: Layout, batches: Iterable[pa.RecordBatch], like: Footer, stage: str) -> Footer:
+def rewrite(hold: Hold, batches: Iterable[pa.RecordBatch], like: Footer, stage: str) -> Footer:
     """Put a file of these records where the file that begins at `like.start` is; `like.end` is where it ends."""
+    layout = hold.layout
     final, store = layout.segment(like.start), store_of(layout.root)
     with trouble_named(final), store.workshop(layout.staging) as folder:
         temporary = folder / f"{like.start:019d}.part"
@@ -39,7 +84,7 @@ def rewrite(layout: Layout, batches: Iterable[pa.RecordBatch], like: Footer, sta
             reached(f"{stage}.written")
             for _ in read_batches(temporary):
                 pass  # what takes the others' place must be readable to its end
-            store.replace(temporary, final)
+            hold.replace(temporary, final)
             reached(f"{stage}.after_replace")
         finally:
             temporary.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ and how one of two writers wins. A module is a store: `disk` with its links and 
 put.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, cast
@@ -17,8 +17,8 @@ from streams.archive import disk
 class Store(Protocol):
     """What the archive asks of the place where it lies."""
 
-    def locked(self, path: Path, *, wait: bool = False) -> AbstractContextManager[None]:
-        """Alone with what this path stands for; raises ArchiveBusy."""
+    def locked(self, path: Path, *, wait: bool = False) -> AbstractContextManager[Callable[[], None]]:
+        """Alone with what this path stands for; raises ArchiveBusy, and what it yields does when that is over."""
 
     def prepare(self, data: Path, staging: Path, writer: str) -> None:
         """Make ready for a writer; raises OSError, DiskTrouble."""
@@ -26,14 +26,20 @@ class Store(Protocol):
     def create(self, final: Path, staging: Path, writer: str, parts: Iterable[bytes | memoryview]) -> bool:
         """A new file that lasts, whole; false when somebody was first."""
 
-    def put(self, path: Path, data: bytes, writer: str) -> None:
-        """A small file that lasts, in the place of an older one."""
+    def version(self, path: Path) -> str | None:
+        """What tells this file from the next of its name; empty where locks are enough, None where there is none."""
+
+    def put(self, path: Path, data: bytes, writer: str, seen: str | None = "") -> None:
+        """A small file that lasts, in the place of an older one: of the version that was seen, else ArchiveBusy."""
 
     def workshop(self, staging: Path) -> AbstractContextManager[Path]:
         """A local folder for files on their way; on this host's own disk the one beside the data."""
 
-    def replace(self, temporary: Path, final: Path) -> None:
-        """A finished local file takes another's name at once, and lasts."""
+    def replace(self, temporary: Path, final: Path, seen: str | None) -> None:
+        """A finished local file takes another's name at once, and lasts; ArchiveBusy as above."""
+
+    def remove(self, path: Path, seen: str | None) -> None:
+        """Delete a file; ArchiveBusy as above."""
 
     def settle(self, folder: Path) -> None:
         """Make deletions in a folder last."""

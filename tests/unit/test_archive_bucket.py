@@ -12,9 +12,9 @@ from agents.cli.backtest import backtest
 from agents.cli.replay import replay
 from agents.cli.simulate import simulate
 from schemas.errors import ConfigurationRefused
-from streams.archive import bucket, store
+from streams.archive import store
 from streams.archive.compaction import compact
-from streams.archive.disk import ArchiveBusy, DiskTrouble
+from streams.archive.disk import DiskTrouble
 from streams.archive.forgetting import forget
 from streams.archive.inspection import holding, troubles
 from streams.archive.layout import Layout, partitions
@@ -22,7 +22,7 @@ from streams.archive.lives import settle
 from streams.archive.reader import read_partition
 from streams.archive.retention import DAY_MS, retire
 from streams.archive.segment import ArchiveDamaged
-from streams.archive.store import open_root, store_of
+from streams.archive.store import open_root
 from streams.archive.writer import LostRace, PartitionWriter
 from tests.conftest import credentials
 from tests.unit.lived import play
@@ -108,23 +108,6 @@ def test_an_archive_there_is_replayed_backtested_and_simulated(root: Path, tmp_p
     Layout(root, TOPIC, 0).segments()[1].unlink()
     done = CliRunner().invoke(replay, ["-P", str(file), "--archive", str(root), "--dry-run"])
     assert "offsets 60 to 119 are missing before it" in str(done.exception)
-
-
-def test_a_lock_is_kept_by_one_and_taken_from_the_dead(root: Path, monkeypatch: pytest.MonkeyPatch):
-    lock = root / "staging" / "lock"
-    with (
-        store_of(root).locked(lock),
-        pytest.raises(ArchiveBusy, match="another process"),
-        store_of(root).locked(lock),
-    ):
-        pass
-    lock.write_bytes(b"left by a dead process of another host")
-    with pytest.raises(ArchiveBusy, match="another process"), store_of(root).locked(lock):
-        pass
-    monkeypatch.setattr(bucket, "LOCK_S", -1.0)
-    with store_of(root).locked(lock):
-        assert lock.exists()
-    assert not lock.exists()
 
 
 def test_a_store_that_does_not_answer_is_waited_for(root: Path, s3: str, monkeypatch: pytest.MonkeyPatch):

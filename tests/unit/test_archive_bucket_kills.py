@@ -4,13 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from streams.archive import bucket
-from streams.archive.disk import ArchiveBusy
 from streams.archive.forgetting import forget
 from streams.archive.inspection import troubles
 from streams.archive.reader import read_partition
 from streams.archive.retention import DAY_MS, retire
-from streams.archive.store import open_root, store_of
+from streams.archive.store import open_root
 from streams.archive.writer import PartitionWriter
 from streams.kill_points import BY_HAND
 from tests.conftest import credentials
@@ -101,23 +99,3 @@ def test_a_file_that_is_written(root: Path, tmp_path: Path, point: str):
         writer.close_segment()
     assert list(read_partition(root, TOPIC, 0)) == raws(20)
     assert list(troubles(layout)) == []
-
-
-def test_a_lock_is_taken_from_a_dead_process_of_this_host_and_from_no_other(root: Path):
-    lock = root / "staging" / "lock"
-    ours = bucket.OURS
-    for host, pid, life, taken in (
-        (ours.host, ours.pid, "an earlier life", True),
-        (ours.host, ours.pid, ours.life, False),
-        (ours.host, 1, "init lives", False),
-        ("elsewhere", 1 << 30, "nobody here can tell", False),
-        (ours.host, 1 << 22, "beyond the kernel's last number", True),
-    ):
-        lock.write_bytes(bucket.json.encode(bucket.Holder(host, pid, life)))
-        if taken:
-            with store_of(root).locked(lock):
-                pass
-        else:
-            with pytest.raises(ArchiveBusy), store_of(root).locked(lock):
-                pass
-            lock.unlink()

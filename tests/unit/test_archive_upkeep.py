@@ -187,6 +187,15 @@ RETIRE = (
 )
 
 
+def test_what_retention_has_not_deleted_yet_may_be_merged_and_is_no_overlap(tmp_path: Path):
+    layout = archived(tmp_path, TOPIC, raws(50), 5)
+    assert killed(RETIRE.format(root=str(tmp_path), topic=TOPIC), "retire.after_delete", tmp_path)
+    (merged,) = later(layout)
+    assert (merged.start, merged.end) == (5, 45), "15 of them are old"
+    assert list(troubles(layout)) == []
+    assert [record.offset for record in read_partition(tmp_path, TOPIC, 0)] == list(range(15, 50))
+
+
 @pytest.mark.parametrize("point", [point for point in BY_HAND if point.startswith("retire")])
 def test_a_deletion_by_age_killed_at_any_step_can_be_run_again(tmp_path: Path, point: str):
     layout = archived(tmp_path, TOPIC, raws(50), 5)

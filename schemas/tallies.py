@@ -19,13 +19,18 @@ MAX_LEAD_MS = 60_000
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 
 
-class Counted(Struct, frozen=True):
-    """Labels for which this model and version had scored on the right side of the threshold, and on the wrong one."""
+class Counted(Struct, frozen=True, omit_defaults=True):
+    """Labels for which this model and version had scored on the right side of the threshold, and on the wrong one.
+
+    Where labels weigh differently, `right` and `wrong` are as many as equal ones would have to be to say as much, and
+    `sums` holds what they are made of: the weights of the right, of the wrong, and the squares of all.
+    """
 
     model: str
     version: str
     right: Count
     wrong: Count
+    sums: tuple[float, float, float] | None = None
 
 
 class Tally(Struct, frozen=True, kw_only=True):

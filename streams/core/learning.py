@@ -2,8 +2,11 @@
 
 Of a request what counts is its first final decision: every model whose score stands in it had scored before the
 answer left, and was right or wrong, whoever answered. Of its labels the last one counts, as everywhere: a correction
-takes back what the one before has said. A label counts once, whatever its `weight`. Reads no clock; what is
-remembered of requests is bounded.
+takes back what the one before has said. Reads no clock; what is remembered of requests is bounded.
+
+Labels that were drawn (`streams.core.label_next`) weigh what they stand for, else a bandit would learn who is better
+on disputed requests. Weights say in which proportion, not how much is known: the tally is that of so many equal
+labels as would be as certain (Kish 1965: the square of the sum of weights over the sum of their squares).
 """
 
 from collections import Counter, deque
@@ -16,8 +19,8 @@ from schemas.labels import decode_label
 from schemas.tallies import Counted, Tally
 
 GROWN = 100
-"""A tally is told when some model's labels have grown by a hundredth since the last: a draw cannot feel less, and the
-log of all tallies there ever were stays short (a few hundred records for each factor of ten)."""
+"""A tally is told when a hundredth of some model's labels is new, or corrected, since the last: a draw cannot feel
+less, and the log of all tallies there ever were stays short (a few hundred records for each factor of ten)."""
 
 ModelKey = tuple[str, str]
 """A model's name and version."""
@@ -53,12 +56,12 @@ class Learning:
         self._requests: dict[Ticket, tuple[str, Sides]] = {}
         self._tickets: dict[str, Ticket] = {}
         self._order: deque[Ticket] = deque()
-        self._truths: dict[Ticket, bool] = {}
+        self._truths: dict[Ticket, float] = {}
         self._same: dict[Sides, Sides] = {}
         self._next = dict(before.labels) if before else {}
-        self._tally = {(one.model, one.version): [one.right, one.wrong] for one in before.counted} if before else {}
-        self._told = {key: sum(counted) for key, counted in self._tally.items()}
-        self._changed = False
+        self._sums = {(one.model, one.version): list(_sums(one)) for one in before.counted} if before else {}
+        self._told = self._weighed()
+        self._moved: dict[ModelKey, float] = {}
 
     def __len__(self) -> int:
         """Requests that are remembered."""
@@ -108,20 +111,22 @@ class Learning:
             self.counts["labels for nobody known, or none"] += 1
             return
         self.counts["labels"] += 1
-        ticket, truth = found
+        ticket, said = found
         before = self._truths.get(ticket)
-        if before is truth:
+        if before == said:
             return
-        self._truths[ticket] = truth
-        self._changed = True
+        self._truths[ticket] = said
         for key, yes in self._requests[ticket][1]:
-            counted = self._tally.setdefault(key, [0, 0])
+            sums = self._sums.setdefault(key, [0.0, 0.0, 0.0])
             if before is not None:
-                counted[yes is not before] -= 1
-            counted[yes is not truth] += 1
+                sums[yes is not (before > 0)] -= abs(before)
+                sums[2] -= before * before
+            sums[yes is not (said > 0)] += abs(said)
+            sums[2] += said * said
+            self._moved[key] = self._moved.get(key, 0.0) + abs(said)
 
-    def _found(self, value: bytes | None) -> tuple[Ticket, bool] | None:
-        """Whose label it is, of the requests that are remembered, and what it says."""
+    def _found(self, value: bytes | None) -> tuple[Ticket, float] | None:
+        """Whose label it is, of the requests that are remembered, and what it says: its weight, minus it for no."""
         try:
             label = decode_label(value)
         except UnreadableRecord:
@@ -131,17 +136,29 @@ class Learning:
             return None
         if label.request_id not in (None, self._requests[ticket][0]):
             return None  # its ticket is another request's
-        return ticket, bool(label.truth)
+        return ticket, label.weight if label.truth else -label.weight
 
     def due(self) -> Tally | None:
         """A tally, when there is more to tell than the last one told."""
-        if not self._changed or not any(self._grown(key) for key in self._tally):
+        if not any(moved * GROWN > self._told.get(key, 0.0) for key, moved in self._moved.items()):
             return None
-        self._changed = False
-        self._told = {key: sum(counted) for key, counted in self._tally.items()}
-        counted = tuple(Counted(*key, *counts) for key, counts in sorted(self._tally.items()))
+        self._moved.clear()
+        self._told = self._weighed()
+        counted = tuple(_counted(key, *sums) for key, sums in sorted(self._sums.items()))
         return Tally(counted=counted, labels=self.labels)
 
-    def _grown(self, key: ModelKey) -> bool:
-        told = self._told.get(key, 0)
-        return (sum(self._tally[key]) - told) * GROWN > told
+    def _weighed(self) -> dict[ModelKey, float]:
+        return {key: right + wrong for key, (right, wrong, _) in self._sums.items()}
+
+
+def _counted(key: ModelKey, right: float, wrong: float, squares: float) -> Counted:
+    """What the sums come to in labels that weigh one."""
+    total = right + wrong
+    if squares == total:  # each weighs one
+        return Counted(*key, round(right), round(wrong))
+    worth = total / squares if squares > 0 else 0.0
+    return Counted(*key, round(right * worth), round(wrong * worth), (right, wrong, squares))
+
+
+def _sums(one: Counted) -> tuple[float, float, float]:
+    return one.sums or (float(one.right), float(one.wrong), float(one.right + one.wrong))

@@ -178,8 +178,9 @@ def decision(offset: int, first: float | None, second: float | None, **more: obj
     return encode_decision(Decision(**(fields | more)))  # type: ignore[arg-type]
 
 
-def label(truth: bool, offset: int | None = None, ticket: Ticket | None = None) -> bytes:
-    return encode_label(Label(truth=truth, request_id=None if offset is None else f"r{offset}", ticket=ticket))
+def label(truth: bool, offset: int | None = None, ticket: Ticket | None = None, weight: float = 1.0) -> bytes:
+    request_id = None if offset is None else f"r{offset}"
+    return encode_label(Label(truth=truth, request_id=request_id, ticket=ticket, weight=weight))
 
 
 def told(learning: Learning) -> dict[str, tuple[int, int]]:
@@ -205,6 +206,21 @@ def test_the_last_label_of_a_request_counts_and_the_same_twice_counts_once():
         learning.labelled(0, offset, label(truth, 0))
     learning.labelled(0, 1, label(True, 0))  # read again after an error
     assert told(learning) == {"first": (0, 1), "second": (1, 0)}
+
+
+def test_labels_weigh_what_they_stand_for_and_count_for_as_many_as_they_are_worth():
+    learning = Learning(0.5, 100)
+    for offset in range(30):
+        learning.decided(decision(offset, 0.9, 0.2))
+    for offset in range(30):  # disputed requests, where second is better, are asked for more often than they occur
+        asked = offset >= 10
+        learning.labelled(0, offset, label(not asked, offset, weight=2.0 if asked else 50.0))
+    assert told(learning) == {"first": (11, 1), "second": (1, 11)}, "unweighted, second would be right 20 times of 30"
+    for offset in range(10):
+        learning.labelled(0, 30 + offset, label(False, offset, weight=2.0))
+    assert told(learning) == {"first": (0, 30), "second": (30, 0)}, (
+        "equal ones are worth what they are, corrected too"
+    )
 
 
 @pytest.mark.parametrize(
@@ -253,10 +269,12 @@ def test_tallies_are_told_by_the_hundredth_so_that_their_log_stays_short():
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=40),
+    st.lists(st.tuples(st.integers(0, 9), st.booleans(), st.sampled_from([1.0, 1.0, 3.7, 50.0])), max_size=40),
     st.lists(st.integers(0, 40), max_size=5),
 )
-def test_a_learner_that_is_killed_anywhere_counts_every_label_once(labels: list[tuple[int, bool]], kills: list[int]):
+def test_a_learner_that_is_killed_anywhere_counts_every_label_once(
+    labels: list[tuple[int, bool, float]], kills: list[int]
+):
     """What is told is all that outlives it; the rest is read again."""
     decisions = [decision(offset, 0.9, 0.1) for offset in range(10)]
 
@@ -264,9 +282,8 @@ def test_a_learner_that_is_killed_anywhere_counts_every_label_once(labels: list[
         learning = Learning(0.5, 100, before)
         for one in decisions:
             learning.decided(one)
-        for offset, (which, truth) in enumerate(labels[: before.labels[0] if before else 0]):
-            assert offset >= 0
-            learning.recalled(label(truth, which))
+        for which, truth, weight in labels[: before.labels[0] if before else 0]:
+            learning.recalled(label(truth, which, weight=weight))
         return learning
 
     last: Tally | None = None
@@ -274,15 +291,17 @@ def test_a_learner_that_is_killed_anywhere_counts_every_label_once(labels: list[
     for place in [*sorted(kills), len(labels)]:
         for offset in range(place):
             if offset < len(labels):
-                learning.labelled(0, offset, label(labels[offset][1], labels[offset][0]))
-            last = learning.due() or last
+                which, truth, weight = labels[offset]
+                learning.labelled(0, offset, label(truth, which, weight=weight))
+            if tally := learning.due():
+                last = decode_tally(encode_tally(tally))
         if place < len(labels):
             learning = begun(last)
-    truths = dict(labels)
-    right = sum(truths.values())
-    counted = {key: tuple(both) for key, both in learning._tally.items()}
-    assert counted.get(("first", "1"), (0, 0)) == (right, len(truths) - right)
-    assert counted.get(("second", "1"), (0, 0)) == (len(truths) - right, right)
+    truths = {which: (truth, weight) for which, truth, weight in labels}
+    right, wrong = (sum(weight for truth, weight in truths.values() if truth is yes) for yes in (True, False))
+    squares = sum(weight * weight for _, weight in truths.values())
+    assert learning._sums.get(("first", "1"), [0, 0, 0]) == pytest.approx([right, wrong, squares], abs=1e-6)
+    assert learning._sums.get(("second", "1"), [0, 0, 0]) == pytest.approx([wrong, right, squares], abs=1e-6)
 
 
 # The past run again -------------------------------------------------------------------------------------------

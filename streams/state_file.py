@@ -21,8 +21,15 @@ def replace_file(path: Path, beside: Path, content: bytes, *, mode: int = 0o666,
     fsync(path.parent)
 
 
+def refuse_special(path: Path) -> None:
+    """Raise ConfigurationRefused for a device, a folder or a pipe: a file renamed onto it would take its place."""
+    if path.exists() and not path.is_file():
+        raise ConfigurationRefused(f"{path}: it is there, and no regular file; name a file that can be written")
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file; raises ConfigurationRefused when it cannot be written, and leaves the old one then."""
+    refuse_special(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from schemas.pipeline import Pipeline
 from schemas.topics import Topics
 from streams.archive import compaction, inspection
 from streams.archive.layout import Layout, partitions
-from streams.archive.segment import ArchiveDamaged
+from streams.archive.ranges import nothing_of
 
 Command = Callable[..., Any]
 
@@ -121,17 +121,11 @@ def meant(file: Path | None, root: Path | None) -> tuple[Pipeline, Path]:
 
 
 def layouts(pipeline: Pipeline, root: Path) -> list[Layout]:
-    """The partitions of this pipeline in an archive; raises ArchiveDamaged when there are none."""
+    """The partitions of this pipeline in an archive; raises ConfigurationRefused when there are none."""
     found = partitions(root)
-    if not found:
-        raise click.ClickException(f"{root}: nothing is archived here yet; bring the pipeline up, or name --root")
     own = [layout for layout in found if layout.topic.startswith(f"{pipeline.name}.")]
     if not own:
-        others = ", ".join(sorted({layout.topic for layout in found}))
-        raise ArchiveDamaged(
-            f"{root}: the archive of another pipeline, not of {pipeline.name} (it holds {others}); name its file "
-            "with --pipeline"
-        )
+        raise nothing_of(root, pipeline.name, {layout.topic for layout in found if layout.segments()})
     return own
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from agents.cli.moved import moved
-from agents.cli.past import UNCHANGED, live_decisions
+from agents.cli.past import UNCHANGED, held, live_decisions
 from agents.cli.taught import taught
 from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Pipeline
@@ -51,9 +51,11 @@ def golden_check(root: Path, pipeline: Pipeline, period: Period) -> Golden:
             check.decided(decision)
         total.add(check.close())
     if not total.compared:
+        why = [f"{count} {reason}" for reason, count in total.not_compared.most_common()]
+        why += [f"{total.without_decision} have no archived decision"] if total.without_decision else []
         raise ConfigurationRefused(
-            f"{root}: nothing to compare in {period}: {total.without_decision} requests without an archived "
-            f"decision, not compared {dict(total.not_compared)}"
+            f"{root}: nothing to compare in {period}: {'; '.join(why) or 'no request'}; "
+            f"{held(root, topics.raw, numbers)}, choose another range"
         )
     return total
 

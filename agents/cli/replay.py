@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from agents.cli import place, when
+from agents.cli.past import period_of
 from agents.replay.running import Asked, Replay, Report
 from agents.replay.source import Advance
 from agents.settings import environ, state_dir
@@ -146,10 +147,13 @@ def _order(order: Order | None, pace: Pace) -> Order:
 def _selection(
     since: str | None, until: str | None, offsets: tuple[str, ...], ids: tuple[str, ...], where: str
 ) -> Selection:
+    period = period_of(
+        when.instant(since, "--since") if since else None, when.instant(until, "--until") if until else None
+    )
     try:
         return Selection(
-            since_ms=when.instant(since, "--since") if since else None,
-            until_ms=when.instant(until, "--until") if until else None,
+            since_ms=period.since_ms,
+            until_ms=period.until_ms,
             spans=tuple(map(when.span, offsets)),
             ids=ids,
             where=where,

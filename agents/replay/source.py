@@ -16,6 +16,7 @@ from msgspec import Struct
 from schemas.errors import RendezvousError
 from streams.archive.layout import NOW, Layout, partitions
 from streams.archive.marks import Marks, read_marks
+from streams.archive.ranges import nothing_of
 from streams.archive.reader import check_place, read_batches
 from streams.archive.segment import ArchiveDamaged, read_footer, times_of
 from streams.core.replay import IdField, Rewrite
@@ -72,26 +73,17 @@ class Part(Struct, frozen=True):
 
 
 def parts_of(root: Path, topic: str, selection: Selection) -> list[Part]:
-    """What is to be read, partition by partition; raises NothingThere and ArchiveDamaged, naming file and range."""
+    """What is to be read, partition by partition; raises NothingThere, ConfigurationRefused, ArchiveDamaged."""
     found = [layout for layout in partitions(root) if layout.tree == NOW]
     own = {layout.partition: layout for layout in found if layout.topic == topic and layout.segments()}
     if not own:
-        raise NothingThere(_nothing(root, topic, {layout.topic for layout in found}))
+        raise nothing_of(root, topic, {layout.topic for layout in found if layout.segments()})
     for span in selection.spans:
         if span.partition not in own:
             known = ", ".join(map(str, own))
             raise NothingThere(f"{root}: no partition {span.partition} (offsets {span}); there are {known}")
     wanted = [(layout, selection.span(number)) for number, layout in own.items()]
     return [_part(layout, span, selection) for layout, span in wanted if span is not None]
-
-
-def _nothing(root: Path, topic: str, others: set[str]) -> str:
-    if others:
-        return (
-            f"{root}: no record of {topic}; it is an archive of {', '.join(sorted(others))}. Name their pipeline "
-            "with --pipeline, or another root with --archive"
-        )
-    return f"{root}: the archive is empty. Has its archiver run (`rendezvous up`, files close after max_age_s)?"
 
 
 class _Holes:

@@ -15,6 +15,10 @@ COLUMNS = """
 try_cast(try(decode(value)) as json) as event
 """
 
+NAMES = (
+    "partition, kafka_offset, kafka_timestamp_ms, key, value, headers and event (JSON), as event->>'carrier' = 'UA'"
+)
+
 
 def matches(parts: Sequence[Part], condition: str) -> dict[int, Numbers]:
     """The offsets of each partition for which the condition holds; raises ConfigurationRefused, ArchiveDamaged.
@@ -36,7 +40,9 @@ def matches(parts: Sequence[Part], condition: str) -> dict[int, Numbers]:
                 records = connection.from_arrow(pa.Table.from_batches([batch])).project(columns)
                 found = records.filter(only).project("kafka_offset").fetchnumpy()["kafka_offset"]
             except duckdb.Error as error:
-                raise ConfigurationRefused(f"--where {condition!r}: {_first_line(error)}") from error
+                raise ConfigurationRefused(
+                    f"--where {condition!r}: {_first_line(error)}; a condition is SQL over {NAMES}"
+                ) from error
             return np.asarray(found, dtype=np.int64)
 
         return {

@@ -1,6 +1,6 @@
 """The records of a time range of one partition, or an error that names file and range: never half of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,13 +118,18 @@ def require(root: Path, topic: str, partitions: int) -> list[int]:
     found = [number for number in range(partitions) if Layout(root, topic, number).segments()]
     if found:
         return found
-    others = sorted({unquote(path.parent.parent.name.removeprefix("topic=")) for path in _files(root)})
+    raise nothing_of(root, topic, {unquote(path.parent.parent.name.removeprefix("topic=")) for path in _files(root)})
+
+
+def nothing_of(root: Path, wanted: str, topics: Iterable[str]) -> ConfigurationRefused:
+    """What is said of an archive that holds other topics than the wanted, or none."""
+    others = ", ".join(sorted(topics))
     held = (
-        f"it holds {', '.join(others)}: name that pipeline's file"
+        f"it is another pipeline's, and holds {others}: name that pipeline's file with --pipeline"
         if others
-        else "it is empty: run the archiver first"
+        else "it is empty: run the archiver first (`rendezvous up`; a file is closed after archive.max_age_s)"
     )
-    raise ConfigurationRefused(f"{root}: the archive holds nothing of {topic}; {held}")
+    return ConfigurationRefused(f"{root}: the archive holds nothing of {wanted}; {held}, or another place")
 
 
 def _files(root: Path) -> list[Path]:

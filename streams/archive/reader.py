@@ -95,7 +95,10 @@ def check_place(path: Path, footer: Footer, layout: Layout) -> None:
 def check_follows(path: Path, footer: Footer, following: int, marks: Marks) -> None:
     """Refuse a gap that no note explains."""
     if footer.start > following and not marks.explain(following, footer.start):
-        raise ArchiveDamaged(f"{path}: offsets {following} to {footer.start - 1} are missing before it")
+        raise ArchiveDamaged(
+            f"{path}: offsets {following} to {footer.start - 1} are missing before it; restore them from a copy, or "
+            "choose a range without them"
+        )
 
 
 def check_kept(layout: Layout, start: int, following: int, marks: Marks) -> None:
@@ -110,7 +113,9 @@ def check_kept(layout: Layout, start: int, following: int, marks: Marks) -> None
 def check_end(layout: Layout, following: int, end: int, marks: Marks) -> None:
     """Refuse files that do not reach as far as they once did."""
     if following < end and not marks.explain(following, end):
-        raise ArchiveDamaged(f"{layout.data}: offsets {following} to {end - 1} are missing at its end")
+        raise ArchiveDamaged(
+            f"{layout.data}: offsets {following} to {end - 1} are missing at its end; restore them from a copy"
+        )
 
 
 def summary(root: Path) -> Summary:

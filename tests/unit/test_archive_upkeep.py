@@ -17,6 +17,7 @@ from schemas.blocks import RowError, decode_scores, encode_scores, offsets_of, s
 from schemas.dead_letters import DeadLetter
 from schemas.decisions import Decision, Ticket, encode_decision
 from schemas.enriched import decode_enriched, encode_enriched, enriched_block, rows_of
+from schemas.errors import ConfigurationRefused
 from streams.archive import compaction, segment
 from streams.archive.compaction import compact
 from streams.archive.disk import ArchiveBusy
@@ -386,6 +387,18 @@ def test_scores_become_a_table_for_sql(tmp_path: Path):
     assert rows.fetchall() == [("m", 40, 1, pytest.approx(7.8)), ("n", 1, 0, 0.5)]
 
 
+def test_a_table_takes_no_devices_place_and_leaves_nothing_where_it_cannot_be_written(tmp_path: Path):
+    archived(tmp_path, "small.scores", [], 5)
+    pipe, absent = tmp_path / "pipe", tmp_path / "absent" / "scores.parquet"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigurationRefused, match="pipe: it is there, and no regular file; name a file that can be"):
+        write_scores(tmp_path, "small.scores", pipe)
+    assert pipe.is_fifo()
+    with pytest.raises(ConfigurationRefused, match="nothing is left of it: name a file that can be written"):
+        write_scores(tmp_path, "small.scores", absent)
+    assert not absent.parent.exists()
+
+
 FILE = """
 name = "small"
 [[features]]
@@ -448,11 +461,12 @@ def test_ls_says_what_is_there_and_check_names_every_trouble(tmp_path: Path, run
 
 
 def test_bad_archives_are_named(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch):
-    nothing = run("archive", "ls")
-    assert (nothing.returncode, "nothing is archived here yet" in nothing.stderr) == (1, True)
+    for command in ("ls", "check", "compact"):
+        nothing = run("archive", command)
+        assert (nothing.returncode, "the archive holds nothing of small; it is empty" in nothing.stderr) == (5, True)
     archived(tmp_path / "kept", "other.raw", raws(10), 5)
     other = run("archive", "check")
-    assert (other.returncode, "the archive of another pipeline, not of small" in other.stderr) == (3, True)
+    assert (other.returncode, "it is another pipeline's, and holds other.raw" in other.stderr) == (5, True)
     layout = archived(tmp_path / "kept", TOPIC, raws(10), 5)
     newer = layout.segments()[0]
     monkeypatch.setattr(segment, "FORMAT", "2")

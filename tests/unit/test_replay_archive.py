@@ -96,10 +96,10 @@ def test_what_was_sent_before_is_counted_and_left_out(tmp_path: Path):
 
 
 def test_an_empty_archive_and_another_pipelines_are_told_apart(tmp_path: Path):
-    with pytest.raises(NothingThere, match="the archive is empty"):
+    with pytest.raises(ConfigurationRefused, match=r"the archive holds nothing of small\.raw; it is empty: run the"):
         parts_of(tmp_path, TOPIC, Selection())
     write(tmp_path, topic="fraud.raw")
-    with pytest.raises(NothingThere, match=r"no record of small\.raw; it is an archive of fraud\.raw"):
+    with pytest.raises(ConfigurationRefused, match=r"it is another pipeline's, and holds fraud\.raw: name"):
         parts_of(tmp_path, TOPIC, Selection())
     write(tmp_path)
     with pytest.raises(NothingThere, match=r"no partition 4 \(offsets 4:0-\); there are 0"):
@@ -354,7 +354,7 @@ def test_what_is_written_down_as_sent_is_confirmed_first(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--since", "2013-07-02", "--until", "2013-07-01"], "before it begins"),
+        (["--since", "2013-07-02", "--until", "2013-07-01"], "the range ends before it starts: 2013-07-02T00:00"),
         (["--since", "soon"], "--since 'soon': no instant"),
         (["--offsets", "0:9-1"], "the range ends before it begins"),
         (["--offsets", "all"], "write PARTITION:START-END"),

@@ -429,7 +429,7 @@ def test_a_damaged_file_a_gap_and_another_archive_are_refused(tmp_path: Path, ar
         assert all(word in str(error) for word in words), error
 
     refused("the archive holds nothing of small.raw; it is empty", at=tmp_path / "none")
-    refused("it holds fraud.decisions, fraud.raw", at=play(BASE, [b"{}"], 1).write(tmp_path / "other", "fraud"))
+    refused("and holds fraud.decisions, fraud.raw", at=play(BASE, [b"{}"], 1).write(tmp_path / "other", "fraud"))
     for topic, words in (("raw", "150 to 299"), ("decisions", "150 to 299"), ("scores", "300 to 449")):
         path = Layout(archive, f"small.{topic}", 0).segments()[1 if topic != "scores" else 2]
         whole = path.read_bytes()

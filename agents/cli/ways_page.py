@@ -12,6 +12,9 @@ from agents.cli.past import HAPPENED, UNCHANGED, Seen, write_whole
 from agents.cli.report_page import note, page, plot, table
 from agents.cli.ways_report import Point, Report, alone, compared, summary, swept, told
 
+DECADES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000)
+"""Where the axis of latencies (ms) has marks."""
+
 
 def give(found: Report, seen: Seen, html: Path | None, *, as_json: bool) -> None:
     """Write the page if one is wanted, then print."""
@@ -47,6 +50,8 @@ def drawn(found: Report, seen: Seen) -> str:
             shares = np.linspace(0, 1, 201)
             axes.plot(np.quantile(used, shares), shares, label=name)
         axes.set_xscale("symlog", linthresh=1)
+        axes.set_xticks(DECADES, [f"{ms:,}" for ms in DECADES])
+        axes.set_xlim(0, max(1.0, *(float(np.nanmax(one.used_ms, initial=0)) for one in ways.values() if one)) * 1.1)
         axes.set_xlabel("ms from the request to its decision")
         axes.set_ylabel("share answered")
         axes.legend(frameon=False)
@@ -58,6 +63,7 @@ def drawn(found: Report, seen: Seen) -> str:
         axes.set_xlabel(f"score minus the {UNCHANGED} pipeline's")
         axes.set_ylabel("requests")
         axes.set_yscale("symlog")
+        axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.legend(frameon=False)
 
     sections = [

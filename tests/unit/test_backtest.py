@@ -1,8 +1,11 @@
 """The past run again: it answers as the live run did, twice the same, and differently only where something changed."""
 
 import json
+import os
 import random
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,13 +106,14 @@ def test_a_core_that_falls_back_too_early_does_not_excuse_itself(tmp_path: Path,
     assert "fallback by second" in found.mismatches[0].again
 
 
-def test_a_score_that_is_not_the_archives_to_the_bit_is_named(tmp_path: Path):
+@pytest.mark.parametrize("answered", [True, False], ids=["answered", "shown"])
+def test_a_score_that_is_not_the_archives_to_the_bit_is_named(tmp_path: Path, answered: bool):
     lived = play(SMALL, values(50, repeats=False), 1, steady(first=30.0))
     one = decode_decision(lived.decisions[7].value or b"")
     assert one.score is not None
     nearly = float(np.nextafter(one.score, 1))
     seen = {name: replace(score, score=nearly) if name == "first" else score for name, score in one.scores.items()}
-    changed = replace(one, score=nearly, scores=seen)
+    changed = replace(one, score=nearly if answered else one.score, scores=seen)
     lived.decisions[7] = replace(lived.decisions[7], value=encode_decision(changed))
     found = check(SMALL, lived, tmp_path)
     (mismatch,) = found.mismatches
@@ -247,6 +251,47 @@ def test_two_runs_give_identical_bytes(tmp_path: Path, trained: Path):
     assert len(pages[0]) < 2_000_000
     assert not any(word in pages[0] for word in (b'src="', b'href="http', b"@import", b"url(http"))
     assert pages[0].count(b"<svg") == 3
+
+
+def test_neither_does_the_order_of_hashes_nor_another_process_change_a_byte(tmp_path: Path, trained: Path):
+    lived = play(SMALL, values(300), 4, uneven)
+    archive, file = lived.write(tmp_path / "a", "small"), pipeline_file(tmp_path)
+    found = set()
+    for seed in ("1", "2"):
+        page = tmp_path / f"{seed}.html"
+        options = [
+            "backtest",
+            "-P",
+            str(file),
+            "--archive",
+            str(archive),
+            "--model",
+            str(trained),
+            "--html",
+            str(page),
+        ]
+        call = [sys.executable, "-m", "agents", *options, "--json"]
+        done = subprocess.run(
+            call, env={**os.environ, "PYTHONHASHSEED": seed}, check=True, capture_output=True, timeout=120
+        )
+        found.add((done.stdout, page.read_bytes()))
+    assert len(found) == 1
+
+
+def test_of_two_final_decisions_the_first_has_happened(tmp_path: Path):
+    of, took = SMALL, steady(first=30.0)
+    lived = play(of, values(60, repeats=False), 1, took)
+    default = {"outcome": "default", "model": None, "version": None, "score": 0.1, "standby": True}
+    for record in list(lived.decisions):
+        second = json.dumps({**json.loads(record.value or b""), **default}).encode()
+        lived.decisions.append(replace(record, offset=len(lived.decisions), value=second))
+    archive, file = lived.write(tmp_path / "a", "small"), pipeline_file(tmp_path)
+    for command, options in ((backtest, ["--budget-ms", "50"]), (simulate, ["--budgets", "50"])):
+        call = ["-P", str(file), "--archive", str(archive), *options, "--json"]
+        happened = json.loads(CliRunner().invoke(command, call, standalone_mode=False).stdout)["ways"]["happened"]
+        assert happened["outcomes"]["preferred"] == 1.0
+    found = golden_check(archive, of, Period())
+    assert (found.mismatches, found.equal) == ([], 60)
 
 
 def test_requests_whose_answer_lies_after_the_end_of_the_scores_are_left_out_and_counted(tmp_path: Path):

@@ -257,7 +257,7 @@ def test_neither_does_the_order_of_hashes_nor_another_process_change_a_byte(tmp_
     lived = play(SMALL, values(300), 4, uneven)
     archive, file = lived.write(tmp_path / "a", "small"), pipeline_file(tmp_path)
     found = set()
-    for seed in ("1", "2"):
+    for seed in ("1", "4"):  # under which sets of two models are in another order
         page = tmp_path / f"{seed}.html"
         options = [
             "backtest",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, cast
+from urllib.parse import unquote, urlsplit
 
 from schemas.errors import ConfigurationRefused
 from streams.archive import disk
@@ -58,14 +59,24 @@ def store_of(path: Path) -> Store:
 
 
 def open_root(root: str, folder: Path) -> Path:
-    """An archive's root as a pipeline file names it: a path beside it, or `s3://bucket/prefix`."""
+    """An archive's root as a pipeline file names it: a path beside it, or `s3://bucket/prefix`.
+
+    Any file system of fsspec will do; the conditions that keep two rewriters apart are those of S3.
+    """
     if "://" not in root:
         return folder / root
+    if root.startswith("file://"):  # the disk has links and locks, which fsspec does not
+        return Path(unquote(urlsplit(root).path))
     try:
         from upath import UPath
     except ImportError as error:
         raise ConfigurationRefused(
             f"archive.root: {root} needs the packages of the extra s3; install rendezvous-kafka[s3]"
         ) from error
-    # What others write must be seen: no listing is kept. UPath has pathlib's methods but is no Path.
-    return cast("Path", UPath(root, use_listings_cache=False))
+    try:
+        # What others write must be seen: no listing is kept. UPath has pathlib's methods but is no Path.
+        found = UPath(root, use_listings_cache=False)
+        found.fs  # noqa: B018  made when it is first asked for, and what it needs may not be there
+    except (ImportError, ValueError) as error:
+        raise ConfigurationRefused(f"archive.root: {root}: {error}; s3:// is what is tested") from error
+    return cast("Path", found)

@@ -89,6 +89,25 @@ def test_compaction_retention_and_forget_work_there_too(root: Path):
     assert list(troubles(layout)) == []
 
 
+def test_another_file_system_of_fsspec_does_and_what_it_lacks_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root = open_root(f"memory://{name}/archive", Path())
+    rows = [plain(n, b'{"request_id": "r7"}' if n == 7 else None) for n in range(20)]
+    layout = archived(root, TOPIC, rows, 5)
+    (merged,) = compact(layout, OLD_S + 1e10)
+    (rewritten,) = forget(root, "small", WANTED, "w", dry_run=False)
+    assert (merged.files, rewritten.removed) == (3, [7])
+    assert retire(layout, 16_000 + DAY_MS, 1, "w").end == 15
+    assert list(read_partition(root, TOPIC, 0)) == rows[15:]
+    assert list(troubles(layout)) == []
+    assert open_root(f"file://{tmp_path}/my%20archive", Path()) == tmp_path / "my archive"
+    monkeypatch.setitem(__import__("sys").modules, "gcsfs", None)
+    for elsewhere, says in (("gs://bucket/x", "install gcsfs"), ("nowhere://x", "nowhere")):
+        with pytest.raises(ConfigurationRefused, match=f"archive.root: {elsewhere}.*{says}"):
+            open_root(elsewhere, Path())
+
+
 def test_an_archive_there_is_replayed_backtested_and_simulated(root: Path, tmp_path: Path):
     lived = play(pipeline(), [b'{"request_id":"r%d","x":%d}' % (n, n) for n in range(200)], 1, lambda *_: 10.0)
     lived.write(root, "small", rows=60)

@@ -1,6 +1,6 @@
 """A report of ways of answering given out: as a page with plots, as JSON, or for a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from agents.cli.past import HAPPENED, UNCHANGED, Seen, write_whole
 from agents.cli.report_page import note, page, plot, table
-from agents.cli.ways_report import Point, Report, alone, compared, summary, swept, told
+from agents.cli.ways_report import Point, Report, alone, compared, heading, summary, swept, told
 
 DECADES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000)
 """Where the axis of latencies (ms) has marks."""
@@ -76,9 +76,16 @@ def drawn(found: Report, seen: Seen) -> str:
         ),
         ("Each model alone", table(alone(found.models))),
     ]
+    sections += [(f"{way}: {heading(found, way)}", changes(rows)) for way, rows in found.different.items() if rows]
     sections += [(f"{way}: what a budget costs", sweep_section(points)) for way, points in found.sweep.items()]
     title = f"{found.pipeline}: {found.requests:,} requests, {found.first} to {found.last}"
     return page(title, sections)
+
+
+def changes(rows: Sequence[Mapping[str, str]]) -> str:
+    """Decisions that would have been different, as a table."""
+    cells = [[row["request_id"], row["ticket"], row["unchanged"], row["candidate"]] for row in rows]
+    return f'<div class="wide">{table([["request", "ticket", UNCHANGED, "candidate"], *cells])}</div>'
 
 
 def sweep_section(points: Sequence[Point]) -> str:

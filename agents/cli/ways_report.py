@@ -127,11 +127,16 @@ def told(found: Report) -> list[str]:
         text += [f"against {UNCHANGED}, the pipeline as it is, run again", *lines(compared(found)), ""]
     text += ["each model alone", *lines(alone(found.models)), ""] if found.models else []
     for way, rows in found.different.items():
-        text += [f"{way}: different decisions, the first {len(rows)}"] if rows else []
+        text += [f"{way}: {heading(found, way)}"] if rows else []
         text += [f"  {row['request_id']} ({row['ticket']}): {row['unchanged']} -> {row['candidate']}" for row in rows]
     for way, points in found.sweep.items():
         text += ["", f"{way}: what a budget costs", *lines(swept(points))]
     return [*text, *(f"note: {line}" for line in found.notes)]
+
+
+def heading(found: Report, way: str) -> str:
+    """How many of a way's different decisions are listed."""
+    return f"different decisions, the first {len(found.different[way]):,} of {found.compared[way].different:,}"
 
 
 def swept(points: Sequence[Point]) -> list[list[str]]:
@@ -175,6 +180,7 @@ def compared(found: Report) -> list[list[str]]:
     """Each way against the unchanged pipeline."""
     ways = list(found.compared.values())
     rows = [["", *found.compared]]
+    rows.append(["different decisions", *(f"{way.different:,}" for way in ways)])
     rows.append(["other winner", *(f"{way.other_winner:,}" for way in ways)])
     rows.append(["other outcome", *(f"{way.other_outcome:,}" for way in ways)])
     rows.append([f"other side of {found.threshold:g}", *(f"{way.other_side:,}" for way in ways)])

@@ -38,9 +38,13 @@ class Figures(Struct, frozen=True, kw_only=True):
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
-    """Two ways of answering, row by row. `agreement` is the share of scores on the same side of the threshold."""
+    """Two ways of answering, row by row. `agreement` is the share of scores on the same side of the threshold.
+
+    A decision is `different` by its model, its outcome or its side, or several of these.
+    """
 
     compared: int
+    different: int
     other_winner: int
     other_outcome: int
     other_side: int
@@ -76,6 +80,7 @@ def compare(one: Answers, other: Answers, threshold: float) -> Comparison:
     sides = (one.score >= threshold) == (other.score >= threshold)
     return Comparison(
         compared=int(both.sum()),
+        different=int(different(one, other, threshold).sum()),
         other_winner=int((both & (one.model != other.model)).sum()),
         other_outcome=int((both & (one.outcome != other.outcome)).sum()),
         other_side=int((scored & ~sides).sum()),

@@ -188,6 +188,7 @@ def test_another_model_is_judged_by_labels_and_by_the_one_it_replaces(tmp_path: 
     assert found["ways"]["b"]["quality"]["accuracy"] > 0.95
     assert found["ways"]["b"]["quality"]["auc"] > 0.99
     assert found["compared"]["b"]["other_side"] == pytest.approx(150, abs=10)
+    assert found["compared"]["b"]["different"] == found["compared"]["b"]["other_side"]
     assert found["own_scores"]["first of b"]["compared"] == 300
     assert found["ways"]["b"]["latency_ms"]["p50"] == 20
     assert any("assumed to answer every time, after 20 ms" in note for note in found["notes"])
@@ -250,6 +251,7 @@ def test_two_runs_give_identical_bytes(tmp_path: Path, trained: Path):
     assert pages[0] == pages[1]
     assert len(pages[0]) < 2_000_000
     assert not any(word in pages[0] for word in (b'src="', b'href="http', b"@import", b"url(http"))
+    assert b"b: different decisions, the first 10 of " in pages[0]
     assert pages[0].count(b"<svg") == 3
 
 

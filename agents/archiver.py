@@ -22,7 +22,7 @@ from schemas.topics import Topics
 from streams.archive.buffer import Columns, columns
 from streams.archive.compaction import compact
 from streams.archive.disk import DiskTrouble
-from streams.archive.layout import Layout
+from streams.archive.layout import NOW, Layout, partitions
 from streams.archive.lives import settle
 from streams.archive.retention import retire
 from streams.archive.store import store_of
@@ -89,9 +89,12 @@ class Shelf:
                 raise TopicMadeAnew(f"{topic} was deleted and made anew: starting again, with a new tree for it")
 
     def keep_up(self, now_s: float) -> None:
-        """Delete what is older than the retention and merge small files; runs beside the loop."""
+        """Delete what is older than the retention and merge small files, earlier lives' too; runs beside the loop."""
         archive = self._archive
-        for layout in [writer.layout for writer in list(self._writers.values())]:
+        own = [writer.layout for writer in list(self._writers.values())]
+        mine = {(layout.topic, layout.partition) for layout in own}
+        own += [one for one in partitions(self._root) if one.tree != NOW and (one.topic, one.partition) in mine]
+        for layout in own:
             try:
                 if archive.retention_days and layout.topic not in self._kept:
                     gone = retire(layout, now_s * 1e3, archive.retention_days, self._writer)

@@ -142,6 +142,8 @@ def told(trouble: inspection.Trouble) -> dict[str, Any]:
 def line(found: inspection.Holding) -> str:
     """One partition for people."""
     tree = "" if found.tree == "data" else f" ({found.tree})"
+    if not found.files:
+        return f"{found.topic}/{found.partition}{tree}: no file"
     times = f"{_time(found.from_ms)} to {_time(found.to_ms)}" if found.from_ms is not None else "no record"
     notes = "".join(
         f", {count} {what}" for count, what in ((found.gaps, "gaps noted"), (found.forgotten, "forgotten")) if count

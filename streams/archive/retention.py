@@ -1,12 +1,14 @@
-"""Files that are older than the archive's retention, deleted whole, and never the last.
+"""Files that are older than the archive's retention, deleted whole, and never the last of a topic that goes on.
 
 The note comes first: a file that is gone by retention is no gap, also when the deletion was killed in the middle.
 """
 
+from pathlib import Path
+
 from msgspec import Struct
 
 from streams.archive.disk import trouble_named
-from streams.archive.layout import Layout
+from streams.archive.layout import NOW, Layout
 from streams.archive.marks import RETIRED, put_retired, read_marks
 from streams.archive.rewriting import alone
 from streams.archive.segment import read_batches, read_footer
@@ -28,7 +30,7 @@ def retire(layout: Layout, now_ms: float, days: float, writer: str) -> Gone:
     with alone(layout) as hold, trouble_named(layout.data):
         hold.see(layout.staging / RETIRED)
         end = before = read_marks(layout).retired
-        for path in layout.segments()[:-1]:
+        for path in _deletable(layout):
             footer = read_footer(path)
             if footer.end > end:
                 if _newest_ms(layout, footer.start) >= now_ms - days * DAY_MS:
@@ -38,12 +40,17 @@ def retire(layout: Layout, now_ms: float, days: float, writer: str) -> Gone:
             hold.still_ours()
             put_retired(layout, end, writer, hold.seen(layout.staging / RETIRED))
             reached("retire.marked")
-        old = [path for path in layout.segments()[:-1] if read_footer(hold.see(path)).end <= end]
+        old = [path for path in _deletable(layout) if read_footer(hold.see(path)).end <= end]
         for path in old:
             hold.delete(path)
             reached("retire.after_delete")
         store_of(layout.root).settle(layout.data)
     return Gone(len(old), end)
+
+
+def _deletable(layout: Layout) -> list[Path]:
+    """All but the last, which says where reading goes on; in the tree of a life that is over, nothing does."""
+    return layout.segments()[:-1] if layout.tree == NOW else layout.segments()
 
 
 def _newest_ms(layout: Layout, start: int) -> int:

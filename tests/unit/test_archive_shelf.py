@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,8 @@ from agents.archiver import Shelf, refuse_full_disk, stuck
 from schemas.pipeline import Archive
 from streams.archive.buffer import columns
 from streams.archive.disk import DiskTrouble, write_whole
+from streams.archive.layout import Layout
+from streams.archive.lives import settle
 from streams.archive.reader import read_partition
 from tests.unit.small import pipeline
 
@@ -100,3 +103,19 @@ def test_a_file_the_disk_did_not_take_is_tried_again_until_it_does(
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 3 + [logging.WARNING]
     assert "no room; nothing is lost, the archive waits" in caplog.records[0].message
     assert list((tmp_path / "staging").rglob("*.tmp")) == []
+
+
+def test_the_retention_holds_for_earlier_lives_too(tmp_path: Path):
+    settle(tmp_path, RAW.topic, "first", "w")
+    before = shelf(tmp_path)
+    buffer(before, RAW, 0, 5)
+    asyncio.run(before.close_all())
+    settle(tmp_path, RAW.topic, "second", "w")
+    found = shelf(tmp_path, retention_days=1.0)
+    buffer(found, RAW, 0, 5)
+    asyncio.run(found.close_all())
+    closed = Layout(tmp_path, RAW.topic, RAW.partition, "data-1")
+    assert len(closed.segments()) == 1
+    found.keep_up(time.time() + 10)
+    assert closed.segments() == [], "records of 1970"
+    assert len(Layout(tmp_path, RAW.topic, RAW.partition).segments()) == 1

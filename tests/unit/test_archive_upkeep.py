@@ -222,6 +222,19 @@ def test_a_topic_made_anew_has_a_tree_of_its_own_and_the_old_one_stays_readable(
     assert [found.tree for found in partitions(tmp_path)] == ["data-1", "data-2"]
 
 
+def test_of_a_life_that_is_over_all_goes_by_age_and_nobody_calls_it_a_gap(tmp_path: Path):
+    settle(tmp_path, TOPIC, "first", "w")
+    archived(tmp_path, TOPIC, raws(20), 5, "first")
+    settle(tmp_path, TOPIC, "second", "w")
+    now = archived(tmp_path, TOPIC, raws(20), 5, "second")
+    closed = Layout(tmp_path, TOPIC, 0, "data-1")
+    assert retire(closed, 12_000 + DAY_MS, 1, "w").files == 2
+    assert list(troubles(closed)) == []
+    assert retire(closed, 100_000 + DAY_MS, 1, "w").end == 20
+    assert (closed.segments(), list(troubles(closed))) == ([], [])
+    assert len(now.segments()) == 4, "each life has notes of its own"
+
+
 def test_a_change_of_lives_killed_between_its_two_moves_is_finished(tmp_path: Path):
     archived(tmp_path, TOPIC, raws(10), 5, "first")
     settle(tmp_path, TOPIC, "first", "w")
@@ -443,7 +456,10 @@ def test_ls_says_what_is_there_and_check_names_every_trouble(tmp_path: Path, run
         ("small.scores", 5, 0, 5),
     ]
     assert (listed[3]["from_ms"], listed[3]["to_ms"], listed[3]["files"]) == (0, 39_000, 4)
-    assert "small.raw/0: 4 files, 40 rows, " in run("archive", "ls").stdout
+    PartitionWriter(Layout(tmp_path / "kept", "small.labels", 0), LIMITS, "id", "w")
+    lines = run("archive", "ls").stdout
+    assert "small.raw/0: 4 files, 40 rows, " in lines
+    assert "small.labels/0: no file\n" in lines
     sound = run("archive", "check")
     assert (sound.returncode, sound.stdout, sound.stderr) == (0, "", "15 files read, all sound\n")
     _, second, third, fourth = layout.segments()

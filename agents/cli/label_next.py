@@ -48,8 +48,8 @@ def label_next(
       rendezvous label-next 200 > work.jsonl
       jq -c '.truth = true' work.jsonl | rendezvous label -      # once the truth of each is known
 
-    `weight` is how many requests each one stands for: it goes along with the label, and `rendezvous quality` weighs
-    by it, so that its figures are those of all requests drawn from, not of the disputed ones.
+    `weight` is how many requests each one stands for: it goes along with the label, and `rendezvous quality` and
+    a bandit weigh by it, so that what they say is of all requests drawn from, not of the disputed ones.
     """
     path = place.pipeline_path(file)
     pipeline = place.pipeline(path)

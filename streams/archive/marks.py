@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from msgspec import DecodeError, Struct, field, json
 
+from streams.archive.disk import ArchiveBusy
 from streams.archive.layout import Layout
 from streams.archive.segment import ArchiveDamaged
 from streams.archive.store import store_of
@@ -92,8 +93,24 @@ def put_gap(layout: Layout, gap: Gap, writer: str) -> None:
 
 
 def put_end(layout: Layout, end: int, writer: str) -> None:
-    """Note how far the files reach."""
-    put_mark(layout.staging, END, End(end), writer)
+    """Note how far the files reach; a slow twin sets nothing back."""
+    path, store = layout.staging / END, store_of(layout.root)
+    while True:
+        seen = store.version(path)
+        if _end_of(path) >= end:
+            return
+        try:
+            put_mark(layout.staging, END, End(end), writer, seen)
+        except ArchiveBusy:
+            continue  # somebody was quicker: look again
+        return
+
+
+def _end_of(path: Path) -> int:
+    try:
+        return read_mark(path, End).end
+    except ArchiveDamaged:  # not there yet, or to be written anew
+        return 0
 
 
 def put_retired(layout: Layout, end: int, writer: str, seen: str | None) -> None:

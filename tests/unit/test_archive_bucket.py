@@ -12,13 +12,14 @@ from agents.cli.backtest import backtest
 from agents.cli.replay import replay
 from agents.cli.simulate import simulate
 from schemas.errors import ConfigurationRefused
-from streams.archive import store
+from streams.archive import marks, store
 from streams.archive.compaction import compact
 from streams.archive.disk import DiskTrouble
 from streams.archive.forgetting import forget
 from streams.archive.inspection import holding, troubles
 from streams.archive.layout import Layout, partitions
 from streams.archive.lives import settle
+from streams.archive.marks import put_end, read_marks
 from streams.archive.reader import read_partition
 from streams.archive.retention import DAY_MS, retire
 from streams.archive.segment import ArchiveDamaged
@@ -73,6 +74,25 @@ def test_of_two_writers_one_wins_each_file(root: Path):
         other.close_segment()
     assert other.close_segment() == 8
     assert list(read_partition(root, TOPIC, 0)) == raws(8)
+
+
+def test_a_slow_twin_does_not_set_back_how_far_the_files_reach(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for place in (root, tmp_path):
+        layout = archived(place, TOPIC, raws(8), 4)
+        put_end(layout, 4, "slow")
+        assert read_marks(layout).end == 8
+
+    def read_and_overtaken(path: Path) -> int:
+        monkeypatch.undo()
+        put_end(layout, 20, "twin")
+        return 8
+
+    layout = Layout(root, TOPIC, 0)
+    monkeypatch.setattr(marks, "_end_of", read_and_overtaken)
+    put_end(layout, 12, "slow")
+    assert read_marks(layout).end == 20
 
 
 def test_compaction_retention_and_forget_work_there_too(root: Path):

@@ -82,7 +82,7 @@ class Lease:
         with self._one:
             began_s = time.monotonic()
             holder = replace(self._holder, beat=self._holder.beat + 1)
-            seen = None if self._lost else _put(self._path, holder, self._seen)
+            seen = None if self._lost or self._taken_unseen() else _put(self._path, holder, self._seen)
             if seen is None:
                 self._lost = True
                 raise LockLost(
@@ -90,6 +90,11 @@ class Lease:
                     "file is half done: run it again"
                 )
             self._holder, self._seen, self._renewed_s = holder, seen, began_s
+
+    def _taken_unseen(self) -> bool:
+        """Where the store takes no conditions, whether another's name stands there."""
+        found = None if self._seen else _holder(_look(self._path)[1])
+        return found is not None and found.life != self._holder.life
 
     @contextmanager
     def kept(self) -> Iterator[None]:

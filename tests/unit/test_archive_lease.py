@@ -118,8 +118,11 @@ def ask_for_s(seconds: float, still_ours: Callable[[], None]) -> None:
         still_ours()
 
 
-def test_a_holder_is_told_that_another_has_taken_over_and_lets_nothing_go_that_is_not_its_own(root: Path):
-    lock = root / "staging" / "lock"
+@pytest.mark.parametrize("conditions", [True, False])
+def test_a_holder_is_told_that_another_has_taken_over_and_lets_nothing_go_that_is_not_its_own(
+    root: Path, name: str, conditions: bool
+):
+    lock = (root if conditions else open_root(f"memory://{name}", Path())) / "staging" / "lock"
     with store_of(root).locked(lock) as still_ours:
         objects.put(lock, json.encode(Holder("elsewhere", 7, "theirs")))
         with pytest.raises(LockLost, match="stood still, and another one may have gone on"):

@@ -145,7 +145,9 @@ class Watch:
             return None
         if not self.ring.blocks:
             return None
-        moves = Moves(self.reference, self.ratios, self.ring.unconfirmed, self._deployed_of_late())
+        moves = Moves(
+            self.reference, self.ratios, self.ring.unconfirmed, self.ring.lasting(), self._deployed_of_late()
+        )
         leading = int(np.argmax(np.abs(self.ratios)))
         witness = self._witness(self.ring.clear_since(leading))
         finding = find(self.reference, moves, self.probes, final=final, witness=witness)

@@ -273,7 +273,7 @@ def _monitor(place: Place, number: int) -> Actor:
             f"monitor {number}: a pipeline has one monitor, which judges all partitions together"
         )
     topics = Topics(pipeline.name)
-    read = (topics.raw, topics.scores, topics.decisions)
+    read = (topics.raw, topics.scores, topics.decisions, *([topics.enriched] if pipeline.enrich else []))
     file = SnapshotFile(place.watched, of_what(pipeline, Admin(place.cluster).topic_ids(read)))
     watching = monitor.Monitor(pipeline, pipeline.monitor, place.cluster, file)
     edge = edge_of(
@@ -290,7 +290,7 @@ def _monitor(place: Place, number: int) -> Actor:
         pace_per_thousand_ms=50.0,
     )
     app = create_app(edge, place.cluster.bootstrap)
-    monitor.attach(app, pipeline, watching)
+    monitor.attach(app, watching)
     return Actor(app, watching.figures, monitor.stuck(app, watching), watching.news)
 
 

@@ -86,13 +86,14 @@ class Watching:
     def offer(self, one: Gathered, pipeline: Pipeline) -> Reported | None:
         """One request, in the order of the log, and the models of its time; the record that it completes."""
         self.handed += 1
+        if one.joined is None:  # by then nobody knows what models were given, nor that the tables had nothing
+            self._not_joined(one)
+            return None
         if self.judging is None:
             self.judging = Watched(self._setting(pipeline), one)
         elif self.learning is None and self._other_models(pipeline, self.judging):
             self.learning = Watched(self._setting(pipeline), one)
-        if one.probe is None:
-            self.answers[one.outcome or "undecided"] += 1
-            self.winners[one.winner or "none"] += 1
+        self._count(one)
         event = self._event(one)
         if self.learning is not None:
             if self._other_models(pipeline, self.learning):
@@ -103,6 +104,16 @@ class Watching:
         report = self._report(verdict, one) if verdict is not None else None
         self._take_turns(report)
         return report
+
+    def _count(self, one: Gathered) -> None:
+        if one.probe is None:
+            self.answers[one.outcome or "undecided"] += 1
+            self.winners[one.winner or "none"] += 1
+
+    def _not_joined(self, one: Gathered) -> None:
+        self._count(one)
+        if self.judging is not None and one.probe is None:
+            self.judging.watch.counts["requests into which nothing was joined in time: they are not judged"] += 1
 
     def moved(self, entries: Sequence[Entry], at_ms: float) -> bool:
         """The roster's history, so far as it counts at this time; whether anything in it is new."""

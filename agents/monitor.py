@@ -17,6 +17,7 @@ from typing import Any
 from confluent_kafka import TopicPartition
 from faust.types import TP
 
+from agents.frozen import Frozen
 from agents.prober import Prober
 from agents.reading import Reading
 from agents.roster_watch import Moves, MovesWatch, TokenWatch
@@ -49,12 +50,20 @@ class Monitor:
     _probes: TokenWatch
     _prober: Prober
 
-    def __init__(self, pipeline: Pipeline, settings: MonitorSettings, cluster: Cluster, file: SnapshotFile) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        settings: MonitorSettings,
+        cluster: Cluster,
+        file: SnapshotFile,
+        frozen: Callable[[WatchedFields], Frozen] | None = None,
+    ) -> None:
         self._pipeline = pipeline
         self._settings = settings
         self._cluster = cluster
         self._file = file
         self._fields = WatchedFields(pipeline, settings.fields)
+        self._frozen = frozen(self._fields) if frozen is not None else None
         self._reading = Reading(pipeline, self._fields)
         self._telling = Telling(Topics(pipeline.name).verdicts, cluster, settings)
         self._moves = Moves((), always(pipeline))
@@ -107,8 +116,20 @@ class Monitor:
         """Take over partitions: learn what was told last and who is entitled, then gather."""
         await self._app.producer.flush()
         await asyncio.gather(self._telling.begin(), self._probes.begin(), self._roster.begin())
+        await self._refer()
         self._reading.begin(starts, self._moves.spans)
         self._kept_s = time.monotonic()
+
+    async def _refer(self) -> None:
+        """Take over a reference that somebody has set, once."""
+        if self._frozen is None:
+            return
+        spans = self._moves.spans
+        now = spans.at(self._app.producer.now_ms())
+        found = await asyncio.to_thread(self._frozen.look, self._watching, now, spans, self._reading.tokens)
+        if found is not None:
+            self._watching.refer(*found)
+            logger.info("requests are held against the reference that was set: %s", found[0])
 
     def end(self) -> None:
         """Let go of every partition."""
@@ -157,6 +178,7 @@ class Monitor:
                 await self._prober.announce()
                 await self._prober.look(self._watching.probing)
             if time.monotonic() - self._kept_s >= SNAPSHOT_S:
+                await self._refer()
                 await self._keep()
 
     async def keep(self) -> None:

@@ -263,7 +263,10 @@ def _learner(place: Place, number: int) -> Actor:
 
 def _monitor(place: Place, number: int) -> Actor:
     from agents import monitor  # with a web client, which nobody else needs
+    from agents.frozen import Frozen
+    from agents.settings import REFERENCE
     from agents.snapshot import SnapshotFile, of_what
+    from streams.core.watched_fields import WatchedFields
 
     pipeline = place.pipeline
     if pipeline.monitor is None:
@@ -275,7 +278,11 @@ def _monitor(place: Place, number: int) -> Actor:
     topics = Topics(pipeline.name)
     read = (topics.raw, topics.scores, topics.decisions, *([topics.enriched] if pipeline.enrich else []))
     file = SnapshotFile(place.watched, of_what(pipeline, Admin(place.cluster).topic_ids(read)))
-    watching = monitor.Monitor(pipeline, pipeline.monitor, place.cluster, file)
+
+    def frozen(fields: WatchedFields) -> Frozen:
+        return Frozen(pipeline, fields, place.watched.parent / REFERENCE, place.archive)
+
+    watching = monitor.Monitor(pipeline, pipeline.monitor, place.cluster, file, frozen)
     edge = edge_of(
         "monitor",
         pipeline,

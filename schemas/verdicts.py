@@ -40,11 +40,15 @@ class Statistic(Struct, frozen=True):
 
 
 class Evidence(Struct, frozen=True):
-    """Which statistics moved, strongest first; and of each kind that did not, the one that came nearest."""
+    """Which statistics moved, strongest first; and of each kind that did not, the one that came nearest.
+
+    `reference` says what they are held against: which window, and who set it, when; or from where it was learnt.
+    """
 
     moved: list[Statistic]
     unmoved: list[Statistic]
     probes: str
+    reference: str = ""
 
 
 class Also(Struct, frozen=True):

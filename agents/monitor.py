@@ -16,6 +16,7 @@ from typing import Any
 
 from confluent_kafka import TopicPartition
 from faust.types import TP
+from msgspec.structs import replace
 
 from agents.frozen import Frozen
 from agents.prober import Prober
@@ -26,8 +27,10 @@ from agents.telling import Telling
 from schemas.pipeline import MonitorSettings, Pipeline
 from schemas.topics import Topics
 from streams.core.entitlement import always
+from streams.core.fingerprint import Fingerprint
 from streams.core.gathering import Gathered, Places
 from streams.core.probing import Probe
+from streams.core.training import Training
 from streams.core.watched_fields import WatchedFields
 from streams.core.watching import Watching
 from streams.kafka.batch import Batch
@@ -57,6 +60,7 @@ class Monitor:
         cluster: Cluster,
         file: SnapshotFile,
         frozen: Callable[[WatchedFields], Frozen] | None = None,
+        trained: Callable[[Pipeline], tuple[dict[str, Fingerprint], list[str]]] | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._settings = settings
@@ -64,6 +68,8 @@ class Monitor:
         self._file = file
         self._fields = WatchedFields(pipeline, settings.fields)
         self._frozen = frozen(self._fields) if frozen is not None else None
+        self._trained = trained
+        self._training = Training({})
         self._reading = Reading(pipeline, self._fields)
         self._telling = Telling(Topics(pipeline.name).verdicts, cluster, settings)
         self._moves = Moves((), always(pipeline))
@@ -117,6 +123,7 @@ class Monitor:
         await self._app.producer.flush()
         await asyncio.gather(self._telling.begin(), self._probes.begin(), self._roster.begin())
         await self._refer()
+        await self._train(self._moves.spans.at(self._app.producer.now_ms()))
         self._reading.begin(starts, self._moves.spans)
         self._kept_s = time.monotonic()
 
@@ -130,6 +137,14 @@ class Monitor:
         if found is not None:
             self._watching.refer(*found)
             logger.info("requests are held against the reference that was set: %s", found[0])
+
+    async def _train(self, now: Pipeline) -> None:
+        """Read what the models of now were trained on, where it lies beside them."""
+        if self._trained is not None:
+            found, why = await asyncio.to_thread(self._trained, now)
+            self._training = Training(found)
+            for one in why:
+                logger.warning("%s", one)
 
     def end(self) -> None:
         """Let go of every partition."""
@@ -157,11 +172,13 @@ class Monitor:
             self._offer_as_probe(one)
             if self._watching.moved(self._moves.entries, one.at_ms):
                 self._prober.ask()
+                await self._train(self._moves.spans.at(one.at_ms))
             report = self._watching.offer(one, self._moves.spans.at(one.at_ms))
             if report is not None:
                 if not report.quiet and report.evidence.probes == "none":
                     self._prober.ask()  # is it the code, or what it is given?
-                await self._telling.say(report)
+                training = self._training.beside(self._watching.recent())
+                await self._telling.say(replace(report, evidence=replace(report.evidence, training=training)))
 
     def _offer_as_probe(self, one: Gathered) -> None:
         """With what was joined into it, so that it can be given the same again."""

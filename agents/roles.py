@@ -266,7 +266,9 @@ def _monitor(place: Place, number: int) -> Actor:
     from agents.frozen import Frozen
     from agents.settings import REFERENCE
     from agents.snapshot import SnapshotFile, of_what
+    from streams.core.fingerprint import Fingerprint
     from streams.core.watched_fields import WatchedFields
+    from streams.models.fingerprints import fingerprints_of
 
     pipeline = place.pipeline
     if pipeline.monitor is None:
@@ -282,7 +284,10 @@ def _monitor(place: Place, number: int) -> Actor:
     def frozen(fields: WatchedFields) -> Frozen:
         return Frozen(pipeline, fields, place.watched.parent / REFERENCE, place.archive)
 
-    watching = monitor.Monitor(pipeline, pipeline.monitor, place.cluster, file, frozen)
+    def trained(now: Pipeline) -> tuple[dict[str, Fingerprint], list[str]]:
+        return fingerprints_of(place.folder, now)
+
+    watching = monitor.Monitor(pipeline, pipeline.monitor, place.cluster, file, frozen, trained)
     edge = edge_of(
         "monitor",
         pipeline,

@@ -39,16 +39,32 @@ class Statistic(Struct, frozen=True):
     of_threshold: float
 
 
+class NotAsTrained(Struct, frozen=True):
+    """A field that is not as these models had it in training.
+
+    `effect` is the share of requests from which it differs; `then` and `now` are medians, or shares of `word`.
+    """
+
+    field: str
+    models: list[str]
+    effect: float
+    then: float | None
+    now: float | None
+    word: str = ""
+
+
 class Evidence(Struct, frozen=True):
     """Which statistics moved, strongest first; and of each kind that did not, the one that came nearest.
 
     `reference` says what they are held against: which window, and who set it, when; or from where it was learnt.
+    `training` are fields that differ from what models were trained on, whatever the verdict: a notice by itself.
     """
 
     moved: list[Statistic]
     unmoved: list[Statistic]
     probes: str
     reference: str = ""
+    training: list[NotAsTrained] = []
 
 
 class Also(Struct, frozen=True):

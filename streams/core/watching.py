@@ -6,6 +6,7 @@ one that judges, and takes its place when its reference is complete and nothing 
 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from msgspec.structs import asdict, replace
 
@@ -176,6 +177,11 @@ class Watching:
         self.answers.clear()
         self.winners.clear()
         return report
+
+    def recent(self) -> list[dict[str, Any]]:
+        """The fields of the last window's requests, so far as they are remembered."""
+        ring = self.judging.watch.ring if self.judging is not None else None
+        return [event.features for kept in ring.blocks for event in kept.events] if ring is not None else []
 
     def _reference(self) -> str:
         assert self.judging is not None

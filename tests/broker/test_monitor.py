@@ -12,6 +12,7 @@ import pytest
 from schemas.decisions import decode_decision
 from schemas.probes import PROBE_MARK
 from schemas.verdicts import Alarm, Reported, decode_verdict
+from streams.archive.reader import summary
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from streams.kill_points import MONITOR_POINTS, VARIABLE
@@ -204,3 +205,33 @@ def kill(pipeline: Up) -> None:
 
 def figures(pipeline: Up) -> dict[str, float]:
     return dict(pipeline.status["roles"]["monitor"].get("figures", {}))
+
+
+@pytest.mark.timeout(300)
+def test_a_reference_that_is_set_is_judged_by_at_once_and_said_in_every_verdict(
+    cluster: Cluster, tmp_path: Path, name: str
+):
+    """The file asks for far more requests than come: without the reference there would be no verdict at all."""
+    file, state, switch = watched(tmp_path, name, "probes = 0", 50_000), tmp_path / "state", tmp_path / "broken"
+    archive = state / name / "archive"
+    with up(cluster, file, name, state, more={"SWITCH": str(switch)}) as pipeline:
+        raw = send(cluster, pipeline.topics.raw, requests(0, ROWS), RATE)
+        outcome(pipeline, raw)
+        until(lambda: summary(archive).rows >= 3 * ROWS, 60, "all of it is archived")
+        said = command(cluster, file, state, "reference", "set", "--since", "1h", "--by", "anna", "--why", "quiet")
+        assert said.returncode == 0, said.stderr
+        log = state / name / "logs" / "monitor.log"
+        until(lambda: "held against the reference that was set" in log.read_text(), 40, "it is taken over")
+        raw |= send(cluster, pipeline.topics.raw, requests(ROWS, 1_000), RATE)
+        until(lambda: len(verdicts(pipeline)) >= 1, 60, "a verdict")
+        switch.touch()
+        raw |= send(cluster, pipeline.topics.raw, requests(ROWS + 1_000, 1_000), RATE)
+        until(lambda: len(verdicts(pipeline)) >= 2, 60, "another")
+        kill(pipeline)
+        until(lambda: pipeline.running("monitor", 1), 30, "the monitor is back")
+        raw |= send(cluster, pipeline.topics.raw, requests(ROWS + 2_000, 1_000), RATE)
+        until(lambda: len(verdicts(pipeline)) >= 3, 60, "and a third after a restart")
+        found = verdicts(pipeline)
+    assert [(one.verdict, one.model) for one in found[:2]] == [("healthy", None), ("code", "other")]
+    assert all(" requests, 20" in one.evidence.reference for one in found), found[0].evidence
+    assert all(one.evidence.reference.endswith("by anna") for one in found), found[-1].evidence

@@ -3,7 +3,7 @@
 import math
 from datetime import UTC, datetime
 
-from schemas.verdicts import Reported, Verdict
+from schemas.verdicts import ModelFigures, Reported, Verdict
 
 SHOWN = 3
 """Fields that differ from training, the largest first; JSON has all."""
@@ -36,6 +36,25 @@ def line_of(verdict: Verdict) -> str:
     return (
         f"{verdict.window:>5} {at} {verdict.verdict}{severity}: {verdict.sentence}{since}{also}{other}{notes}{alarm}"
     )
+
+
+def lines_of_models(verdict: Reported) -> list[str]:
+    """What each model did since the record before."""
+    return [f"      {name}: {_of_model(one)}" for name, one in verdict.models.items()]
+
+
+def _of_model(one: ModelFigures) -> str:
+    said = [f"scored {one.scored:.1%} of {one.asked:,}"]
+    said += [f"{what} {share:.1%}" for what in ("late", "errors", "skipped") if (share := getattr(one, what))]
+    if one.scores:
+        said.append(f"scores {one.scores['p5']:.4g} to {one.scores['p95']:.4g}, median {one.scores['p50']:.4g}")
+    if one.latency_ms:
+        said.append(", ".join(f"{name} {ms:.0f}" for name, ms in one.latency_ms.items()) + " ms")
+    said += [f"won {share:.1%} {why}" for why, share in one.wins.items()]
+    for what, share in (("champion", one.with_champion), ("canary", one.with_canary)):
+        said += [f"with the {what} on {share:.1%}"] if share is not None else []
+    said += [f"{one.guarded:,} outside its bounds"] if one.guarded else []
+    return "; ".join(said)
 
 
 def _dated(verdict: Verdict) -> bool:

@@ -17,6 +17,7 @@ from schemas.errors import UNREADABLE, UnreadableRecord
 from schemas.pipeline import Pipeline, Role
 from schemas.requests import Rejection, Request
 from streams.core.entitlement import PerSpan, Spans, always
+from streams.core.races import NUMBERS
 
 LOGS = ("raw", "scores", "decisions")
 ENRICHED = "enriched"
@@ -46,6 +47,8 @@ class Outcome(Struct, frozen=True, gc=False):
     outcome: Literal["preferred", "fallback", "default", "rejected"]
     final: bool
     model: str | None = None
+    reason: str = ""
+    guarded: dict[str, str] | None = None
 
 
 _decode = json.Decoder(Outcome).decode
@@ -75,12 +78,19 @@ class Gathered(Struct, gc=False):
     scores: dict[str, float] = {}
     versions: dict[str, str] = {}
     took_ms: dict[str, float] = {}
-    without: set[str] = set()
+    without: dict[str, str] = {}
     outcome: str = ""
     winner: str | None = None
+    why: str = ""
+    guarded: tuple[str, ...] = ()
     joined: Mapping[str, bytes] | None = NOTHING
     record: tuple[bytes | None, bytes] | None = None
     at: Place = NOWHERE
+
+    @property
+    def budget_ms(self) -> float:
+        """How long it had."""
+        return self.leave_ms - AFTER_MS - self.at_ms
 
     @property
     def whole(self) -> bool:
@@ -171,10 +181,10 @@ class Gathering:
                 for offset, score in zip(offsets_of(block.offsets), scores_of(block.scores), strict=True):
                     self._tell(offset, _Scored(model, version, score, log_ms), at)
                 for error in block.errors:
-                    self._tell(error.offset, _Without((model,), log_ms), at)
+                    self._tell(error.offset, _Without((model,), "error", log_ms), at)
             case NotAskedBlock():
                 for offset in offsets_of(block.offsets):
-                    self._tell(offset, _Without(block.models, log_ms), at)
+                    self._tell(offset, _Without(block.models, "skipped", log_ms), at)
             case RejectionBlock():
                 for row in block.rows:
                     self._tell(row.offset, _Refused(log_ms), at)
@@ -305,11 +315,13 @@ class _Scored(Struct, frozen=True, gc=False):
 
 class _Without(Struct, frozen=True, gc=False):
     models: tuple[str, ...]
+    why: str
     log_ms: int
 
     def __call__(self, one: Gathered) -> None:
         if self.log_ms <= one.leave_ms:
-            one.without.update(self.models)
+            for model in self.models:
+                one.without.setdefault(model, self.why)
 
 
 class _Refused(Struct, frozen=True, gc=False):
@@ -326,7 +338,9 @@ class _Decided(Struct, frozen=True, gc=False):
 
     def __call__(self, one: Gathered) -> None:
         if self.log_ms <= one.leave_ms and not one.outcome:
-            one.outcome, one.winner = self.outcome.outcome, self.outcome.model
+            told = self.outcome
+            one.outcome, one.winner, one.guarded = told.outcome, told.model, tuple(told.guarded or ())
+            one.why = "as wanted" if told.outcome == "preferred" else why_of(told.reason)
 
 
 class _Joined(Struct, frozen=True, gc=False):
@@ -336,6 +350,11 @@ class _Joined(Struct, frozen=True, gc=False):
     def __call__(self, one: Gathered) -> None:
         if self.log_ms <= one.leave_ms and one.joined is None:
             one.joined = self.records
+
+
+def why_of(reason: str) -> str:
+    """A decision's reason without the numbers of the single case: what shares are counted by."""
+    return NUMBERS.sub("", reason.partition(";")[0]) or "as a fallback"
 
 
 def _scored(pipeline: Pipeline) -> dict[str, str]:

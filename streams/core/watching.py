@@ -18,6 +18,7 @@ from streams.core.alarms import Alarms
 from streams.core.entitlement import Entry, Spans
 from streams.core.gathering import Gathered
 from streams.core.probing import Probing
+from streams.core.score_figures import ScoreFigures
 from streams.core.verdicts.events import Event, Model, Setting
 from streams.core.verdicts.said import Deploy
 from streams.core.verdicts.watch import LEAST_REFERENCE, MOST_REFERENCE, Watch
@@ -75,6 +76,7 @@ class Watching:
         self.learning: Watched | None = None
         self.answers: Counter[str] = Counter()
         self.winners: Counter[str] = Counter()
+        self.figures = ScoreFigures()
         self.versions: dict[str, str] = {}
         self.moves = 0
         self.handed = 0
@@ -94,7 +96,7 @@ class Watching:
         """One request, in the order of the log, and the models of its time; the record that it completes."""
         self.handed += 1
         if one.joined is None:  # by then nobody knows what models were given, nor that the tables had nothing
-            self._not_joined(one)
+            self._not_joined(one, pipeline)
             return None
         if self.judging is None:
             self.judging = Watched(self._setting(pipeline), one)
@@ -102,7 +104,7 @@ class Watching:
             self.judging.name = f"{one.ticket}@{one.at_ms}"
         elif self.learning is None and self._other_models(pipeline, self.judging):
             self.learning = Watched(self._setting(pipeline), one)
-        self._count(one)
+        self._count(one, pipeline)
         event = self._event(one)
         if self.learning is not None:
             if self._other_models(pipeline, self.learning):
@@ -114,13 +116,14 @@ class Watching:
         self._take_turns(report)
         return report
 
-    def _count(self, one: Gathered) -> None:
+    def _count(self, one: Gathered, pipeline: Pipeline) -> None:
         if one.probe is None:
             self.answers[one.outcome or "undecided"] += 1
             self.winners[one.winner or "none"] += 1
+            self.figures.take(one, pipeline)
 
-    def _not_joined(self, one: Gathered) -> None:
-        self._count(one)
+    def _not_joined(self, one: Gathered, pipeline: Pipeline) -> None:
+        self._count(one, pipeline)
         if self.judging is not None and one.probe is None:
             self.judging.watch.counts["requests into which nothing was joined in time: they are not judged"] += 1
 
@@ -171,6 +174,7 @@ class Watching:
             since_ticket=self.judging.ticket_of(verdict.since_event),
             answers=dict(self.answers),
             winners=dict(self.winners),
+            models=self.figures.told(),
             alarm=alarm,
             alarmed=self.alarms.word,
         )

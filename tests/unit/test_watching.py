@@ -33,7 +33,7 @@ def stream(count: int, first: int = 0, wrong: str = "", more: str = "") -> Itera
             scores[wrong] = 1 - scores[wrong]
         yield Gathered(
             Ticket(0, number), 10 * number, 0.0, {}, {"x": x}, None, scores, dict.fromkeys(scores, "1"), {},
-            set(), "preferred", "first",
+            {}, "preferred", "first",
         )  # fmt: skip
 
 

@@ -82,7 +82,7 @@ def test_verdicts_carry_them_and_people_can_read_them():
     watching = Watching(PIPELINE, MonitorSettings(reference_rows=2_000, probes=0), ("x",))
     reports = []
     for bare in stream(4_000):
-        one = replace(bare, expected=NAMES, leave_ms=one.at_ms + 100 + AFTER_MS, took_ms=dict.fromkeys(NAMES, 7.0))
+        one = replace(bare, expected=NAMES, leave_ms=bare.at_ms + 100 + AFTER_MS, took_ms=dict.fromkeys(NAMES, 7.0))
         probe = replace(one, probe="p-1", fields=dict(one.fields))
         reports += [report for each in (probe, one) if (report := watching.offer(each, PIPELINE)) is not None]
     [_, second] = reports

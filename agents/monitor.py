@@ -16,21 +16,25 @@ from typing import Any
 
 from confluent_kafka import TopicPartition
 from faust.types import TP
+from msgspec import Struct
 from msgspec.structs import replace
 
 from agents.frozen import Frozen
 from agents.prober import Prober
 from agents.reading import Reading
+from agents.replayed import Replayed
 from agents.roster_watch import Moves, MovesWatch, TokenWatch
 from agents.snapshot import SnapshotFile, SnapshotLost
 from agents.telling import Telling
 from schemas.pipeline import MonitorSettings, Pipeline
 from schemas.topics import Topics
+from schemas.verdicts import Reported
 from streams.core.entitlement import always
 from streams.core.fingerprint import Fingerprint
 from streams.core.gathering import Gathered, Places
 from streams.core.probing import Probe
 from streams.core.training import Training
+from streams.core.versions import last_two, suspected
 from streams.core.watched_fields import WatchedFields
 from streams.core.watching import Watching
 from streams.kafka.batch import Batch
@@ -43,6 +47,14 @@ logger = logging.getLogger(__name__)
 LOOK_S = 0.5
 SNAPSHOT_S = 10.0
 AT_ONCE = 256
+
+
+class Beside(Struct, frozen=True):
+    """What lies beside the logs: the reference that is set, what models were trained on, and their files."""
+
+    frozen: Callable[[WatchedFields], Frozen]
+    trained: Callable[[Pipeline], tuple[dict[str, Fingerprint], list[str]]]
+    replayed: Replayed
 
 
 class Monitor:
@@ -59,16 +71,16 @@ class Monitor:
         settings: MonitorSettings,
         cluster: Cluster,
         file: SnapshotFile,
-        frozen: Callable[[WatchedFields], Frozen] | None = None,
-        trained: Callable[[Pipeline], tuple[dict[str, Fingerprint], list[str]]] | None = None,
+        beside: Beside | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._settings = settings
         self._cluster = cluster
         self._file = file
         self._fields = WatchedFields(pipeline, settings.fields)
-        self._frozen = frozen(self._fields) if frozen is not None else None
-        self._trained = trained
+        self._frozen = beside.frozen(self._fields) if beside is not None else None
+        self._trained = beside.trained if beside is not None else None
+        self._replayed = beside.replayed if beside is not None else None
         self._training = Training({})
         self._reading = Reading(pipeline, self._fields)
         self._telling = Telling(Topics(pipeline.name).verdicts, cluster, settings)
@@ -177,8 +189,21 @@ class Monitor:
             if report is not None:
                 if not report.quiet and report.evidence.probes == "none":
                     self._prober.ask()  # is it the code, or what it is given?
-                training = self._training.beside(self._watching.recent())
-                await self._telling.say(replace(report, evidence=replace(report.evidence, training=training)))
+                await self._telling.say(self._with_evidence(report))
+
+    def _with_evidence(self, report: Reported) -> Reported:
+        """What is known beside the statistics: how far this is from training, and what a replay has proved."""
+        evidence = replace(report.evidence, training=self._training.beside(self._watching.recent()))
+        if self._replayed is not None:
+            now = self._moves.spans.at(report.said_at_ms)
+            model = suspected(report, now)
+            both = last_two(model, [entry.record for entry in self._moves.entries], self._pipeline) if model else None
+            if model and both:
+                self._replayed.ask(model, both)
+                evidence = replace(evidence, replayed=self._replayed.said)
+            elif report.alarmed is None:
+                self._replayed.forget()
+        return replace(report, evidence=evidence)
 
     def _offer_as_probe(self, one: Gathered) -> None:
         """With what was joined into it, so that it can be given the same again."""

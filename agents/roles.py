@@ -48,7 +48,7 @@ class Place:
     `tried`: sha256 of the model files that a child process has loaded before. `in_hand`: the descriptor of the
     scorer's memory that its supervisor holds, and `after` what ended its life before; without a supervisor it lies in
     `notes`. `rostered`: its models are the roster's, which is told of a new one that it is there. `watched` is the
-    folder of the monitor's snapshot.
+    folder of the monitor's snapshot, `file` the pipeline's own.
     """
 
     pipeline: Pipeline
@@ -61,6 +61,7 @@ class Place:
     notes: Path = Path()
     rostered: bool = False
     watched: Path = Path()
+    file: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +265,7 @@ def _learner(place: Place, number: int) -> Actor:
 def _monitor(place: Place, number: int) -> Actor:
     from agents import monitor  # with a web client, which nobody else needs
     from agents.frozen import Frozen
+    from agents.replayed import Replayed
     from agents.settings import REFERENCE
     from agents.snapshot import SnapshotFile, of_what
     from streams.core.fingerprint import Fingerprint
@@ -287,7 +289,8 @@ def _monitor(place: Place, number: int) -> Actor:
     def trained(now: Pipeline) -> tuple[dict[str, Fingerprint], list[str]]:
         return fingerprints_of(place.folder, now)
 
-    watching = monitor.Monitor(pipeline, pipeline.monitor, place.cluster, file, frozen, trained)
+    beside = monitor.Beside(frozen, trained, Replayed(place.file, place.archive))
+    watching = monitor.Monitor(pipeline, pipeline.monitor, place.cluster, file, beside)
     edge = edge_of(
         "monitor",
         pipeline,

@@ -58,6 +58,7 @@ class Evidence(Struct, frozen=True):
 
     `reference` says what they are held against: which window, and who set it, when; or from where it was learnt.
     `training` are fields that differ from what models were trained on, whatever the verdict: a notice by itself.
+    `replayed` is what the same archived input through the old and the new file of a model has shown.
     """
 
     moved: list[Statistic]
@@ -65,6 +66,7 @@ class Evidence(Struct, frozen=True):
     probes: str
     reference: str = ""
     training: list[NotAsTrained] = []
+    replayed: str = ""
 
 
 class Also(Struct, frozen=True):

@@ -32,10 +32,10 @@ def line_of(verdict: Verdict) -> str:
             for one in verdict.evidence.training[:SHOWN]
         )
     )
+    proof = f" Replayed: {verdict.evidence.replayed}." if verdict.evidence.replayed else ""
     alarm = f" [{verdict.alarm}]" if isinstance(verdict, Reported) and verdict.alarm else ""
-    return (
-        f"{verdict.window:>5} {at} {verdict.verdict}{severity}: {verdict.sentence}{since}{also}{other}{notes}{alarm}"
-    )
+    said = f"{verdict.sentence}{since}{also}{other}{proof}{notes}{alarm}"
+    return f"{verdict.window:>5} {at} {verdict.verdict}{severity}: {said}"
 
 
 def lines_of_models(verdict: Reported) -> list[str]:

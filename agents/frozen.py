@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 MOST_REQUESTS = 200_000
 """A watch learns no more, and these are read through in half a minute."""
 
+BEFORE_MS = 60_000
+"""So long before the window the requests may have come that are decided in it."""
+
 Step = tuple[int, int, Callable[[], None]]
 """Log time, which log, and what to tell the gathering."""
 
@@ -87,12 +90,14 @@ def said_of(found: FrozenReference) -> str:
 def gathered(
     root: Path, pipeline: Pipeline, fields: WatchedFields, found: FrozenReference, spans: Spans, tokens: Tokens
 ) -> Iterator[Gathered]:
-    """The requests of the window with what came for them, over all partitions in the order of the log.
+    """The requests decided in the window with what came for them, over all partitions in the order of the log.
 
     Raises ArchiveDamaged, naming file and range.
     """
     every = (_partition(root, pipeline, fields, found, spans, tokens, one) for one in range(pipeline.partitions))
-    yield from merge(*every, key=lambda one: (one.at_ms, one.ticket.partition))
+    for one in merge(*every, key=lambda one: (one.at_ms, one.ticket.partition)):
+        if found.since_ms <= (one.at_ms if one.decided_ms is None else one.decided_ms) < found.until_ms:
+            yield one
 
 
 def _partition(
@@ -157,5 +162,5 @@ def _whole(one: Gathered, fields: WatchedFields) -> Gathered:
 def _steps(
     root: Path, topic: str, number: int, period: Period, take: Callable[[Record], None], place: int
 ) -> Iterator[Step]:
-    for record in read_period(root, topic, number, period):
+    for record in read_period(root, topic, number, period, BEFORE_MS):
         yield record.timestamp_ms, place, lambda record=record: take(record)

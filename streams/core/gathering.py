@@ -82,6 +82,7 @@ class Gathered(Struct, gc=False):
     outcome: str = ""
     winner: str | None = None
     why: str = ""
+    decided_ms: int | None = None
     guarded: tuple[str, ...] = ()
     joined: Mapping[str, bytes] | None = NOTHING
     record: tuple[bytes | None, bytes] | None = None
@@ -340,6 +341,7 @@ class _Decided(Struct, frozen=True, gc=False):
         if self.log_ms <= one.leave_ms and not one.outcome:
             told = self.outcome
             one.outcome, one.winner, one.guarded = told.outcome, told.model, tuple(told.guarded or ())
+            one.decided_ms = self.log_ms
             one.why = "as wanted" if told.outcome == "preferred" else why_of(told.reason)
 
 

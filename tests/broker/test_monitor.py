@@ -225,7 +225,8 @@ def test_a_reference_that_is_set_is_judged_by_at_once_and_said_in_every_verdict(
         said = command(cluster, file, state, *words)
         assert said.returncode == 0, said.stderr
         log = state / name / "logs" / "monitor.log"
-        until(lambda: "held against the reference that was set" in log.read_text(), 40, "it is taken over")
+        until(lambda: "the reference that " in log.read_text(), 40, "it is looked at")
+        assert "held against the reference that was set" in log.read_text(), log.read_text()
         raw |= send(cluster, pipeline.topics.raw, requests(ROWS, 1_000), RATE)
         until(lambda: len(verdicts(pipeline)) >= 1, 60, "a verdict")
         switch.touch()

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from agents.frozen import Frozen, said_of
 from schemas.pipeline import MonitorSettings, Pipeline
 from schemas.probes import NO_TOKENS
+from streams.archive.ranges import Period, read_period
 from streams.core.entitlement import always
 from streams.core.frozen_reference import FrozenReference, misfits
 from streams.core.watched_fields import WatchedFields
@@ -54,15 +55,18 @@ def looked_at(
 
 
 def test_what_was_set_is_learnt_from_the_archive_and_judged_by_at_once(archive: Path, tmp_path: Path):
-    frozen, watching = looked_at(archive, tmp_path, reference())
+    first = next(read_period(archive, "small.decisions", 0, Period()))
+    asked = next(read_period(archive, "small.raw", 0, Period()))
+    assert first.timestamp_ms > asked.timestamp_ms
+    frozen, watching = looked_at(archive, tmp_path, found := reference(since_ms=first.timestamp_ms))
     assert watching.judging is not None
     assert watching.judging.watch.reference is not None
-    assert watching.judging.watch.place == ROWS
+    assert watching.judging.watch.place == ROWS, "those that were asked before the window and decided in it too"
     assert set(watching.judging.watch.reference.models) == set(MODELS)
     assert frozen.look(watching, PIPELINE, always(PIPELINE), NO_TOKENS) is None, "once"
     reports = [report for one in stream(1_000, ROWS) if (report := watching.offer(one, PIPELINE)) is not None]
     assert reports, "without learning anything of its own first"
-    assert reports[0].evidence.reference == f"2,600 requests, {said_of(reference())}"
+    assert reports[0].evidence.reference == f"2,600 requests, {said_of(found)}"
     assert reports[0].watch == f"0/{ROWS}@{10 * ROWS}"
 
 

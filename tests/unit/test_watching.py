@@ -76,6 +76,21 @@ def test_when_a_trouble_began_is_remembered_however_long_it_lasts():
     assert len(since) == 1, since
 
 
+def test_what_nothing_was_joined_into_is_counted_and_not_judged():
+    """The router was down: what the tables would have said is not known, and is not missing from them either."""
+    watching = fresh()
+    told(watching, stream(ROWS + 500))
+    place = watching.judging.watch.place if watching.judging else 0
+    assert told(watching, (replace(one, joined=None) for one in stream(300, ROWS + 500))) == []
+    assert watching.judging is not None
+    assert watching.judging.watch.place == place
+    [report] = told(watching, stream(500, ROWS + 800))
+    assert report.answers == {"preferred": ROWS + 1_300}
+    assert [note for note in report.notes if "not judged" in note] == [
+        "300 requests into which nothing was joined in time: they are not judged"
+    ]
+
+
 def test_kept_in_the_middle_it_goes_on_as_if_nothing_had_been():
     usual, kept = fresh(), fresh()
     first, rest = list(stream(ROWS + 700)), list(stream(1_500, ROWS + 700, wrong="first"))

@@ -45,7 +45,7 @@ class Frozen:
         self._fields = fields
         self._file = file
         self._archive = archive
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[int, int, str] | None = None
 
     def look(self, watching: Watching, now: Pipeline, spans: Spans, tokens: Tokens) -> tuple[str, Watched] | None:
         """What a reference that was not there at the last look has taught, and how it is called; blocks.
@@ -56,16 +56,19 @@ class Frozen:
             stat = self._file.stat()
         except OSError:
             return None
-        if (stat.st_mtime_ns, stat.st_size) == self._seen:
+        seen = stat.st_mtime_ns, stat.st_size
+        if (*seen, watching.reference) == self._seen:
             return None
-        self._seen = stat.st_mtime_ns, stat.st_size
+        self._seen = *seen, watching.reference
         try:
             found = read_reference(self._file)
             if found is None or watching.reference == said_of(found):
                 return None
             self._require(found, now)
             past = gathered(self._archive, self._pipeline, self._fields, found, spans, tokens)
-            return said_of(found), learnt(now, watching.fields, past, spans)
+            watched = learnt(now, watching.fields, past, spans)
+            self._seen = *seen, said_of(found)
+            return said_of(found), watched
         except (RendezvousError, ValueError) as error:
             logger.error("the reference that is set is not used: %s", error)
             return None

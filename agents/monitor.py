@@ -16,25 +16,18 @@ from typing import Any
 
 from confluent_kafka import TopicPartition
 from faust.types import TP
-from msgspec import Struct
-from msgspec.structs import replace
 
-from agents.frozen import Frozen
+from agents.beside import Beside
 from agents.prober import Prober
 from agents.reading import Reading
-from agents.replayed import Replayed
 from agents.roster_watch import Moves, MovesWatch, TokenWatch
 from agents.snapshot import SnapshotFile, SnapshotLost
 from agents.telling import Telling
 from schemas.pipeline import MonitorSettings, Pipeline
 from schemas.topics import Topics
-from schemas.verdicts import Reported
 from streams.core.entitlement import always
-from streams.core.fingerprint import Fingerprint
 from streams.core.gathering import Gathered, Places
 from streams.core.probing import Probe
-from streams.core.training import Training
-from streams.core.versions import last_two, suspected
 from streams.core.watched_fields import WatchedFields
 from streams.core.watching import Watching
 from streams.kafka.batch import Batch
@@ -47,14 +40,6 @@ logger = logging.getLogger(__name__)
 LOOK_S = 0.5
 SNAPSHOT_S = 10.0
 AT_ONCE = 256
-
-
-class Beside(Struct, frozen=True):
-    """What lies beside the logs: the reference that is set, what models were trained on, and their files."""
-
-    frozen: Callable[[WatchedFields], Frozen]
-    trained: Callable[[Pipeline], tuple[dict[str, Fingerprint], list[str]]]
-    replayed: Replayed
 
 
 class Monitor:
@@ -71,17 +56,14 @@ class Monitor:
         settings: MonitorSettings,
         cluster: Cluster,
         file: SnapshotFile,
-        beside: Beside | None = None,
+        beside: Callable[[WatchedFields], Beside] | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._settings = settings
         self._cluster = cluster
         self._file = file
         self._fields = WatchedFields(pipeline, settings.fields)
-        self._frozen = beside.frozen(self._fields) if beside is not None else None
-        self._trained = beside.trained if beside is not None else None
-        self._replayed = beside.replayed if beside is not None else None
-        self._training = Training({})
+        self._beside = beside(self._fields) if beside is not None else None
         self._reading = Reading(pipeline, self._fields)
         self._telling = Telling(Topics(pipeline.name).verdicts, cluster, settings)
         self._moves = Moves((), always(pipeline))
@@ -135,28 +117,18 @@ class Monitor:
         await self._app.producer.flush()
         await asyncio.gather(self._telling.begin(), self._probes.begin(), self._roster.begin())
         await self._refer()
-        await self._train(self._moves.spans.at(self._app.producer.now_ms()))
+        await self._train(self._app.producer.now_ms())
         self._reading.begin(starts, self._moves.spans)
         self._kept_s = time.monotonic()
 
     async def _refer(self) -> None:
-        """Take over a reference that somebody has set, once."""
-        if self._frozen is None:
-            return
-        spans = self._moves.spans
-        now = spans.at(self._app.producer.now_ms())
-        found = await asyncio.to_thread(self._frozen.look, self._watching, now, spans, self._reading.tokens)
-        if found is not None:
-            self._watching.refer(*found)
-            logger.info("requests are held against the reference that was set: %s", found[0])
+        if self._beside is not None:
+            now_ms = self._app.producer.now_ms()
+            await self._beside.refer(lambda: self._watching, self._moves, self._reading.tokens, now_ms)
 
-    async def _train(self, now: Pipeline) -> None:
-        """Read what the models of now were trained on, where it lies beside them."""
-        if self._trained is not None:
-            found, why = await asyncio.to_thread(self._trained, now)
-            self._training = Training(found)
-            for one in why:
-                logger.warning("%s", one)
+    async def _train(self, at_ms: float) -> None:
+        if self._beside is not None:
+            await self._beside.train(self._moves.spans.at(at_ms))
 
     def end(self) -> None:
         """Let go of every partition."""
@@ -184,26 +156,14 @@ class Monitor:
             self._offer_as_probe(one)
             if self._watching.moved(self._moves.entries, one.at_ms):
                 self._prober.ask()
-                await self._train(self._moves.spans.at(one.at_ms))
+                await self._train(one.at_ms)
             report = self._watching.offer(one, self._moves.spans.at(one.at_ms))
             if report is not None:
                 if not report.quiet and report.evidence.probes == "none":
                     self._prober.ask()  # is it the code, or what it is given?
-                await self._telling.say(self._with_evidence(report))
-
-    def _with_evidence(self, report: Reported) -> Reported:
-        """What is known beside the statistics: how far this is from training, and what a replay has proved."""
-        evidence = replace(report.evidence, training=self._training.beside(self._watching.recent()))
-        if self._replayed is not None:
-            now = self._moves.spans.at(report.said_at_ms)
-            model = suspected(report, now)
-            both = last_two(model, [entry.record for entry in self._moves.entries], self._pipeline) if model else None
-            if model and both:
-                self._replayed.ask(model, both)
-                evidence = replace(evidence, replayed=self._replayed.said)
-            elif report.alarmed is None:
-                self._replayed.forget()
-        return replace(report, evidence=evidence)
+                if self._beside is not None:
+                    report = self._beside.evidence(report, self._watching.recent(), self._moves)
+                await self._telling.say(report)
 
     def _offer_as_probe(self, one: Gathered) -> None:
         """With what was joined into it, so that it can be given the same again."""
@@ -220,7 +180,7 @@ class Monitor:
                 await self._prober.announce()
                 await self._prober.look(self._watching.probing)
             if time.monotonic() - self._kept_s >= SNAPSHOT_S:
-                await self._refer()
+                self._app.add_future(self._refer())  # nobody waits for it: it takes as long as its window is
                 await self._keep()
 
     async def keep(self) -> None:

@@ -264,13 +264,10 @@ def _learner(place: Place, number: int) -> Actor:
 
 def _monitor(place: Place, number: int) -> Actor:
     from agents import monitor  # with a web client, which nobody else needs
-    from agents.frozen import Frozen
-    from agents.replayed import Replayed
+    from agents.beside import Beside
     from agents.settings import REFERENCE
     from agents.snapshot import SnapshotFile, of_what
-    from streams.core.fingerprint import Fingerprint
     from streams.core.watched_fields import WatchedFields
-    from streams.models.fingerprints import fingerprints_of
 
     pipeline = place.pipeline
     if pipeline.monitor is None:
@@ -283,13 +280,9 @@ def _monitor(place: Place, number: int) -> Actor:
     read = (topics.raw, topics.scores, topics.decisions, *([topics.enriched] if pipeline.enrich else []))
     file = SnapshotFile(place.watched, of_what(pipeline, Admin(place.cluster).topic_ids(read)))
 
-    def frozen(fields: WatchedFields) -> Frozen:
-        return Frozen(pipeline, fields, place.watched.parent / REFERENCE, place.archive)
+    def beside(fields: WatchedFields) -> Beside:
+        return Beside(pipeline, fields, place.file, place.archive, place.watched.parent / REFERENCE)
 
-    def trained(now: Pipeline) -> tuple[dict[str, Fingerprint], list[str]]:
-        return fingerprints_of(place.folder, now)
-
-    beside = monitor.Beside(frozen, trained, Replayed(place.file, place.archive))
     watching = monitor.Monitor(pipeline, pipeline.monitor, place.cluster, file, beside)
     edge = edge_of(
         "monitor",

@@ -65,7 +65,7 @@ class Prober:
                 self._renaming.renamed(one.value, f"probe:{name}:{at_ms}:{number}"),
                 one.key,
                 (number + self.rounds) % self._partitions,
-                list(marked(self._token, f"{name}-{number}")),
+                list(marked(self._token, f"{name}-{number}", one.joined)),
             )
             for number, one in enumerate(probes)
         ]

@@ -48,7 +48,7 @@ class Place:
     `tried`: sha256 of the model files that a child process has loaded before. `in_hand`: the descriptor of the
     scorer's memory that its supervisor holds, and `after` what ended its life before; without a supervisor it lies in
     `notes`. `rostered`: its models are the roster's, which is told of a new one that it is there. `watched` is the
-    folder of the monitor's snapshot.
+    folder of the monitor's snapshot, `file` the pipeline's own.
     """
 
     pipeline: Pipeline
@@ -61,6 +61,7 @@ class Place:
     notes: Path = Path()
     rostered: bool = False
     watched: Path = Path()
+    file: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +264,10 @@ def _learner(place: Place, number: int) -> Actor:
 
 def _monitor(place: Place, number: int) -> Actor:
     from agents import monitor  # with a web client, which nobody else needs
+    from agents.beside import Beside
+    from agents.settings import REFERENCE
     from agents.snapshot import SnapshotFile, of_what
+    from streams.core.watched_fields import WatchedFields
 
     pipeline = place.pipeline
     if pipeline.monitor is None:
@@ -273,9 +277,13 @@ def _monitor(place: Place, number: int) -> Actor:
             f"monitor {number}: a pipeline has one monitor, which judges all partitions together"
         )
     topics = Topics(pipeline.name)
-    read = (topics.raw, topics.scores, topics.decisions)
+    read = (topics.raw, topics.scores, topics.decisions, *([topics.enriched] if pipeline.enrich else []))
     file = SnapshotFile(place.watched, of_what(pipeline, Admin(place.cluster).topic_ids(read)))
-    watching = monitor.Monitor(pipeline, pipeline.monitor, place.cluster, file)
+
+    def beside(fields: WatchedFields) -> Beside:
+        return Beside(pipeline, fields, place.file, place.archive, place.watched.parent / REFERENCE)
+
+    watching = monitor.Monitor(pipeline, pipeline.monitor, place.cluster, file, beside)
     edge = edge_of(
         "monitor",
         pipeline,
@@ -290,7 +298,7 @@ def _monitor(place: Place, number: int) -> Actor:
         pace_per_thousand_ms=50.0,
     )
     app = create_app(edge, place.cluster.bootstrap)
-    monitor.attach(app, pipeline, watching)
+    monitor.attach(app, watching)
     return Actor(app, watching.figures, monitor.stuck(app, watching), watching.news)
 
 

@@ -1,7 +1,8 @@
 """raw -> model.<name>
 
 Reads each request once, joins into it what the tables say, builds the matrix, and sends every model its own block;
-what was joined is kept on `enriched`. What cannot be read goes to the dead letters with its original bytes; the
+what was joined is kept on `enriched`. The monitor's probes bring along what is joined into them, so that they are the
+same each time. What cannot be read goes to the dead letters with its original bytes; the
 rendezvous rejects it by the same validator.
 """
 
@@ -10,12 +11,14 @@ from typing import Any
 
 from faust.types import TP
 
-from agents.roster_watch import RosterWatch
+from agents.roster_watch import RosterWatch, TokenWatch
 from agents.table_watch import TableWatch
 from schemas.blocks import RejectionBlock, RowError, encode_json_rows, encode_rows, encode_scores
 from schemas.dead_letters import DeadLetter
 from schemas.enriched import encode_enriched
+from schemas.errors import UnreadableRecord
 from schemas.pipeline import Pipeline
+from schemas.probes import JOINED_MARK, NO_TOKENS, Tokens, joined_of
 from schemas.requests import Rejection, Request
 from schemas.topics import Topics
 from streams.core.enrichment import Enrichment
@@ -27,6 +30,9 @@ from streams.kafka.clients import Cluster
 from streams.kafka.records import read_record
 from streams.kafka.transport import BatchApp
 from streams.kill_points import reached
+
+Refused = tuple[str, RowError]
+"""A request that only the router could refuse, and a short name of why."""
 
 
 def attach(
@@ -43,11 +49,20 @@ def attach(
 
     roster = RosterWatch(pipeline, cluster, fan_out.entitle, died)
     tables = TableWatch(pipeline.name, enrichment, cluster, died)
+    tokens = NO_TOKENS
+
+    def announced(known: Tokens) -> None:
+        nonlocal tokens
+        tokens = known
+
+    probes = TokenWatch(pipeline, cluster, announced, died) if pipeline.enrich and pipeline.monitor else None
 
     @app.on_partitions_assigned.connect(weak=False)
     async def begin(_: Any, __: Iterable[TP], **___: Any) -> None:
         await roster.begin()
         await tables.begin()
+        if probes is not None:
+            await probes.begin()
 
     @app.agent(app.topic(topics.raw), name="router")
     async def router(batches):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  Faust's own signature
@@ -56,15 +71,16 @@ def attach(
             requests, rejections = read(batch, validator)
             reached("router.after_read")
             kept: list[Outgoing] = []
+            refused: list[Refused] = []
             if pipeline.enrich and requests:
-                requests = enrichment.join(requests)
+                requests, refused = join(enrichment, requests, tokens)
                 kept = enriched(enrichment, requests, batch.partition, topics)
-            refused: list[RowError] = []
             started_ms = producer.now_ms()
             try:
                 fan = fan_out.fan(requests, started_ms)
             except Exception as error:
-                requests, refused = sort_out(requests, fan_out, error)
+                requests, failed = sort_out(requests, fan_out, error)
+                refused += [("derive", row) for row in failed]
                 fan = fan_out.fan(requests, producer.now_ms())
             fan_out.took(producer.now_ms() - started_ms, fan.asked)
             await producer.send_batch(batch, kept + outgoing(fan, batch.partition, topics))
@@ -88,9 +104,31 @@ def read(batch: Batch, validator: Validator) -> tuple[list[Request], list[Reject
     return requests, rejections
 
 
+def join(enrichment: Enrichment, requests: Sequence[Request], tokens: Tokens) -> tuple[list[Request], list[Refused]]:
+    """Requests with what the tables say, or what they bring along: who has no token that is known brings nothing.
+
+    A probe whose records are none is refused: by what the tables say now its answer would tell nothing of the code.
+    """
+    given: dict[int, Request] = {}
+    refused: list[Refused] = []
+    for request in requests:
+        if request.headers and tokens.probe_of(request.headers) is not None:
+            try:
+                records = joined_of(request.headers)
+                if records is not None:
+                    given[request.offset] = enrichment.given(request, records)
+            except UnreadableRecord as error:
+                row = RowError(request.offset, f"the header {JOINED_MARK} of a probe: {error}")
+                refused.append(("probe", row))
+    out = {row.offset for _, row in refused}
+    rest = enrichment.join([one for one in requests if one.offset not in given and one.offset not in out])
+    joined = {one.offset: one for one in rest} | given
+    return [joined[one.offset] for one in requests if one.offset not in out], refused
+
+
 def enriched(enrichment: Enrichment, requests: Sequence[Request], partition: int, topics: Topics) -> list[Outgoing]:
     """What was joined into these requests, to be kept: sent before what models are given."""
-    values = encode_enriched(enrichment.block(requests))
+    values = encode_enriched(enrichment.block(requests)) if requests else []
     return [Outgoing(topics.enriched, value, None, partition) for value in values]
 
 
@@ -120,16 +158,16 @@ def sort_out(requests: list[Request], fan_out: FanOut, error: Exception) -> tupl
 
 
 async def refuse(
-    app: BatchApp, batch: Batch, rejections: list[Rejection], refused: list[RowError], topics: Topics
+    app: BatchApp, batch: Batch, rejections: list[Rejection], refused: list[Refused], topics: Topics
 ) -> None:
     """Keep what cannot be read, and tell the rendezvous of what only the router could notice."""
     reasons = {rejection.offset: (rejection.error, rejection.reason) for rejection in rejections}
-    reasons |= {row.offset: ("derive", row.reason) for row in refused}
+    reasons |= {row.offset: (name, row.reason) for name, row in refused}
     for message in batch.messages:
         if message.offset() in reasons:
             name, reason = reasons[message.offset()]
             letter = DeadLetter(batch.topic, batch.partition, message.offset(), "router", name, reason)
             await app.producer.dead_letter(batch, letter, message.key(), message.value())
     if refused:
-        block = encode_scores(RejectionBlock(tuple(refused)))
+        block = encode_scores(RejectionBlock(tuple(row for _, row in refused)))
         await app.producer.send_batch(batch, [Outgoing(topics.scores, block, None, batch.partition)])

@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+REFERENCE = "reference.json"
+
 
 def environ() -> Mapping[str, str]:
     """The environment, to be handed down as a plain mapping."""
@@ -53,4 +55,4 @@ def forks(environment: Mapping[str, str]) -> bool:
 
 def reference_file(environment: Mapping[str, str], pipeline: str) -> Path:
     """Where a pipeline's frozen reference is noted, beside its archive."""
-    return state_dir(environment) / pipeline / "reference.json"
+    return state_dir(environment) / pipeline / REFERENCE

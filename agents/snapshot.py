@@ -23,6 +23,7 @@ KEPT = (
     "streams.core.watching",
     "streams.core.alarms",
     "streams.core.probing",
+    "streams.core.score_figures",
     "schemas.verdicts",
     "schemas.decisions",
     "schemas.pipeline",
@@ -98,5 +99,8 @@ def of_what(pipeline: Pipeline, topic_ids: Mapping[str, str]) -> str:
 def sources() -> Sequence[Path]:
     """The program's files that say what a state is."""
     verdicts = Path(streams.core.verdicts.__path__[0])
-    own = [verdicts.parent / f"{name}.py" for name in ("watching", "alarms", "gathering", "probing")]
+    own = [
+        verdicts.parent / f"{name}.py"
+        for name in ("watching", "alarms", "gathering", "probing", "score_figures", "watched_fields")
+    ]
     return [*sorted(verdicts.glob("*.py")), *(path for path in own if path.exists())]

@@ -4,15 +4,28 @@ The monitor makes the token and writes its sum there before it sends the first p
 nobody else can take a request out of what is counted, and the monitor needs no right to forge a score or a decision.
 """
 
+from collections.abc import Mapping
 from hashlib import sha256
 
 from msgspec import Struct, json
 
+from schemas.enriched import decode_enriched, encode_enriched, enriched_block, rows_of
 from schemas.errors import UNREADABLE, UnreadableRecord
 from schemas.requests import Headers
 
 PROBE_MARK = "rv-probe"
 """The header: `<token>/<which probe>`."""
+
+JOINED_MARK = "rv-joined"
+"""The header with what was joined into the record when it was frozen: a block of `enriched` with one row.
+
+A probe is given the same each time, whatever its tables say now. It counts with a token that is known only.
+"""
+
+JOINED_CAP = 128 << 10
+"""Bytes of records that are joined into one probe."""
+
+JOINED_ROOM = 4 << 10
 
 
 class TokenSum(Struct, frozen=True):
@@ -44,9 +57,26 @@ def sum_of(token: str) -> str:
     return sha256(token.encode()).hexdigest()
 
 
-def marked(token: str, which: str) -> Headers:
-    """The headers of a probe."""
-    return [(PROBE_MARK, f"{token}/{which}".encode())]
+def marked(token: str, which: str, joined: Mapping[str, bytes] | None = None) -> Headers:
+    """The headers of a probe; `joined` is by table, an empty record for one that says nothing."""
+    own: Headers = [(PROBE_MARK, f"{token}/{which}".encode())]
+    if not joined:
+        return own
+    columns = {name: [record] for name, record in joined.items()}
+    return [*own, (JOINED_MARK, encode_enriched(enriched_block([0], columns))[0])]
+
+
+def joined_of(headers: Headers | None) -> dict[str, bytes] | None:
+    """What a probe brings along, by table; None when it brings nothing. Raises UnreadableRecord."""
+    value = next((value for name, value in headers or () if name == JOINED_MARK), None)
+    if value is None:
+        return None
+    if len(value) > JOINED_CAP + JOINED_ROOM:
+        raise UnreadableRecord(f"{len(value)} bytes; at most {JOINED_CAP + JOINED_ROOM} are allowed")
+    rows = list(rows_of(decode_enriched(value)))
+    if len(rows) != 1:
+        raise UnreadableRecord(f"{len(rows)} rows; a probe is one")
+    return rows[0][1]
 
 
 class Tokens(Struct, frozen=True):

@@ -101,7 +101,7 @@ PROBES = Entry(
     "probes",
     "the sum of the token that the monitor's probes carry (with `[monitor]`; compacted)",
     "monitor",
-    "rendezvous, standby, monitor",
+    "router, rendezvous, standby, monitor",
 )
 TABLE = Entry(
     "<table>",
@@ -109,7 +109,7 @@ TABLE = Entry(
     "feeders",
     "router",
 )
-ENRICHED = Entry("enriched", "a block of what was joined into which requests", "router", "archiver")
+ENRICHED = Entry("enriched", "a block of what was joined into which requests", "router", "archiver, monitor")
 
 CATALOGUE = (
     RAW,

@@ -39,12 +39,34 @@ class Statistic(Struct, frozen=True):
     of_threshold: float
 
 
+class NotAsTrained(Struct, frozen=True):
+    """A field that is not as these models had it in training.
+
+    `effect` is the share of requests from which it differs; `then` and `now` are medians, or shares of `word`.
+    """
+
+    field: str
+    models: list[str]
+    effect: float
+    then: float | None
+    now: float | None
+    word: str = ""
+
+
 class Evidence(Struct, frozen=True):
-    """Which statistics moved, strongest first; and of each kind that did not, the one that came nearest."""
+    """Which statistics moved, strongest first; and of each kind that did not, the one that came nearest.
+
+    `reference` says what they are held against: which window, and who set it, when; or from where it was learnt.
+    `training` are fields that differ from what models were trained on, whatever the verdict: a notice by itself.
+    `replayed` is what the same archived input through the old and the new file of a model has shown.
+    """
 
     moved: list[Statistic]
     unmoved: list[Statistic]
     probes: str
+    reference: str = ""
+    training: list[NotAsTrained] = []
+    replayed: str = ""
 
 
 class Also(Struct, frozen=True):
@@ -100,15 +122,37 @@ class Alarm(StrEnum):
     CLEARED = "cleared"  # all has been quiet for a while
 
 
+class ModelFigures(Struct, frozen=True, kw_only=True):
+    """What one model did since the last record: shares of the `asked` requests; `wins` of those decided, by reason.
+
+    `late` scores came after the deadline; `skipped` were rows that the router did not ask it for; what is left to one
+    gave no sign in time. `scores` and `latency_ms` (log time of raw to that of the score) are quantiles, these
+    to 5 %. `with_champion` and `with_canary` are shares of requests that both scored on one side of the threshold of
+    `[promotion]`. `guarded` counts scores outside its bounds when the decision was taken.
+    """
+
+    asked: int
+    scored: float
+    late: float
+    errors: float
+    skipped: float
+    scores: dict[str, float]
+    latency_ms: dict[str, float]
+    wins: dict[str, float]
+    with_champion: float | None
+    with_canary: float | None
+    guarded: int
+
+
 class Reported(Verdict, frozen=True, kw_only=True):
     """A verdict of a pipeline that runs, as it lies on `verdicts`.
 
     Event times are raw's log times. `watch` names the reference by where it begins: numbers of windows and events
     count from there, and one window of one watch has one record. `from_ticket` is the window's first request,
     `said_at_ticket` the last one that was seen, `since_ticket` where the change began. `answers` counts the outcomes
-    of the final decisions since the last record, `winners` who gave them (`none`: nobody in time); probes are in
-    neither. `alarm` is there when this verdict changes the state that people are told of; `alarmed` is the word of
-    that state.
+    of the final decisions since the last record, `winners` who gave them (`none`: nobody in time), `models` are the
+    figures of each; probes are in none of them. `alarm` is there when this verdict changes the state that people are
+    told of; `alarmed` is the word of that state.
     """
 
     pipeline: str
@@ -118,6 +162,7 @@ class Reported(Verdict, frozen=True, kw_only=True):
     since_ticket: Ticket | None = None
     answers: dict[str, int] = {}
     winners: dict[str, int] = {}
+    models: dict[str, ModelFigures] = {}
     alarm: Alarm | None = None
     alarmed: Word | None = None
 

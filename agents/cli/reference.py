@@ -111,6 +111,7 @@ def _looked_at(root: Path, pipeline: Pipeline, period: Period, since: int, by: s
         why=why,
         requests=requests,
         models=dict(sorted(models.items())),
+        features=[feature.name for feature in pipeline.features],
     )
 
 
@@ -140,7 +141,8 @@ def show(file: Path | None, archive: Path | None, as_json: bool) -> int:
         )
         return 3
     models = {model.name: model.version for model in pipeline.models if model.role is not Role.DECOY}
-    why = misfits(found, models, times_held(root, Topics(pipeline.name).raw, range(pipeline.partitions)))
+    held_ms = times_held(root, Topics(pipeline.name).raw, range(pipeline.partitions))
+    why = misfits(found, models, held_ms, [feature.name for feature in pipeline.features])
     if as_json:
         click.echo(json.encode({"reference": found, "misfits": why, "file": str(where)}))
     else:

@@ -92,6 +92,7 @@ def run(
         notes_dir(environ(), pipeline.name),
         rostered,
         monitor_dir(environ(), pipeline.name),
+        file.resolve(),
     )
     return process.run(roles.build(role, at, model, number, leave=leave), status)
 

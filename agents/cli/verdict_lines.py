@@ -3,7 +3,10 @@
 import math
 from datetime import UTC, datetime
 
-from schemas.verdicts import Reported, Verdict
+from schemas.verdicts import ModelFigures, Reported, Verdict
+
+SHOWN = 3
+"""Fields that differ from training, the largest first; JSON has all."""
 
 
 def line_of(verdict: Verdict) -> str:
@@ -21,8 +24,37 @@ def line_of(verdict: Verdict) -> str:
         since = f" Since event {verdict.since_event:,}."
     also = "".join(f" Also {one.verdict}: {one.subject}." for one in verdict.also)
     notes = f" ({'; '.join(verdict.notes)})" if verdict.notes else ""
+    other = (
+        ""
+        if verdict.quiet
+        else "".join(
+            f" Not as in training of {', '.join(one.models)}: {one.field} ({one.effect:.0%} of requests apart)."
+            for one in verdict.evidence.training[:SHOWN]
+        )
+    )
+    proof = f" Replayed: {verdict.evidence.replayed}." if verdict.evidence.replayed else ""
     alarm = f" [{verdict.alarm}]" if isinstance(verdict, Reported) and verdict.alarm else ""
-    return f"{verdict.window:>5} {at} {verdict.verdict}{severity}: {verdict.sentence}{since}{also}{notes}{alarm}"
+    said = f"{verdict.sentence}{since}{also}{other}{proof}{notes}{alarm}"
+    return f"{verdict.window:>5} {at} {verdict.verdict}{severity}: {said}"
+
+
+def lines_of_models(verdict: Reported) -> list[str]:
+    """What each model did since the record before."""
+    return [f"      {name}: {_of_model(one)}" for name, one in verdict.models.items()]
+
+
+def _of_model(one: ModelFigures) -> str:
+    said = [f"scored {one.scored:.1%} of {one.asked:,}"]
+    said += [f"{what} {share:.1%}" for what in ("late", "errors", "skipped") if (share := getattr(one, what))]
+    if one.scores:
+        said.append(f"scores {one.scores['p5']:.4g} to {one.scores['p95']:.4g}, median {one.scores['p50']:.4g}")
+    if one.latency_ms:
+        said.append(", ".join(f"{name} {ms:.0f}" for name, ms in one.latency_ms.items()) + " ms")
+    said += [f"won {share:.1%} {why}" for why, share in one.wins.items()]
+    for what, share in (("champion", one.with_champion), ("canary", one.with_canary)):
+        said += [f"with the {what} on {share:.1%}"] if share is not None else []
+    said += [f"{one.guarded:,} outside its bounds"] if one.guarded else []
+    return "; ".join(said)
 
 
 def _dated(verdict: Verdict) -> bool:

@@ -27,13 +27,20 @@ _encode = msgspec.json.Encoder().encode
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes; alone, from now on.")
 @click.option("--since", metavar="WHEN", help="Those said since then: 2h, or 2013-07-01T05:00.")
 @click.option("--alarms", is_flag=True, help="Only those that changed what people are told.")
+@click.option("--models", is_flag=True, help="Under each a line for each model: scores, failures, latency, wins.")
 @click.option(
     "--from-scores", "file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True),
     help="JSON lines, `-` for stdin: the setting, then one event a line.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a verdict.")
 def verdicts(
-    pipeline_file: Path | None, follow: bool, since: str | None, alarms: bool, file: Path | None, as_json: bool
+    pipeline_file: Path | None,
+    follow: bool,
+    since: str | None,
+    alarms: bool,
+    models: bool,
+    file: Path | None,
+    as_json: bool,
 ) -> None:
     """Print the monitor's verdicts, one for every 1,000 requests after the reference; or judge a file of events.
 
@@ -49,11 +56,11 @@ def verdicts(
     """
     if file is None:
         since_ms = instant(since, "--since") if since else None
-        told(pipeline_file, follow=follow, since_ms=since_ms, alarms=alarms, as_json=as_json)
+        told(pipeline_file, follow=follow, since_ms=since_ms, alarms=alarms, models=models, as_json=as_json)
         return
-    if follow or alarms or since is not None or pipeline_file is not None:
+    if follow or alarms or models or since is not None or pipeline_file is not None:
         raise click.UsageError(
-            "--from-scores judges a file: --pipeline, --follow, --since and --alarms go without it"
+            "--from-scores judges a file: --pipeline, --follow, --since, --alarms and --models go without it"
         )
     with _opened(file) as lines:
         rest = iter(lines)

@@ -7,14 +7,14 @@ import click
 from confluent_kafka import Message
 
 from agents.cli import place
-from agents.cli.verdict_lines import line_of
+from agents.cli.verdict_lines import line_of, lines_of_models
 from schemas.errors import ConfigurationRefused, UnreadableRecord
 from schemas.topics import Topics
 from schemas.verdicts import decode_verdict
 from streams.kafka.reading import TopicReader
 
 
-def told(file: Path | None, *, follow: bool, since_ms: int | None, alarms: bool, as_json: bool) -> None:
+def told(file: Path | None, *, follow: bool, since_ms: int | None, alarms: bool, models: bool, as_json: bool) -> None:
     """Print the records of `verdicts`; raises ConfigurationRefused when the pipeline has no monitor."""
     pipeline = place.pipeline(file)
     if pipeline.monitor is None:
@@ -24,7 +24,7 @@ def told(file: Path | None, *, follow: bool, since_ms: int | None, alarms: bool,
     with TopicReader(place.cluster(), Topics(pipeline.name).verdicts) as reader:
         starts = _starts(reader, follow, since_ms)
         for message in _on_and_on(reader, starts) if follow else reader.to_end(starts):
-            _show(message, alarms, as_json)
+            _show(message, alarms, models, as_json)
 
 
 def _starts(reader: TopicReader, follow: bool, since_ms: int | None) -> Mapping[int, int]:
@@ -39,7 +39,7 @@ def _on_and_on(reader: TopicReader, starts: Mapping[int, int]) -> Iterator[Messa
         yield from reader.poll(0.2)
 
 
-def _show(message: Message, alarms: bool, as_json: bool) -> None:
+def _show(message: Message, alarms: bool, models: bool, as_json: bool) -> None:
     try:
         verdict = decode_verdict(message.value())
     except UnreadableRecord as error:
@@ -48,3 +48,6 @@ def _show(message: Message, alarms: bool, as_json: bool) -> None:
     if alarms and verdict.alarm is None:
         return
     click.echo(message.value() if as_json else line_of(verdict))
+    if models and not as_json:
+        for line in lines_of_models(verdict):
+            click.echo(line)

@@ -26,6 +26,13 @@ class Enrichment:
         tables = list(self.tables.values())
         return [replace(request, joined=tuple([table.find(request) for table in tables])) for request in requests]
 
+    def given(self, request: Request, records: Mapping[str, bytes]) -> Request:
+        """A request with what it brings along, by table; raises UnreadableRecord when tables hold nothing like it."""
+        if records.keys() != self.tables.keys():
+            own, brought = ", ".join(self.tables), ", ".join(records)
+            raise UnreadableRecord(f"records of {brought or 'no table'}; the tables are {own}")
+        return replace(request, joined=tuple([table.joined(records[name]) for name, table in self.tables.items()]))
+
     def block(self, requests: Sequence[Request]) -> EnrichedBlock:
         """What was joined into these requests, as it is kept."""
         columns = {

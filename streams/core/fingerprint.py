@@ -92,31 +92,32 @@ def shifts_since(then: Fingerprint, events: Sequence[object]) -> list[Shift]:
     """Each field of the training against these decoded events, the largest effect first."""
     prints = {one.name: one for one in then.fields}
     found = [
-        _shift(prints[feature.name], feature, then.rows, events)
+        shift_of(prints[feature.name], feature.type, then.rows, [value_at(event, feature.parts) for event in events])
         for feature in then.features
         if feature.name in prints
     ]
     return sorted(found, key=lambda shift: (-shift.effect, shift.name))
 
 
-def _shift(one: FieldPrint, feature: Feature, rows: int, events: Sequence[object]) -> Shift:
-    values = [value_at(event, feature.parts) for event in events]
-    if feature.type is not FeatureType.NUMBER:
+def shift_of(one: FieldPrint, kind: FeatureType, rows: int, values: Sequence[object]) -> Shift:
+    """One field of a training of `rows` against these values of now."""
+    if kind is not FeatureType.NUMBER:
         words = Counter(word for value in values if (word := as_word(value)) is not None)
         if OTHERS in one.words:
             words = Counter({word: count for word, count in words.items() if word in one.words}) + Counter(
                 {OTHERS: sum(count for word, count in words.items() if word not in one.words)}
             )
-        return of_counts(one.name, Counter(one.words), words, (rows, len(events)))
+        return of_counts(one.name, Counter(one.words), words, (rows, len(values)))
     now = np.array([as_number(value) for value in values], float)
     there = now[~np.isnan(now)]
     levels = np.array(one.levels, float)
+    counts = (one.there, len(there)) if len(there) else (rows, len(now))  # all gone: as many as there might be
     absent = _share(rows - one.there, rows), _share(len(now) - len(there), len(now))
     return Shift(
         name=one.name,
         kind="number",
         effect=round(max(largest_difference(levels, there), abs(absent[0] - absent[1])), 6),
-        chance=round(chance_of_numbers(one.there, len(there)) + (1 / (LEVELS - 1) if len(levels) else 0.0), 6),
+        chance=round(chance_of_numbers(*counts) + (1 / (LEVELS - 1) if len(levels) else 0.0), 6),
         word="",
         then=float(np.median(levels)) if len(levels) else None,
         now=float(np.median(there)) if len(there) else None,

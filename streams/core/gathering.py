@@ -1,8 +1,8 @@
-"""Raw, scores and decisions of one partition, gathered into one event a request, in raw's order.
+"""Raw, scores, decisions and what was joined in, of one partition: one event a request, in raw's order.
 
 What belongs to a request is what was appended until a while after its deadline, by the broker's clock, whenever it
 was read: so the same logs give the same events, after any restart. A request is handed on when all of it is there, or
-when both logs are known beyond that time. Reads no clock.
+when the other logs are known beyond that time. Reads no clock.
 """
 
 from collections import deque
@@ -17,14 +17,27 @@ from schemas.errors import UNREADABLE, UnreadableRecord
 from schemas.pipeline import Pipeline, Role
 from schemas.requests import Rejection, Request
 from streams.core.entitlement import PerSpan, Spans, always
+from streams.core.races import NUMBERS
 
 LOGS = ("raw", "scores", "decisions")
+ENRICHED = "enriched"
 MOST_WAITING = 20_000
 AHEAD_MS = 2_000.0
 """When so many requests wait, a log that is further ahead of the slowest one is not read on: memory stays flat."""
 
 AFTER_MS = 1_000.0
 """How long after its deadline a score or a decision still belongs to its request."""
+
+NOTHING: Mapping[str, bytes] = {}
+Place = tuple[int | None, int | None, int | None]
+"""Where something of a request lies first on scores, decisions and enriched; None where nothing does."""
+
+NOWHERE: Place = (None, None, None)
+
+
+def logs_of(pipeline: Pipeline) -> tuple[str, ...]:
+    """The logs that are gathered of a pipeline."""
+    return (*LOGS, ENRICHED) if pipeline.enrich else LOGS
 
 
 class Outcome(Struct, frozen=True, gc=False):
@@ -34,6 +47,8 @@ class Outcome(Struct, frozen=True, gc=False):
     outcome: Literal["preferred", "fallback", "default", "rejected"]
     final: bool
     model: str | None = None
+    reason: str = ""
+    guarded: dict[str, str] | None = None
 
 
 _decode = json.Decoder(Outcome).decode
@@ -50,7 +65,8 @@ def decode_outcome(value: bytes | None) -> Outcome:
 class Gathered(Struct, gc=False):
     """One request with what came for it, of the models and versions that are `expected`.
 
-    `took_ms` are from raw's log time to each score's.
+    `took_ms` are from raw's log time to each score's. `joined` are the tables' records, by table; None as long as the
+    router has not said them. `record` is the producer's key and value, where somebody asked for it to be kept.
     """
 
     ticket: Ticket
@@ -62,16 +78,26 @@ class Gathered(Struct, gc=False):
     scores: dict[str, float] = {}
     versions: dict[str, str] = {}
     took_ms: dict[str, float] = {}
-    without: set[str] = set()
+    without: dict[str, str] = {}
     outcome: str = ""
     winner: str | None = None
-    scores_at: int | None = None
-    decisions_at: int | None = None
+    why: str = ""
+    decided_ms: int | None = None
+    guarded: tuple[str, ...] = ()
+    joined: Mapping[str, bytes] | None = NOTHING
+    record: tuple[bytes | None, bytes] | None = None
+    at: Place = NOWHERE
+
+    @property
+    def budget_ms(self) -> float:
+        """How long it had."""
+        return self.leave_ms - AFTER_MS - self.at_ms
 
     @property
     def whole(self) -> bool:
         """Whether nothing more is expected."""
-        return bool(self.outcome) and all(name in self.scores or name in self.without for name in self.expected)
+        there = bool(self.outcome) and self.joined is not None
+        return there and all(name in self.scores or name in self.without for name in self.expected)
 
 
 class Places(Struct, frozen=True):
@@ -80,10 +106,11 @@ class Places(Struct, frozen=True):
     raw: int
     scores: int
     decisions: int
+    enriched: int = 0
 
 
 class Gathering:
-    """One partition. Each log is fed in its own order; the three need not be equally far.
+    """One partition. Each log is fed in its own order; they need not be equally far.
 
     What was fed before is passed over: a batch that failed half-way is handed to its agent again.
     """
@@ -95,9 +122,11 @@ class Gathering:
         self._open: dict[int, Gathered] = {}
         self._order: deque[Gathered] = deque()
         self._ahead: dict[int, list[Callable[[Gathered], None]]] = {}
-        self._ahead_at: dict[int, tuple[int | None, int | None]] = {}
+        self._ahead_at: dict[int, Place] = {}
         self._next = start
-        self._reached_ms = dict.fromkeys(LOGS, float("-inf"))
+        self.logs = logs_of(pipeline)
+        self._unknown = None if pipeline.enrich else NOTHING
+        self._reached_ms = dict.fromkeys(self.logs, float("-inf"))
 
     @property
     def waiting(self) -> int:
@@ -108,7 +137,13 @@ class Gathering:
         """More of the roster is known."""
         self._expected.follow(spans)
 
-    def requested(self, request: Request | Rejection, fields: dict[str, Any], probe: str | None) -> None:
+    def requested(
+        self,
+        request: Request | Rejection,
+        fields: dict[str, Any],
+        probe: str | None,
+        record: tuple[bytes | None, bytes] | None = None,
+    ) -> None:
         """A raw record, in offset order, with the raw fields that are watched."""
         offset = request.offset
         if offset < self._next.raw:
@@ -116,7 +151,7 @@ class Gathering:
         if offset > self._next.raw and self._ahead:
             for gone in [known for known in self._ahead if known < offset]:  # holes: what came for them is nobody's
                 del self._ahead[gone], self._ahead_at[gone]
-        self._next = Places(offset + 1, self._next.scores, self._next.decisions)
+        self._next = Places(offset + 1, self._next.scores, self._next.decisions, self._next.enriched)
         refused = isinstance(request, Rejection)
         one = Gathered(
             Ticket(self.number, offset),
@@ -125,10 +160,12 @@ class Gathering:
             {} if refused else self._expected.at(request.at_ms),
             fields,
             probe,
+            joined=NOTHING if refused else self._unknown,
+            record=record,
         )
         self._open[offset] = one
         self._order.append(one)
-        one.scores_at, one.decisions_at = self._ahead_at.pop(offset, (None, None))
+        one.at = self._ahead_at.pop(offset, NOWHERE)
         for told in self._ahead.pop(offset, ()):
             told(one)
         self.reached("raw", request.at_ms)
@@ -137,47 +174,54 @@ class Gathering:
         """What lies on `scores` at `position`."""
         if position < self._next.scores:
             return
-        self._next = Places(self._next.raw, position + 1, self._next.decisions)
+        self._next = Places(self._next.raw, position + 1, self._next.decisions, self._next.enriched)
+        at = (position, None, None)
         match block:
             case ScoreBlock():
                 model, version = block.model, block.version
                 for offset, score in zip(offsets_of(block.offsets), scores_of(block.scores), strict=True):
-                    self._tell(offset, _Scored(model, version, score, log_ms), position, None)
+                    self._tell(offset, _Scored(model, version, score, log_ms), at)
                 for error in block.errors:
-                    self._tell(error.offset, _Without((model,), log_ms), position, None)
+                    self._tell(error.offset, _Without((model,), "error", log_ms), at)
             case NotAskedBlock():
                 for offset in offsets_of(block.offsets):
-                    self._tell(offset, _Without(block.models, log_ms), position, None)
+                    self._tell(offset, _Without(block.models, "skipped", log_ms), at)
             case RejectionBlock():
                 for row in block.rows:
-                    self._tell(row.offset, _Refused(log_ms), position, None)
+                    self._tell(row.offset, _Refused(log_ms), at)
         self.reached("scores", log_ms)
 
     def decided(self, outcome: Outcome, position: int, log_ms: int) -> None:
         """What lies on `decisions` at `position`; of a ticket, the first final one counts."""
         if position < self._next.decisions:
             return
-        self._next = Places(self._next.raw, self._next.scores, position + 1)
+        self._next = Places(self._next.raw, self._next.scores, position + 1, self._next.enriched)
         if outcome.final:
-            self._tell(outcome.ticket.offset, _Decided(outcome, log_ms), None, position)
+            self._tell(outcome.ticket.offset, _Decided(outcome, log_ms), (None, position, None))
         self.reached("decisions", log_ms)
 
-    def _tell(
-        self, offset: int, what: Callable[[Gathered], None], scores_at: int | None, decisions_at: int | None
-    ) -> None:
+    def joined(self, rows: Iterable[tuple[int, Mapping[str, bytes]]], position: int, log_ms: int) -> None:
+        """What lies on `enriched` at `position`: offsets, and records by table; of two for one the first counts."""
+        if position < self._next.enriched:
+            return
+        self._next = Places(self._next.raw, self._next.scores, self._next.decisions, position + 1)
+        for offset, records in rows:
+            self._tell(offset, _Joined(records, log_ms), (None, None, position))
+        self.reached(ENRICHED, log_ms)
+
+    def _tell(self, offset: int, what: Callable[[Gathered], None], at: Place) -> None:
         one = self._open.get(offset)
         if one is not None:
             what(one)
-            one.scores_at = _first(one.scores_at, scores_at)
-            one.decisions_at = _first(one.decisions_at, decisions_at)
+            one.at = _first(one.at, at)
         elif offset >= self._next.raw:
             self._ahead.setdefault(offset, []).append(what)
-            known = self._ahead_at.get(offset, (None, None))
-            self._ahead_at[offset] = (_first(known[0], scores_at), _first(known[1], decisions_at))
+            self._ahead_at[offset] = _first(self._ahead_at.get(offset, NOWHERE), at)
 
     def passed(self, position: int, log_ms: float) -> None:
         """A record on `decisions` that is none."""
-        self._next = Places(self._next.raw, self._next.scores, max(self._next.decisions, position + 1))
+        decisions = max(self._next.decisions, position + 1)
+        self._next = Places(self._next.raw, self._next.scores, decisions, self._next.enriched)
         self.reached("decisions", log_ms)
 
     def reached(self, log: str, log_ms: float) -> None:
@@ -208,7 +252,7 @@ class Gathering:
         if not self._order:
             return False
         one = self._order[0]
-        return one.whole or min(self._reached_ms["scores"], self._reached_ms["decisions"]) > one.leave_ms
+        return one.whole or min(self._reached_ms[log] for log in self.logs[1:]) > one.leave_ms
 
     def overdue(self, now_ms: float) -> bool:
         """Whether the first request waits for what may never come, here or in another partition.
@@ -231,14 +275,11 @@ class Gathering:
 
     def places(self) -> Places:
         """Where to read on after a restart."""
-        scores, decisions = self._next.scores, self._next.decisions
-        for one in self._order:
-            scores = min(scores, scores if one.scores_at is None else one.scores_at)
-            decisions = min(decisions, decisions if one.decisions_at is None else one.decisions_at)
-        for scores_at, decisions_at in self._ahead_at.values():
-            scores = min(scores, scores if scores_at is None else scores_at)
-            decisions = min(decisions, decisions if decisions_at is None else decisions_at)
-        return Places(self._order[0].ticket.offset if self._order else self._next.raw, scores, decisions)
+        first: Place = (self._next.scores, self._next.decisions, self._next.enriched)
+        for at in (*(one.at for one in self._order), *self._ahead_at.values()):
+            first = _first(first, at)
+        scores, decisions, enriched = (place or 0 for place in first)
+        return Places(self._order[0].ticket.offset if self._order else self._next.raw, scores, decisions, enriched)
 
 
 def in_log_order(gatherings: Iterable[Gathering]) -> Gathering | None:
@@ -252,9 +293,9 @@ def ahead(gatherings: Iterable[Gathering]) -> frozenset[tuple[int, str]]:
     every = list(gatherings)
     if sum(one.waiting for one in every) < MOST_WAITING:
         return frozenset()
-    slowest_ms = min(one.reached_ms(log) for one in every for log in LOGS)
+    slowest_ms = min(one.reached_ms(log) for one in every for log in one.logs)
     return frozenset(
-        (one.number, log) for one in every for log in LOGS if one.reached_ms(log) > slowest_ms + AHEAD_MS
+        (one.number, log) for one in every for log in one.logs if one.reached_ms(log) > slowest_ms + AHEAD_MS
     )
 
 
@@ -275,11 +316,13 @@ class _Scored(Struct, frozen=True, gc=False):
 
 class _Without(Struct, frozen=True, gc=False):
     models: tuple[str, ...]
+    why: str
     log_ms: int
 
     def __call__(self, one: Gathered) -> None:
         if self.log_ms <= one.leave_ms:
-            one.without.update(self.models)
+            for model in self.models:
+                one.without.setdefault(model, self.why)
 
 
 class _Refused(Struct, frozen=True, gc=False):
@@ -296,14 +339,36 @@ class _Decided(Struct, frozen=True, gc=False):
 
     def __call__(self, one: Gathered) -> None:
         if self.log_ms <= one.leave_ms and not one.outcome:
-            one.outcome, one.winner = self.outcome.outcome, self.outcome.model
+            told = self.outcome
+            one.outcome, one.winner, one.guarded = told.outcome, told.model, tuple(told.guarded or ())
+            one.decided_ms = self.log_ms
+            one.why = "as wanted" if told.outcome == "preferred" else why_of(told.reason)
+
+
+class _Joined(Struct, frozen=True, gc=False):
+    records: Mapping[str, bytes]
+    log_ms: int
+
+    def __call__(self, one: Gathered) -> None:
+        if self.log_ms <= one.leave_ms and one.joined is None:
+            one.joined = self.records
+
+
+def why_of(reason: str) -> str:
+    """A decision's reason without the numbers of the single case: what shares are counted by."""
+    return NUMBERS.sub("", reason.partition(";")[0]) or "as a fallback"
 
 
 def _scored(pipeline: Pipeline) -> dict[str, str]:
     return {model.name: model.version for model in pipeline.models if model.role is not Role.DECOY}
 
 
-def _first(one: int | None, other: int | None) -> int | None:
+def _first(one: Place, other: Place) -> Place:
+    """The earlier of two places, log by log."""
+    return _earlier(one[0], other[0]), _earlier(one[1], other[1]), _earlier(one[2], other[2])
+
+
+def _earlier(one: int | None, other: int | None) -> int | None:
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct, json
 
 from schemas.decisions import Ticket
+from schemas.probes import JOINED_CAP
 from streams.core.replay import IdField
 
 CANDIDATES = 2_000
@@ -23,10 +24,16 @@ Facet = tuple[str, object]
 
 
 class Probe(Struct, frozen=True):
-    """One frozen record: the producer's key and value."""
+    """One frozen record: the producer's key and value, and what was joined into it, by table."""
 
     key: bytes | None
     value: bytes
+    joined: dict[str, bytes] = {}
+
+    @property
+    def bytes(self) -> int:
+        """How many."""
+        return len(self.value) + sum(map(len, self.joined.values()))
 
 
 class Candidate(Struct, frozen=True):
@@ -52,17 +59,25 @@ class Probing:
         """Whether there are probes to send."""
         return bool(self.probes)
 
-    def offer(self, ticket: Ticket, key: bytes | None, value: bytes, fields: dict[str, Any]) -> None:
+    @property
+    def choosing(self) -> bool:
+        """Whether requests are wanted."""
+        return bool(self.count) and not self.probes
+
+    def offer(self, ticket: Ticket, probe: Probe, fields: dict[str, Any]) -> None:
         """A request, in the order of its partition; one that was offered before is not again."""
         if self.chosen or not self.count or ticket.offset <= self.seen.get(ticket.partition, -1):
             return
         self.seen[ticket.partition] = ticket.offset
-        self.candidates.append(Candidate(Probe(key, value), fields))
-        self.bytes += len(value)
+        if sum(map(len, probe.joined.values())) > JOINED_CAP:
+            return
+        self.candidates.append(Candidate(probe, fields))
+        self.bytes += probe.bytes
         if len(self.candidates) >= CANDIDATES or self.bytes >= CANDIDATE_BYTES:
             self.probes = choose(self.candidates, self.count)
             self.candidates = []
-            self.name = blake2b(b"".join(one.value for one in self.probes), digest_size=4).hexdigest()
+            parts = [part for one in self.probes for part in (one.value, *one.joined.values())]
+            self.name = blake2b(b"".join(parts), digest_size=4).hexdigest()
 
 
 def choose(candidates: Sequence[Candidate], count: int) -> list[Probe]:

@@ -5,21 +5,23 @@ one that judges, and takes its place when its reference is complete and nothing 
 """
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from schemas.decisions import Ticket
 from schemas.pipeline import MonitorSettings, Pipeline, Role
 from schemas.roster import Moved, State
 from schemas.verdicts import Reported, Verdict
 from streams.core.alarms import Alarms
-from streams.core.entitlement import Entry
+from streams.core.entitlement import Entry, Spans
 from streams.core.gathering import Gathered
 from streams.core.probing import Probing
+from streams.core.score_figures import ScoreFigures
 from streams.core.verdicts.events import Event, Model, Setting
 from streams.core.verdicts.said import Deploy
-from streams.core.verdicts.watch import Watch
+from streams.core.verdicts.watch import LEAST_REFERENCE, MOST_REFERENCE, Watch
 
 EVERY = 250
 """Events between two that are remembered with their tickets: the grain in which a change's beginning is known."""
@@ -69,9 +71,12 @@ class Watching:
         self.alarms = Alarms(settings.quiet_windows, settings.remind_s, probed=settings.probes > 0)
         self.probing = Probing(settings.probes)
         self.judging: Watched | None = None
+        self.reference = ""
+        """Which window a person set as the reference, when, and who; empty while it is learnt from the log."""
         self.learning: Watched | None = None
         self.answers: Counter[str] = Counter()
         self.winners: Counter[str] = Counter()
+        self.figures = ScoreFigures()
         self.versions: dict[str, str] = {}
         self.moves = 0
         self.handed = 0
@@ -83,16 +88,23 @@ class Watching:
         if settings.probes != self.probing.count:
             self.probing = Probing(settings.probes)
 
+    def refer(self, said: str, watched: Watched) -> None:
+        """Judge by a reference that was set, from the next request on."""
+        self.reference, self.judging, self.learning = said, watched, None
+
     def offer(self, one: Gathered, pipeline: Pipeline) -> Reported | None:
         """One request, in the order of the log, and the models of its time; the record that it completes."""
         self.handed += 1
+        if one.joined is None:  # by then nobody knows what models were given, nor that the tables had nothing
+            self._not_joined(one, pipeline)
+            return None
         if self.judging is None:
             self.judging = Watched(self._setting(pipeline), one)
+        elif not self.judging.name:
+            self.judging.name = f"{one.ticket}@{one.at_ms}"
         elif self.learning is None and self._other_models(pipeline, self.judging):
             self.learning = Watched(self._setting(pipeline), one)
-        if one.probe is None:
-            self.answers[one.outcome or "undecided"] += 1
-            self.winners[one.winner or "none"] += 1
+        self._count(one, pipeline)
         event = self._event(one)
         if self.learning is not None:
             if self._other_models(pipeline, self.learning):
@@ -103,6 +115,17 @@ class Watching:
         report = self._report(verdict, one) if verdict is not None else None
         self._take_turns(report)
         return report
+
+    def _count(self, one: Gathered, pipeline: Pipeline) -> None:
+        if one.probe is None:
+            self.answers[one.outcome or "undecided"] += 1
+            self.winners[one.winner or "none"] += 1
+            self.figures.take(one, pipeline)
+
+    def _not_joined(self, one: Gathered, pipeline: Pipeline) -> None:
+        self._count(one, pipeline)
+        if self.judging is not None and one.probe is None:
+            self.judging.watch.counts["requests into which nothing was joined in time: they are not judged"] += 1
 
     def moved(self, entries: Sequence[Entry], at_ms: float) -> bool:
         """The roster's history, so far as it counts at this time; whether anything in it is new."""
@@ -129,7 +152,7 @@ class Watching:
         """The next watch judges once it can, and nobody is alarmed by the one before."""
         learnt = self.learning is not None and self.learning.watch.place >= self.settings.reference_rows
         if learnt and report is not None and self.alarms.told is None:
-            self.judging, self.learning = self.learning, None
+            self.judging, self.learning, self.reference = self.learning, None, ""
 
     def _event(self, one: Gathered) -> Event:
         versions = None
@@ -141,6 +164,7 @@ class Watching:
     def _report(self, verdict: Verdict, one: Gathered) -> Reported:
         assert self.judging is not None
         alarm = self.alarms.heard(verdict)
+        verdict = replace(verdict, evidence=replace(verdict.evidence, reference=self._reference()))
         report = Reported(
             **asdict(verdict),
             pipeline=self.pipeline,
@@ -150,12 +174,23 @@ class Watching:
             since_ticket=self.judging.ticket_of(verdict.since_event),
             answers=dict(self.answers),
             winners=dict(self.winners),
+            models=self.figures.told(),
             alarm=alarm,
             alarmed=self.alarms.word,
         )
         self.answers.clear()
         self.winners.clear()
         return report
+
+    def recent(self) -> list[dict[str, Any]]:
+        """The fields of the last window's requests, so far as they are remembered."""
+        ring = self.judging.watch.ring if self.judging is not None else None
+        return [event.features for kept in ring.blocks for event in kept.events] if ring is not None else []
+
+    def _reference(self) -> str:
+        assert self.judging is not None
+        rows = f"{self.judging.watch.setting.reference_rows:,} requests"
+        return f"{rows}, {self.reference}" if self.reference else f"{rows} from {self.judging.name} on, learnt"
 
     def _setting(self, pipeline: Pipeline) -> Setting:
         return Setting(_models(pipeline), self.settings.reference_rows, self.fields)
@@ -169,6 +204,22 @@ def _models(pipeline: Pipeline) -> dict[str, Model]:
     return {
         model.name: Model(str(model.role), model.version) for model in pipeline.models if model.role is not Role.DECOY
     }
+
+
+def learnt(pipeline: Pipeline, fields: Sequence[str], past: Iterable[Gathered], spans: Spans) -> Watched:
+    """A watch whose reference are these requests, ready to judge; raises ValueError when they are too few."""
+    own = Watching(pipeline, MonitorSettings(reference_rows=MOST_REFERENCE + 1, probes=0), fields)
+    for one in past:
+        if one.probe is None:  # those of then are not asked any more
+            own.offer(one, spans.at(one.at_ms))
+    found = own.judging
+    if found is None or found.watch.place < LEAST_REFERENCE:
+        raise ValueError(f"{found.watch.place if found else 0:,} requests; at least {LEAST_REFERENCE:,} are needed")
+    found.watch.freeze()
+    if found.watch.without:
+        raise ValueError(found.watch.without)
+    found.name = ""
+    return found
 
 
 def later(report: Reported, last: Reported | None) -> bool:

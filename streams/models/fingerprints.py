@@ -62,6 +62,25 @@ def write_fingerprint(folder: Path, model: Model, found: Fingerprint) -> Path:
     return path
 
 
+def fingerprints_of(folder: Path, pipeline: Pipeline) -> tuple[dict[str, Fingerprint], list[str]]:
+    """Those that lie beside the models of a pipeline, by model, and why one that lies there is not taken."""
+    found: dict[str, Fingerprint] = {}
+    why: list[str] = []
+    for model in pipeline.models:
+        if model.artifact and place_of(folder, model).exists():
+            try:
+                one = read_fingerprint(folder, model)
+            except ConfigurationRefused as error:
+                why.append(str(error))
+                continue
+            if one.version == model.version:
+                found[model.name] = one
+            else:
+                other = f"of version {one.version}, and {model.name} is {model.version}"
+                why.append(f"{place_of(folder, model)}: {other}; {INSTEAD}")
+    return found, why
+
+
 def read_fingerprint(folder: Path, model: Model) -> Fingerprint:
     """The one beside a model; raises ConfigurationRefused that says what is wrong with it."""
     path = place_of(folder, model)

@@ -15,6 +15,8 @@ from agents.cli.past import UNCHANGED, read_past
 from agents.desk import LEAD_MS
 from schemas.blocks import Matrix, Rows, decode_rows
 from schemas.decisions import Outcome
+from schemas.probes import JOINED_MARK, PROBE_MARK, marked
+from schemas.verdicts import Reported, decode_verdict
 from streams.archive.ranges import Period
 from streams.archive.reader import read_partition
 from streams.core.enriched_past import EnrichedPast
@@ -251,3 +253,120 @@ def _archived(pipeline: Up) -> int:
     past = EnrichedPast(record.value for record in read_partition(root, topics.enriched, 0))
     past.through(max(counts))
     return min(*counts, past.last + 1)
+
+
+PROBED = """
+[[features]]
+name = "limit"
+path = "customer.limit"
+type = "number"
+default = -1
+
+[[enrich]]
+name = "customer"
+key = "who.id"
+
+[[models]]
+name = "steady"
+version = "1"
+kind = "python"
+role = "challenger"
+callable = "tests.broker.models:as_told"
+
+[[models]]
+name = "witness"
+version = "1"
+kind = "constant"
+value = 0
+role = "decoy"
+expired = "score"
+
+[monitor]
+reference_rows = 2_000
+probes = 16
+probe_s = 1.0
+"""
+
+
+@pytest.mark.timeout(300)
+def test_when_a_table_changes_probes_are_given_what_they_were_and_nobodys_code_is_accused(
+    cluster: Cluster, tmp_path: Path, name: str
+):
+    file = write(tmp_path, name, more=PROBED, budget_ms=1_000)
+    chance = np.random.default_rng(5)
+
+    def events(first: int, count: int) -> list[bytes]:
+        """Of one distribution."""
+        told = [
+            {"x": float(chance.normal()), "colour": "red", "who": {"id": int(chance.integers(8))}}
+            for _ in range(count)
+        ]
+        return [json.dumps({"request_id": f"r{first + place}", **one}).encode() for place, one in enumerate(told)]
+
+    with up(cluster, file, name, tmp_path / "state") as pipeline:
+        say(pipeline, "customer", [(str(number), {"limit": 10 * number}) for number in range(8)])
+        asked_until(pipeline, event(0, who=7), [70.0])
+        at_ms = send(cluster, pipeline.topics.raw, events(1, 2_500), 1_500)
+        until(lambda: watched(pipeline).get("rounds of probes", 0) >= 2, 60, "two rounds of probes")
+        before = probed(pipeline)
+        say(pipeline, "customer", [(str(number), {"limit": 1_000 + number}) for number in range(8)])
+        asked_until(pipeline, event(0, who=7), [1_007.0])
+        rounds = watched(pipeline)["rounds of probes"]
+        until(lambda: watched(pipeline)["rounds of probes"] >= rounds + 2, 30, "and two after the change")
+        at_ms |= send(cluster, pipeline.topics.raw, events(5_000, 2_000), 1_500)
+        until(lambda: any(not one.quiet for one in told(pipeline)), 60, "a verdict on the change")
+        found = told(pipeline)
+        after = probed(pipeline)
+        strangers = hostile(pipeline)
+        verified = json.loads(command(pipeline, file, "verify", "--json"))
+    assert len(before) == 16
+    assert after == before, "each was given the very same, round after round"
+    assert {round(limit) for limit, *_ in after.values()} <= {-1, *range(0, 80, 10)}
+    said = {(one.verdict, one.field) for one in found if not one.quiet}
+    assert said == {("data", "limit")}, [one.sentence for one in found]
+    assert all(not one.evidence.probes.startswith("changed") for one in found)
+    assert strangers == {"unknown": 1_007.0, "damaged": "rejected"}
+    assert verified["lost"] == 0
+    assert verified["probes"] >= 32
+
+
+def told(pipeline: Up) -> list[Reported]:
+    with TopicReader(pipeline.cluster, pipeline.topics.verdicts) as reader:
+        return [decode_verdict(message.value()) for message in reader.to_end()]
+
+
+def watched(pipeline: Up) -> Mapping[str, float]:
+    found: Mapping[str, float] = pipeline.status["roles"]["monitor"].get("figures", {})
+    return found
+
+
+def probed(pipeline: Up) -> dict[str, tuple[float, ...]]:
+    """What each probe's model was given, by the probe: one value, or this fails."""
+    with TopicReader(pipeline.cluster, pipeline.topics.raw) as reader:
+        marks = {
+            message.offset(): dict(message.headers())[PROBE_MARK].decode().partition("/")[2]
+            for message in reader.to_end()
+            if PROBE_MARK in dict(message.headers() or ())
+        }
+    found: dict[str, tuple[float, ...]] = {}
+    for offset, row in zip(marks, witnessed(pipeline, *marks), strict=True):
+        given = (float(row[-1]), *map(float, row[:-1]))
+        assert found.setdefault(marks[offset], given) == given
+    return found
+
+
+def hostile(pipeline: Up) -> dict[str, object]:
+    """A token nobody announced brings nothing along; the monitor's own with a damaged block is refused."""
+    with TopicReader(pipeline.cluster, pipeline.topics.raw) as reader:
+        marks = [dict(one.headers() or ()).get(PROBE_MARK) for one in reader.to_end()]
+    known = next(mark for mark in marks if mark)
+    joined = marked("invented", "p-1", {"customer": b'{"limit": 5}'})
+    headers = [joined, [(PROBE_MARK, known), (JOINED_MARK, b"\xc1damaged")]]
+    at_ms = send(pipeline.cluster, pipeline.topics.raw, [event(90, who=7), event(91, who=7)], headers=headers)
+    unknown, damaged = sorted(at_ms)
+    answers = outcome(pipeline, at_ms).decisions
+    with TopicReader(pipeline.cluster, pipeline.topics.dead_letters) as reader:
+        letters = [one.value() for one in reader.to_end()]
+    assert letters == [event(91, who=7)]
+    assert "rv-joined" in answers[damaged].reason
+    return {"unknown": float(witnessed(pipeline, unknown)[0][-1]), "damaged": str(answers[damaged].outcome)}

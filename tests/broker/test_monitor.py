@@ -204,3 +204,39 @@ def kill(pipeline: Up) -> None:
 
 def figures(pipeline: Up) -> dict[str, float]:
     return dict(pipeline.status["roles"]["monitor"].get("figures", {}))
+
+
+@pytest.mark.timeout(300)
+def test_a_reference_that_is_set_is_judged_by_at_once_and_said_in_every_verdict(
+    cluster: Cluster, tmp_path: Path, name: str
+):
+    """The file asks for far more requests than come: without the reference there would be no verdict at all."""
+    file, state, switch = watched(tmp_path, name, "probes = 0", 50_000), tmp_path / "state", tmp_path / "broken"
+    words = ("reference", "set", "--since", "1h", "--by", "anna", "--json")
+
+    def archived() -> bool:
+        tried = command(cluster, file, state, *words, "--dry-run")
+        return tried.returncode == 0 and json.loads(tried.stdout)["requests"] >= 2_500
+
+    with up(cluster, file, name, state, more={"SWITCH": str(switch)}) as pipeline:
+        raw = send(cluster, pipeline.topics.raw, requests(0, ROWS), RATE)
+        outcome(pipeline, raw)
+        until(archived, 60, "most of it is archived")
+        said = command(cluster, file, state, *words)
+        assert said.returncode == 0, said.stderr
+        log = state / name / "logs" / "monitor.log"
+        until(lambda: "the reference that " in log.read_text(), 40, "it is looked at")
+        assert "held against the reference that was set" in log.read_text(), log.read_text()
+        raw |= send(cluster, pipeline.topics.raw, requests(ROWS, 1_000), RATE)
+        until(lambda: len(verdicts(pipeline)) >= 1, 60, "a verdict")
+        switch.touch()
+        raw |= send(cluster, pipeline.topics.raw, requests(ROWS + 1_000, 1_000), RATE)
+        until(lambda: len(verdicts(pipeline)) >= 2, 60, "another")
+        kill(pipeline)
+        until(lambda: pipeline.running("monitor", 1), 30, "the monitor is back")
+        raw |= send(cluster, pipeline.topics.raw, requests(ROWS + 2_000, 1_000), RATE)
+        until(lambda: len(verdicts(pipeline)) >= 3, 60, "and a third after a restart")
+        found = verdicts(pipeline)
+    assert [(one.verdict, one.model) for one in found[:2]] == [("healthy", None), ("code", "other")]
+    assert all(" requests, 20" in one.evidence.reference for one in found), found[0].evidence
+    assert all(one.evidence.reference.endswith("by anna") for one in found), found[-1].evidence

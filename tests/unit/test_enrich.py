@@ -10,8 +10,10 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agents.cli.send import send
+from agents.router import join
 from schemas.blocks import pack_offsets
 from schemas.enriched import (
     PART_BYTES,
@@ -24,7 +26,8 @@ from schemas.enriched import (
 )
 from schemas.errors import ConfigurationRefused, UnreadableRecord
 from schemas.pipeline import Enrich, Pipeline
-from schemas.requests import Rejection, Request
+from schemas.probes import JOINED_MARK, NO_TOKENS, encode_token, marked
+from schemas.requests import Headers, Rejection, Request
 from schemas.topics import TABLE_CAP, Topics, topics_of
 from streams.core.enriched_past import EnrichedPast
 from streams.core.enrichment import Enrichment, event_of
@@ -489,3 +492,30 @@ def test_records_are_sent_to_a_table_by_name_with_the_field_that_is_their_key(tm
     for wrong, says in ((["--table", "wether"], "small has weather"), (["--table", "weather"], "Say --key")):
         refused = CliRunner().invoke(send, [*words, *wrong])
         assert (refused.exit_code, says in refused.output) == (2, True), refused.output
+
+
+def test_a_probe_is_given_what_it_brings_and_an_unknown_token_brings_nothing():
+    own = of(LATEST)
+    enrichment = Enrichment(own)
+    enrichment.tables["customer"].take(b"7", b'{"limit": {"day": 250}}', 1_000)
+    tokens = NO_TOKENS.after(encode_token("mine")[1])
+    records = {"customer": b'{"limit": {"day": 9}}'}
+
+    def given(headers: Headers) -> tuple[list[bytes], list[str]]:
+        found, refused = join(enrichment, [replace(asked(own, who={"id": 7}), headers=headers)], tokens)
+        return [one.joined[0].record for one in found], [f"{name}: {row.reason}" for name, row in refused]
+
+    now = b'{"limit": {"day": 250}}'
+    assert given(marked("mine", "p-1", records)) == ([records["customer"]], [])
+    assert given(marked("mine", "p-1", {"customer": b""})) == ([b""], []), "nothing, as it was then"
+    assert given(marked("another", "p-1", records)) == ([now], [])
+    assert given(marked("mine", "p-1")) == ([now], []), "a monitor from before tables were probed"
+    assert given([(JOINED_MARK, b"garbage")]) == ([now], [])
+    for headers, says in (
+        ([*marked("mine", "p-1"), (JOINED_MARK, b"garbage")], "no block of enriched"),
+        (marked("mine", "p-1", {"other": b"{}"}), "records of other; the tables are customer"),
+        (marked("mine", "p-1", {"customer": b'{"limit": {"day": "much"}}'}), "limit.day: Expected"),
+    ):
+        [], [why] = given(headers)
+        assert why.startswith("probe: the header rv-joined of a probe: ")
+        assert says in why

@@ -3,16 +3,19 @@
 import random
 
 import pytest
+from msgspec.structs import replace
 
 from schemas.blocks import NotAskedBlock, RejectionBlock, RowError, ScoreBlock, TickBlock, pack_offsets, pack_scores
 from schemas.decisions import Ticket
 from schemas.errors import UnreadableRecord
+from schemas.pipeline import Enrich
 from schemas.requests import Rejection, Request
 from streams.core.gathering import (
     AFTER_MS,
     AHEAD_MS,
     LOGS,
     MOST_WAITING,
+    NOWHERE,
     Gathered,
     Gathering,
     Outcome,
@@ -252,7 +255,7 @@ def played(raw, lies, said, chance):
 
 
 def replaced(event: Gathered) -> Gathered:
-    event.scores_at = event.decisions_at = None
+    event.at = NOWHERE
     return event
 
 
@@ -308,3 +311,27 @@ def test_a_batch_that_is_handed_over_again_changes_nothing():
         one.decided(decision(1), 2, 132)
     assert [found.ticket.offset for found in drained(one)] == [0, 1]
     assert one.places() == Places(2, len(MODELS), 3)
+
+
+def test_a_request_waits_for_what_was_joined_into_it_and_the_first_word_counts():
+    enriched = replace(PIPELINE, enrich=(Enrich(name="weather", key="colour"),))
+    one = Gathering(enriched, 0, BEGINNING)
+    one.joined([(0, {"weather": b"{}"})], 0, 104)
+    one.requested(request(0, 100), {}, None, (b"k", b"v"))
+    one.requested(request(1, 100), {}, None)
+    one.requested(Rejection(2, "r2", 100, BUDGET, None, None, "invalid", "x: expected a number"), {}, None)
+    for position, (model, version) in enumerate(MODELS):
+        one.scored(scores(model, version, {0: 1.0, 1: 2.0}), position, 120)
+    for offset in range(3):
+        one.decided(decision(offset), offset, 130)
+    one.joined([(0, {"weather": b"later"})], 1, 140)
+    first = one.hand_on()
+    assert (first.joined, first.record, first.at[2]) == ({"weather": b"{}"}, (b"k", b"v"), 0)
+    assert not one.ready, "of the second it is not known what models were given"
+    assert one.places() == Places(1, 0, 1, 2)
+    second_ends_ms = 100 + BUDGET + AFTER_MS
+    one.joined([(1, {"weather": b"too late"})], 2, int(second_ends_ms) + 1)
+    for log in ("scores", "decisions"):
+        one.reached(log, FAR_MS)
+    assert [found.joined for found in drained(one)] == [None, {}], "a rejected one waits for nothing"
+    assert one.places().enriched == 3

@@ -64,10 +64,10 @@ def test_there_is_one_where_the_file_asks_for_it(own: object, number: int, says:
         build("monitor", place, number=number)
 
 
-def test_what_tables_change_is_not_probed(tmp_path: Path):
-    table = Enrich(name="weather", key="colour")
-    probed = MonitorSettings(probes=64)
-    for enrich, probes in (((), 64), ((table,), 0)):
-        own = replace(SMALL, enrich=enrich)
-        monitor = Monitor(own, probed, CLUSTER, SnapshotFile(tmp_path, "mine"))
-        assert monitor._watching.probing.count == probes
+def test_where_events_are_enriched_that_is_read_too(tmp_path: Path):
+    enriched = replace(SMALL, enrich=(Enrich(name="weather", key="colour"),))
+    monitor = Monitor(enriched, SETTINGS, CLUSTER, SnapshotFile(tmp_path, "mine"))
+    assert monitor.topics == (*LOGS, TOPICS.enriched)
+    SnapshotFile(tmp_path, "mine").write({0: Places(5, 7, 9, 11)}, Watching(SMALL, SETTINGS, ("x",)))
+    places = [TopicPartition(topic, 0, 77) for topic in monitor.topics]
+    assert list(monitor.positions(places).values()) == [5, 7, 9, 11]

@@ -6,8 +6,19 @@ import numpy as np
 import pytest
 
 from schemas.decisions import Ticket
+from schemas.enriched import encode_enriched, enriched_block
 from schemas.errors import UnreadableRecord
-from schemas.probes import NO_TOKENS, PROBE_MARK, decode_token, encode_token, marked, sum_of
+from schemas.probes import (
+    JOINED_CAP,
+    JOINED_MARK,
+    NO_TOKENS,
+    PROBE_MARK,
+    decode_token,
+    encode_token,
+    joined_of,
+    marked,
+    sum_of,
+)
 from streams.core.kept_state import decode_state, encode_state
 from streams.core.probing import CANDIDATES, Candidate, Probe, Probing, Renaming, choose
 
@@ -44,7 +55,7 @@ def test_every_category_every_null_and_every_part_of_a_range_is_among_them():
 
 def test_the_same_records_are_chosen_whatever_order_they_come_in_and_the_rare_come_first():
     every = candidates()
-    assert set(choose(every, 64)) == set(choose(every[::-1], 64))
+    assert {one.value for one in choose(every, 64)} == {one.value for one in choose(every[::-1], 64)}
     few = {one["colour"] for one in fields_of(choose(every, 16))}
     assert len(few) == 16, "each shows a word that hardly any other has"
     assert choose(every[:5], 16) == choose(every[:5], 5)
@@ -55,10 +66,10 @@ def test_they_are_chosen_once_and_a_request_that_is_read_again_is_not_offered_ag
     probing = Probing(16)
     for _ in range(2):
         for number, one in enumerate(candidates(CANDIDATES // 2)):
-            probing.offer(Ticket(0, number), one.probe.key, one.probe.value, one.fields)
+            probing.offer(Ticket(0, number), one.probe, one.fields)
     assert not probing.chosen
     for number, one in enumerate(candidates(CANDIDATES // 2)):
-        probing.offer(Ticket(1, number), one.probe.key, one.probe.value, one.fields)
+        probing.offer(Ticket(1, number), one.probe, one.fields)
     assert len(probing.probes) == 16
     assert (probing.candidates, len(probing.name)) == ([], 8)
     kept = decode_state(encode_state(probing, ("streams.core.probing",)), ("streams.core.probing",))
@@ -69,9 +80,14 @@ def test_large_records_do_not_fill_the_memory():
     probing = Probing(16)
     number = 0
     while not probing.chosen:
-        probing.offer(Ticket(0, number), None, b"x" * (1 << 18), {"x": number})
+        probing.offer(Ticket(0, number), Probe(None, b"x" * (1 << 18)), {"x": number})
         number += 1
     assert number == 32
+    joined = Probing(16)
+    for number in range(40):
+        joined.offer(Ticket(0, number), Probe(None, b"x", {"t": b"y" * JOINED_CAP}), {"x": number})
+    joined.offer(Ticket(0, 40), Probe(None, b"x", {"t": b"y" * JOINED_CAP, "u": b"y"}), {"x": 0})
+    assert joined.bytes == 40 * (JOINED_CAP + 1), "what no header holds is no candidate"
 
 
 @pytest.mark.parametrize(
@@ -102,6 +118,28 @@ def test_only_a_token_that_was_announced_marks_a_probe():
     assert tokens.probe_of([(PROBE_MARK, b"\xff/1")]) is None
     assert tokens.probe_of([("other", b"mine/1")]) is None
     assert tokens.probe_of(None) is None
+
+
+def test_a_probe_brings_along_what_was_joined_into_it():
+    records = {"weather": b'{"wind": 3}', "customer": b""}
+    assert joined_of(marked("mine", "set-7", records)) == records
+    assert joined_of(marked("mine", "set-7")) is None
+    assert joined_of(None) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (b"", "no block of enriched"),
+        (b"\xff" * 100, "no block of enriched"),
+        (b"x" * (JOINED_CAP + 5_000), "at most"),
+        (encode_enriched(enriched_block([], {}))[0], "0 rows"),
+        (encode_enriched(enriched_block([1, 2], {"t": [b"{}", b"{}"]}))[0], "2 rows"),
+    ],
+)
+def test_what_a_probe_cannot_have_brought_along_is_refused(value: bytes, says: str):
+    with pytest.raises(UnreadableRecord, match=says):
+        joined_of([(JOINED_MARK, value)])
 
 
 def test_what_is_no_token_is_refused():

@@ -98,7 +98,7 @@ def test_the_first_lines_of_the_roles_are_the_road():
         first["archiver"] == "raw + scores + decisions + dead-letters + labels + tallies + roster-history -> Parquet"
     )
     assert first["learner"] == "labels + decisions -> tallies"
-    assert first["monitor"] == "raw + scores + decisions + roster -> verdicts"
+    assert first["monitor"] == "raw + scores + decisions + enriched + roster -> verdicts"
     known = {entry.what for entry in CATALOGUE}
     named = {
         word

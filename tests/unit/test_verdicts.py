@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from streams.core.verdicts.cause import sole
+from streams.core.verdicts.cause import Moves, Witness, find, sole
 from streams.core.verdicts.events import Event, Model, Setting, read_event, read_setting
 from streams.core.verdicts.fields import NONE, decimals_of
+from streams.core.verdicts.probes import Probes
 from streams.core.verdicts.reference import company_of, missing_alone
 from streams.core.verdicts.tails import student, z_of_log_tail
 from streams.core.verdicts.watch import Watch
@@ -397,6 +398,30 @@ def test_probes_asked_before_a_change_do_not_acquit_it():
     """The change comes right after a round, in a block whose beginning the round is still in."""
     played = play(Stage("made", INDEPENDENT, 9002, probes=True), BY_NAME["bug in shared feature code"])
     assert played.right, played
+
+
+def test_what_chance_may_have_done_to_scores_is_looked_at_once_more():
+    stage = Stage("made", INDEPENDENT, 9002, probes=False)
+    reference = stage.watch.reference
+    assert reference is not None
+    pair = reference.shifts.groups["pair size"].start
+    still = np.zeros(reference.shifts.size)
+    slight, much = still.copy(), still.copy()
+    slight[pair], much[pair] = 1.3, 1.6
+    own = reference.shifts.groups["unexplained"].start + reference.expected.pairs[0][0]
+    slight[own] = much[own] = 1.05
+    no_probes = Probes(list(reference.models))
+
+    def word(ratios: np.ndarray, lasting: np.ndarray, deployed: tuple[int, ...] = ()) -> Word | None:
+        moves = Moves(reference, ratios, ratios, lasting, deployed)
+        found = find(reference, moves, no_probes, final=True, witness=Witness.NONE)
+        return found and found.word
+
+    model = reference.expected.pairs[0][0]
+    assert word(slight, still) is Word.HEALTHY
+    assert word(slight, -slight / 2) is Word.CODE
+    assert word(much, still) is Word.CODE
+    assert word(slight, still, (model,)) is Word.CODE
 
 
 def test_one_unusual_day_is_no_alarm_and_four_are():

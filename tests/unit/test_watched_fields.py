@@ -3,7 +3,9 @@
 import json
 from typing import Any
 
-from schemas.pipeline import Feature, FeatureType
+from msgspec.structs import replace
+
+from schemas.pipeline import Enrich, Feature, FeatureType
 from schemas.requests import Rejection
 from streams.core.validator import Validator
 from streams.core.watched_fields import WatchedFields
@@ -48,3 +50,23 @@ def test_of_a_request_that_cannot_be_read_there_is_what_it_has():
 def test_a_derived_feature_is_no_raw_field():
     derived = pipeline(features=(*SMALL.features, Feature(name="d", type=FeatureType.NUMBER, derive="a:b")))
     assert WatchedFields(derived, ("who",)).names == ("x", "colour", "late", "who")
+
+
+def test_what_tables_say_is_watched_like_the_events_own():
+    wind = Feature(name="wind", type=FeatureType.NUMBER, path="weather.wind.speed", default=1.0)
+    own = replace(
+        SMALL,
+        features=(*SMALL.features, wind),
+        enrich=(Enrich(name="weather", key="colour"), Enrich(name="t", key="x")),
+    )
+    watched = WatchedFields(own, ("who",))
+    assert watched.names == ("x", "colour", "late", "who", "wind")
+    for record, value in (
+        (b'{"wind": {"speed": 7}}', 7),
+        (b'{"wind": {"speed": "much"}}', "much"),
+        (b'{"wind": 3}', None),
+        (b"", None),
+    ):
+        for _ in range(2):
+            assert watched.joined({"weather": record, "t": b"{}"}) == {"wind": value}
+    assert watched.joined({}) == {"wind": None}

@@ -33,7 +33,7 @@ def stream(count: int, first: int = 0, wrong: str = "", more: str = "") -> Itera
             scores[wrong] = 1 - scores[wrong]
         yield Gathered(
             Ticket(0, number), 10 * number, 0.0, {}, {"x": x}, None, scores, dict.fromkeys(scores, "1"), {},
-            set(), "preferred", "first",
+            {}, "preferred", "first",
         )  # fmt: skip
 
 
@@ -74,6 +74,21 @@ def test_when_a_trouble_began_is_remembered_however_long_it_lasts():
     found = told(watching, stream(20_000, ROWS + 1_000, wrong="second"))
     since = {(one.since_event, one.since_ticket) for one in found if one.verdict == "code" and one.since_event}
     assert len(since) == 1, since
+
+
+def test_what_nothing_was_joined_into_is_counted_and_not_judged():
+    """The router was down: what the tables would have said is not known, and is not missing from them either."""
+    watching = fresh()
+    told(watching, stream(ROWS + 500))
+    place = watching.judging.watch.place if watching.judging else 0
+    assert told(watching, (replace(one, joined=None) for one in stream(300, ROWS + 500))) == []
+    assert watching.judging is not None
+    assert watching.judging.watch.place == place
+    [report] = told(watching, stream(500, ROWS + 800))
+    assert report.answers == {"preferred": ROWS + 1_300}
+    assert [note for note in report.notes if "not judged" in note] == [
+        "300 requests into which nothing was joined in time: they are not judged"
+    ]
 
 
 def test_kept_in_the_middle_it_goes_on_as_if_nothing_had_been():

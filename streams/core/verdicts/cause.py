@@ -26,6 +26,8 @@ LIKELY = 0.6  # of a threshold: a field that leans so far, when scores moved and
 CALM = 0.7
 APART = 1.5
 CLEAR = 1.3
+SLIGHT = 1.5  # of a threshold: chance reaches beyond it now and then, and is gone in the next window
+LASTING = 0.5  # of a threshold, a window ago and in the same direction: what goes on was there before
 AHEAD = 0.4  # in squares of thresholds: about ten in squares of z
 
 
@@ -55,13 +57,20 @@ class Moves:
     """Sizes of all statistics as multiples of their thresholds, by whom they speak of."""
 
     def __init__(
-        self, reference: Reference, ratios: Matrix, unconfirmed: Matrix, deployed: Collection[int] = ()
+        self,
+        reference: Reference,
+        ratios: Matrix,
+        unconfirmed: Matrix,
+        lasting: Matrix,
+        deployed: Collection[int] = (),
     ) -> None:
         """`unconfirmed`: the same before it is asked whether they were seen in the windows before as well.
 
-        `deployed` are models with a new version of late: no evidence by itself, it decides between two.
+        `lasting`: how much of it was there in the window before already. `deployed` are models with a new version of
+        late: no evidence by itself, it decides between two, and what follows it is waited for no longer.
         """
         self.deployed = deployed
+        self.lasting = np.abs(lasting)
         self.groups = reference.shifts.groups
         # An unusual day: models are not blamed for what they make of input that they have hardly seen.
         self.unusual = any(_top(np.abs(unconfirmed[self.groups[name]])) >= 1.0 for name in RAW)
@@ -87,6 +96,14 @@ class Moves:
                 for table, size in ((self.between, self.size), (self.leaning_between, self.spreads)):
                     table[one, other] = table[other, one] = max(table[one, other], size[place])
         self.traffic = self.size[self.groups["rate"].start :]
+
+    def slight(self, statistic: int, models: Collection[int] = ()) -> bool:
+        """Whether a statistic is little beyond its threshold, and was not on its way there in the window before.
+
+        What a model does after a deploy of its own is not waited for.
+        """
+        fresh = any(model in self.deployed for model in models)
+        return not fresh and self.size[statistic] < SLIGHT and self.lasting[statistic] < LASTING
 
     def _largest(self, names: tuple[str, ...]) -> Matrix:
         return np.max([self.size[self.groups[name]] for name in names], axis=0)
@@ -121,10 +138,10 @@ def find(reference: Reference, moves: Moves, probes: Probes, *, final: bool, wit
         if some:
             return _strange(moves)
         if witness is Witness.ACQUITS:
-            return _acquitted(reference, moves, disturbed) if final else None
+            return _lasting(moves, _acquitted(reference, moves, disturbed), final=True) if final else None
         if witness is Witness.TO_COME or moves.unusual:
             return Finding(Word.HEALTHY, leaning=True) if final else None
-        return _models(reference, moves, final=final)
+        return _lasting(moves, _models(reference, moves, final=final), final=final)
     calm = CALM * (HURRIED if moves.hurried else 1.0)
     if _top(moves.traffic) >= (1.0 if final else EARLY) and (final or disturbed < calm):
         statistic = moves.strongest(("rate", "latency"))
@@ -184,6 +201,13 @@ def _acquitted(reference: Reference, moves: Moves, strength: float) -> Finding:
         return Finding(Word.DATA, fields=[likely], statistic=moves.strongest(RAW, likely), strength=strength)
     statistic = moves.strongest((*OWN, *SCORES, *PAIRED))
     return Finding(Word.DATA, statistic=statistic, strength=strength)
+
+
+def _lasting(moves: Moves, found: Finding | None, *, final: bool) -> Finding | None:
+    """The same, unless it rests on models' scores that chance may have moved: these are looked at once more."""
+    if found is None or found.statistic is None or not moves.slight(found.statistic, found.models):
+        return found
+    return Finding(Word.HEALTHY, leaning=True) if final else None
 
 
 def _models(reference: Reference, moves: Moves, *, final: bool) -> Finding | None:

@@ -88,6 +88,10 @@ class Ring:
         again = np.where(self.thrice, _both(PART * self._past(2 * WINDOW), again), again)
         return np.where(~(self.twice | self.thrice) | (np.abs(ratios) >= self.overwhelming), ratios, again)
 
+    def lasting(self) -> Matrix:
+        """How much of each ratio of now was there a window ago, in the same direction."""
+        return _both(self._past(WINDOW), self.unconfirmed)
+
     def _past(self, blocks: int) -> Matrix:
         """The ratios of so many blocks ago."""
         return self.before[-1 - blocks] if len(self.before) > blocks else np.zeros(self.reference.shifts.size)

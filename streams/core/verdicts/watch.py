@@ -69,6 +69,14 @@ class Watch:
         self.buffer.append(event)
         return self._block() if len(self.buffer) == BLOCK else None
 
+    def freeze(self) -> None:
+        """The reference is what was learnt so far; what follows is judged. Too little of it gives no answers."""
+        self.reference_rows = self.place // BLOCK * BLOCK
+        self.setting = replace(self.setting, reference_rows=self.place)
+        self.bounds = Bounds(self.place, self.intake.last_ms)
+        self.buffer = []
+        self._freeze()
+
     def finish(self) -> Verdict | None:
         """The verdict on the window that is not full, if any event is in it."""
         rows = self._rows_judged() % ROWS
@@ -145,7 +153,9 @@ class Watch:
             return None
         if not self.ring.blocks:
             return None
-        moves = Moves(self.reference, self.ratios, self.ring.unconfirmed, self._deployed_of_late())
+        moves = Moves(
+            self.reference, self.ratios, self.ring.unconfirmed, self.ring.lasting(), self._deployed_of_late()
+        )
         leading = int(np.argmax(np.abs(self.ratios)))
         witness = self._witness(self.ring.clear_since(leading))
         finding = find(self.reference, moves, self.probes, final=final, witness=witness)

@@ -1,0 +1,70 @@
+"""What the monitor knows beside the logs: the reference that is set, what models were trained on, and their files.
+
+All of it is read in threads or processes of its own: the monitor goes on reading meanwhile.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from agents.frozen import Frozen
+from agents.replayed import Replayed
+from agents.roster_watch import Moves
+from schemas.pipeline import Pipeline
+from schemas.probes import Tokens
+from schemas.verdicts import Reported
+from streams.core.training import Training
+from streams.core.versions import last_two, suspected
+from streams.core.watched_fields import WatchedFields
+from streams.core.watching import Watching
+from streams.models.fingerprints import fingerprints_of
+
+logger = logging.getLogger(__name__)
+
+
+class Beside:
+    """Of one pipeline, in the folder of its `file`; its archive; and where a reference is set."""
+
+    def __init__(self, pipeline: Pipeline, fields: WatchedFields, file: Path, archive: Path, reference: Path) -> None:
+        self._pipeline = pipeline
+        self._folder = file.parent
+        self._frozen = Frozen(pipeline, fields, reference, archive)
+        self._replayed = Replayed(file, archive)
+        self._training = Training({})
+        self._referring = False
+
+    async def refer(self, watching: Callable[[], Watching], moves: Moves, tokens: Tokens, now_ms: float) -> None:
+        """Take over a reference that somebody has set, once; it is read for seconds, and one at a time."""
+        if self._referring:
+            return
+        self._referring = True
+        try:
+            spans = moves.spans
+            found = await asyncio.to_thread(self._frozen.look, watching(), spans.at(now_ms), spans, tokens)
+        finally:
+            self._referring = False
+        if found is not None:
+            watching().refer(*found)
+            logger.info("requests are held against the reference that was set: %s", found[0])
+
+    async def train(self, now: Pipeline) -> None:
+        """Read what the models of now were trained on, where it lies beside them."""
+        found, why = await asyncio.to_thread(fingerprints_of, self._folder, now)
+        self._training = Training(found)
+        for one in why:
+            logger.warning("%s", one)
+
+    def evidence(self, report: Reported, recent: Sequence[Mapping[str, object]], moves: Moves) -> Reported:
+        """The same with how far this is from training, and what a replay has proved."""
+        evidence = replace(report.evidence, training=self._training.beside(recent))
+        model = suspected(report, moves.spans.at(report.said_at_ms))
+        both = last_two(model, [entry.record for entry in moves.entries], self._pipeline) if model else None
+        if model and both:
+            self._replayed.ask(model, both)
+            evidence = replace(evidence, replayed=self._replayed.said)
+        elif report.alarmed is None:
+            self._replayed.forget()
+        return replace(report, evidence=evidence)

@@ -1,0 +1,147 @@
+"""What each model did since the last verdict, in figures: scores, failures, time taken, wins, agreement.
+
+Scores are remembered of a bounded number of requests; times in buckets that grow by an eighth of a doubling, so that
+a quantile is known to 5 % however many there are. Pure; probes are not counted.
+"""
+
+from collections import Counter, deque
+from math import log2
+
+import numpy as np
+
+from schemas.blocks import Matrix
+from schemas.pipeline import Pipeline, Role
+from schemas.verdicts import ModelFigures
+from streams.core.gathering import Gathered
+
+NEWEST = 10_000
+"""Requests whose scores are remembered between two verdicts, of which there is one in 1,000."""
+
+PER_DOUBLING = 8
+BUCKETS = 8 * 24
+"""From a millisecond to four hours."""
+
+SCORE_SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+TIME_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
+NAN = float("nan")
+
+
+class LogBuckets:
+    """How often a time fell between two powers of an eighth root of two, in ms.
+
+    >>> held = LogBuckets()
+    >>> for ms in range(1, 1001): held.update(ms)
+    >>> round(held.quantile(0.5) / 500, 1)
+    1.0
+    """
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(BUCKETS, np.int64)
+
+    def update(self, ms: float) -> None:
+        """One time."""
+        self.counts[min(BUCKETS - 1, int(PER_DOUBLING * log2(max(ms, 1.0))))] += 1
+
+    def merge(self, other: "LogBuckets") -> None:
+        """Those of another."""
+        self.counts += other.counts
+
+    def quantile(self, share: float) -> float | None:
+        """The middle of the bucket that this share of the times lies in or below; None without any."""
+        total = int(self.counts.sum())
+        if not total:
+            return None
+        place = int(np.searchsorted(np.cumsum(self.counts), max(1, np.ceil(share * total))))
+        return float(2.0 ** ((place + 0.5) / PER_DOUBLING))
+
+
+class Own:
+    """One model's."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.scored = 0
+        self.late = 0
+        self.guarded = 0
+        self.without: Counter[str] = Counter()
+        self.wins: Counter[str] = Counter()
+        self.beside: dict[str, list[int]] = {"champion": [0, 0], "canary": [0, 0]}
+        self.scores: deque[float] = deque(maxlen=NEWEST)
+        self.times = LogBuckets()
+
+    def told(self, decided: int) -> ModelFigures:
+        """In shares of what it was asked, and of what was decided."""
+        values: Matrix = np.array(self.scores)
+        shares = (
+            {f"p{share * 100:g}": float(np.quantile(values, share)) for share in SCORE_SHARES} if len(values) else {}
+        )
+        times = {name: self.times.quantile(share) for name, share in TIME_SHARES.items()}
+        agreed = {role: both[1] / both[0] if both[0] else None for role, both in self.beside.items()}
+        return ModelFigures(
+            asked=self.asked,
+            scored=_share(self.scored, self.asked),
+            late=_share(self.late, self.asked),
+            errors=_share(self.without["error"], self.asked),
+            skipped=_share(self.without["skipped"], self.asked),
+            scores={name: round(value, 6) for name, value in shares.items()},
+            latency_ms={name: round(ms, 1) for name, ms in times.items() if ms is not None},
+            wins={why: _share(count, decided) for why, count in self.wins.most_common()},
+            with_champion=_rounded(agreed["champion"]),
+            with_canary=_rounded(agreed["canary"]),
+            guarded=self.guarded,
+        )
+
+
+class ScoreFigures:
+    """Those of all models since the last verdict. Which models there are is said by each request's own pipeline."""
+
+    def __init__(self) -> None:
+        self.decided = 0
+        self.models: dict[str, Own] = {}
+
+    def take(self, one: Gathered, pipeline: Pipeline) -> None:
+        """One request that is no probe."""
+        self.decided += bool(one.outcome)
+        threshold = pipeline.promotion.threshold
+        beside = {
+            str(model.role): one.scores.get(model.name, NAN) >= threshold
+            for model in pipeline.models
+            if model.role in (Role.CHAMPION, Role.CANARY) and model.name in one.scores
+        }
+        for name in one.expected:
+            own = self.models.get(name)
+            if own is None:
+                own = self.models[name] = Own()
+            own.asked += 1
+            score = one.scores.get(name)
+            if score is None:
+                own.without[one.without.get(name, "nothing")] += 1
+                continue
+            own.scored += 1
+            took_ms = one.took_ms.get(name, 0.0)
+            own.late += took_ms > one.budget_ms
+            own.times.update(took_ms)
+            own.scores.append(score)
+            for role, side in beside.items():
+                both = own.beside[role]
+                both[0] += 1
+                both[1] += side == (score >= threshold)
+        for name in one.guarded:
+            if name in self.models:
+                self.models[name].guarded += 1
+        if one.winner in self.models:
+            self.models[one.winner].wins[one.why] += 1
+
+    def told(self) -> dict[str, ModelFigures]:
+        """By model; and begin anew."""
+        found = {name: own.told(self.decided) for name, own in self.models.items()}
+        self.decided, self.models = 0, {}
+        return found
+
+
+def _share(count: int, total: int) -> float:
+    return round(count / total, 6) if total else 0.0
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 6)

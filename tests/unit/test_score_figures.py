@@ -1,0 +1,98 @@
+"""What each model did in a window: every figure against the same one counted by hand."""
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from agents.cli.verdict_lines import lines_of_models
+from agents.snapshot import KEPT
+from schemas.decisions import Ticket
+from schemas.pipeline import MonitorSettings
+from streams.core.gathering import AFTER_MS, Gathered, why_of
+from streams.core.kept_state import decode_state, encode_state
+from streams.core.score_figures import BUCKETS, NEWEST, LogBuckets, ScoreFigures
+from streams.core.watching import Watching
+from tests.unit.small import pipeline
+from tests.unit.test_watching import stream
+
+PIPELINE = pipeline()
+NAMES = {model.name: model.version for model in PIPELINE.models if model.role != "decoy"}
+
+
+def request(number: int, scores: dict[str, float], took_ms: dict[str, float], **more: object) -> Gathered:
+    one = Gathered(Ticket(0, number), 1_000, 1_100 + AFTER_MS, NAMES, {}, None, scores, {}, took_ms)
+    for name, value in more.items():
+        setattr(one, name, value)
+    return one
+
+
+def test_every_figure_is_what_is_counted_by_hand():
+    figures = ScoreFigures()
+    times = dict.fromkeys(NAMES, 10.0)
+    won = {"outcome": "preferred", "winner": "first", "why": "as wanted"}
+    figures.take(request(0, {"first": 0.9, "second": 0.8, "mirror": 0.1, "yardstick": 0.7}, times, **won), PIPELINE)
+    figures.take(request(1, {"first": 0.9, "second": 0.2}, {"first": 150.0, "second": 5.0}, outcome="fallback",
+                         winner="second", why="no champion", without={"mirror": "error", "yardstick": "skipped"},
+                         guarded=("first",)), PIPELINE)  # fmt: skip
+    figures.take(request(2, {}, {}, outcome="default"), PIPELINE)
+    figures.take(request(3, {"second": 0.4, "yardstick": 0.3}, times, **won), PIPELINE)
+    found = figures.told()
+    first, second, mirror, yardstick = (found[name] for name in ("first", "second", "mirror", "yardstick"))
+    assert (first.asked, first.scored, first.late, first.guarded) == (4, 0.5, 0.25, 1)
+    assert (first.wins, second.wins) == ({"as wanted": 0.5}, {"no champion": 0.25})
+    assert (mirror.errors, mirror.skipped, yardstick.errors, yardstick.skipped) == (0.25, 0.0, 0.0, 0.25)
+    assert (second.with_champion, mirror.with_champion, yardstick.with_champion) == (0.5, 0.0, 1.0)
+    assert (first.with_canary, second.with_canary) == (1.0, 1.0)
+    assert first.scores["p50"] == 0.9
+    assert second.scores["p50"] == pytest.approx(0.4)
+    assert second.latency_ms["p50"] == pytest.approx(10, rel=0.05)
+    assert first.latency_ms["p99.9"] == pytest.approx(150, rel=0.05)
+    assert figures.told() == {}, "it begins anew"
+
+
+def test_quantiles_of_times_are_right_to_five_percent_and_a_sum_of_sketches_is_one_of_the_sum():
+    chance = np.random.default_rng(3)
+    every, parts = LogBuckets(), [LogBuckets() for _ in range(4)]
+    times = np.exp(chance.normal(3, 1, 20_000)) + 1
+    for place, ms in enumerate(times.tolist()):
+        every.update(ms)
+        parts[place % 4].update(ms)
+    for share in (0.5, 0.9, 0.99, 0.999):
+        assert every.quantile(share) == pytest.approx(float(np.quantile(times, share)), rel=0.07)
+    for part in parts[1:]:
+        parts[0].merge(part)
+    assert (parts[0].counts == every.counts).all()
+    far = LogBuckets()
+    for ms in (0.0, 1e12):
+        far.update(ms)
+    assert (far.counts[0], far.counts[BUCKETS - 1]) == (1, 1)
+    assert LogBuckets().quantile(0.5) is None
+
+
+def test_what_is_remembered_does_not_grow_and_is_kept_in_a_snapshot():
+    figures = ScoreFigures()
+    for number in range(NEWEST + 50):
+        figures.take(request(number, {"first": number / NEWEST}, {"first": 3.0}), PIPELINE)
+    assert len(figures.models["first"].scores) == NEWEST
+    again = decode_state(encode_state(figures, KEPT), KEPT)
+    assert again.told() == figures.told()
+
+
+def test_verdicts_carry_them_and_people_can_read_them():
+    watching = Watching(PIPELINE, MonitorSettings(reference_rows=2_000, probes=0), ("x",))
+    reports = []
+    for bare in stream(4_000):
+        one = replace(bare, expected=NAMES, leave_ms=bare.at_ms + 100 + AFTER_MS, took_ms=dict.fromkeys(NAMES, 7.0))
+        probe = replace(one, probe="p-1", fields=dict(one.fields))
+        reports += [report for each in (probe, one) if (report := watching.offer(each, PIPELINE)) is not None]
+    [_, second] = reports
+    assert {name: one.asked for name, one in second.models.items()} == dict.fromkeys(NAMES, 1_000), "without probes"
+    [line] = [line for line in lines_of_models(second) if " first: " in line]
+    assert "scored 100.0% of 1,000" in line
+    assert "p99.9 7 ms" in line
+    assert "with the canary on " in line
+
+
+def test_reasons_are_counted_without_the_numbers_of_the_single_case():
+    assert why_of("second answered, no champion by 60 % of the budget; more") == "second answered, no champion"
+    assert why_of("") == "as a fallback"

@@ -14,6 +14,8 @@ from streams.kafka.clients import Cluster
 from streams.kafka.following import LOOK_S
 from streams.kafka.roster_log import RosterLog
 
+OF_A_MODEL = ("scorer", "coupler")
+
 
 class Cast:
     """Follows the roster and keeps a supervisor's scorers as it says; everybody else is left alone."""
@@ -51,7 +53,7 @@ class Cast:
 
     def scored(self, models: Iterable[Model], supervisor: Supervisor) -> None:
         """Start and drain what differs: a model is the same as long as its name and version are."""
-        wanted = {model.name: model for model in models if model.has_scorer}
+        wanted = {model.name: model for model in models if model.has_scorer or model.needs}
         for name, children in _running(supervisor).items():
             before = self._now.get(name)
             if name not in wanted or (before is not None and before[0].version != wanted[name].version):
@@ -74,10 +76,10 @@ class Cast:
 
 
 def _running(supervisor: Supervisor) -> dict[str, list[Child]]:
-    """The scorers by model; an instance is `scorer.<name>.<number>`."""
+    """The scorers by model, its coupler among them; an instance is `scorer.<name>.<number>`."""
     found: dict[str, list[Child]] = {}
     for child in supervisor.children:
         words = child.name.split(".")
-        if words[0] == "scorer" and not child.leaving:  # who leaves is none any more
+        if words[0] in OF_A_MODEL and not child.leaving:  # who leaves is none any more
             found.setdefault(words[1], []).append(child)
     return found

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from agents import learner, rendezvous, router, scorer, standby
+from agents import coupler, learner, rendezvous, router, scorer, standby
 from agents.app import edge_of
 from agents.arrival import arrives, loads
 from agents.desk import Desk
@@ -38,7 +38,7 @@ SHARING_HEARTBEAT_MS = 300
 STANDBY_WAIT = 1 / 8
 """The share of the budget for which records may wait at the broker before a standby is sent them."""
 
-ROLES = ("router", "scorer", "rendezvous", "standby", "archiver", "learner", "monitor")
+ROLES = ("router", "coupler", "scorer", "rendezvous", "standby", "archiver", "learner", "monitor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,8 @@ def build(role: str, place: Place, model: str = "", number: int = 0, *, leave: b
     }
     if role == "scorer":
         actor = _scorer(place, _model(place.pipeline, model), number)
+    elif role == "coupler":
+        actor = _coupler(place, model, number)
     elif role in builders:
         actor = builders[role](place, number)
     else:
@@ -157,6 +159,27 @@ def _scorer(place: Place, model: Model, number: int) -> Actor:
         return {"skipped": scoring.skipped, "failed": scoring.failed} | bounded
 
     return Actor(app, figures, _no_progress(app))
+
+
+def _coupler(place: Place, name: str, number: int) -> Actor:
+    pipeline = place.pipeline
+    needing = {model.name: model for model in pipeline.models if model.needs}
+    if name not in needing:
+        raise ConfigurationRefused(f"no model {name!r} that needs another's score; there are {', '.join(needing)}")
+    work = coupler.Coupler(pipeline, needing[name], place.cluster)
+    edge = edge_of(
+        "coupler",
+        pipeline,
+        place.cluster,
+        model=name,
+        number=number,
+        committable=work.committable,
+        positions=work.positions,
+        same_partitions=work.topics,
+    )
+    app = create_app(edge, place.cluster.bootstrap)
+    coupler.attach(app, work)
+    return Actor(app, work.figures, _no_progress(app))
 
 
 def _in_hand(place: Place, model: Model, number: int) -> InHand:

@@ -1,8 +1,8 @@
 """raw -> model.<name>
 
-Reads each request once, joins into it what the tables say, builds the matrix, and sends every model its own block;
-what was joined is kept on `enriched`. What cannot be read goes to the dead letters with its original bytes; the
-rendezvous rejects it by the same validator.
+Reads each request once, joins into it what the tables say, builds the matrix, and sends every model its own block,
+one that needs others' scores by way of its coupler; what was joined is kept on `enriched`. What cannot be read goes
+to the dead letters with its original bytes; the rendezvous rejects it by the same validator.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,9 +12,10 @@ from faust.types import TP
 
 from agents.roster_watch import RosterWatch
 from agents.table_watch import TableWatch
-from schemas.blocks import RejectionBlock, RowError, encode_json_rows, encode_rows, encode_scores
+from schemas.blocks import RejectionBlock, RowError, ScoresBlock, encode_json_rows, encode_rows, encode_scores
 from schemas.dead_letters import DeadLetter
 from schemas.enriched import encode_enriched
+from schemas.needs import encode_needing
 from schemas.pipeline import Pipeline
 from schemas.requests import Rejection, Request
 from schemas.topics import Topics
@@ -101,7 +102,10 @@ def outgoing(fan: Fan, partition: int, topics: Topics) -> list[Outgoing]:
         topic = topics.model(model.name)
         values = encode_json_rows(rows) if model.wire == "json" else [encode_rows(rows)]
         records += [Outgoing(topic, value, None, partition) for value in values]
-    return records + [Outgoing(topics.scores, encode_scores(block), None, partition) for block in fan.not_asked]
+    for needing in fan.needing:
+        records.append(Outgoing(topics.needs(needing.rows.model), encode_needing(needing), None, partition))
+    said: list[ScoresBlock] = [*fan.not_asked, *fan.lacking]
+    return records + [Outgoing(topics.scores, encode_scores(block), None, partition) for block in said]
 
 
 def sort_out(requests: list[Request], fan_out: FanOut, error: Exception) -> tuple[list[Request], list[RowError]]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from schemas.pipeline import Pipeline
-from schemas.topics import MODEL, Topic, Topics, topics_of
+from schemas.topics import MODEL, NEEDS, Topic, Topics, topics_of
 
 
 class Rights(Struct, frozen=True):
@@ -26,9 +26,10 @@ def group_of(role: str, pipeline: Pipeline, model: str = "") -> str:
 
 
 def rights_of(pipeline: Pipeline, role: str, model: str = "") -> Rights:
-    """The rights of one role; a scorer reads the rows of its own model only."""
-    own = Topics(pipeline.name).model(model)
-    topics = [topic for topic in topics_of(pipeline) if not (model and topic.entry is MODEL) or topic.name == own]
+    """The rights of one role; a scorer reads, and a coupler reads and writes, the rows of its own model only."""
+    names = Topics(pipeline.name)
+    others = {MODEL: names.model(model), NEEDS: names.needs(model)} if model else {}
+    topics = [topic for topic in topics_of(pipeline) if others.get(topic.entry, topic.name) == topic.name]
     return Rights(
         tuple(topic for topic in topics if role in topic.entry.read_by.split(", ")),
         tuple(topic for topic in topics if role in topic.entry.written_by.split(", ")),

@@ -32,6 +32,7 @@ GOLDEN_ROWS = 64
 @click.option("--callable", "function", default="", metavar="MODULE:FUNCTION", help="Python, instead of a file.")
 @click.option("--value", type=float, help="A constant model, instead of a file.")
 @click.option("--features", default="", help="Its features in its order, a,b,c; else all of the pipeline's.")
+@click.option("--needs", default="", help="Models whose scores it is given too, a,b: features a.score, b.score.")
 @click.option("--dry-run", is_flag=True, help="Only check it.")
 @why_option
 @who_option
@@ -45,6 +46,7 @@ def add(
     function: str,
     value: float | None,
     features: str,
+    needs: str,
     dry_run: bool,
     why: str,
     who: str,
@@ -64,18 +66,18 @@ def add(
     path = place.pipeline_path(file)
     folder = path.resolve().parent
     pipeline, cluster, found = look(path)
-    model = _described(folder, name, version, artifact, digest, function, value, features)
+    model = _described(folder, name, version, artifact, digest, function, value, features, needs)
     before = found.roster.state(name)
     entry = move_of(model, before, State.STAGED, why, who, definition=definition_of(model))
     refuse(found, entry)
     asked = replace(pipeline, models=(*(m for m in found.roster.scored() if m.name != name), model))
-    if mistakes := mistakes_in_models(_with_champion(asked, found)):
+    if mistakes := mistakes_in_models(_with_champion(asked, found), name):
         raise ConfigurationRefused("\n".join(map(str, mistakes)))
-    checked = tried(folder, pipeline, model, recent_rows(cluster, pipeline, GOLDEN_ROWS))
+    checked = tried(folder, pipeline, model, recent_rows(cluster, pipeline, GOLDEN_ROWS, model.needs))
     said = f"{name} {version}: {checked.rows} rows score {checked.least:.4f} to {checked.most:.4f}"
     if not dry_run:
         names = Topics(pipeline.name)
-        needed = {names.model(name), names.roster, names.roster_history}
+        needed = {names.needs(name), names.model(name), names.roster, names.roster_history}
         Admin(cluster).ensure([topic for topic in topics_of(asked) if topic.name in needed])
         RosterLog(cluster, pipeline).move(entry)
         said += "; staged. `rendezvous up` starts its scorer, then it is a shadow"
@@ -91,13 +93,20 @@ def _described(
     function: str,
     value: float | None,
     features: str,
+    needs: str,
 ) -> Model:
     given = [what for what, is_given in (("ARTIFACT", artifact), ("--callable", function)) if is_given]
     given += [] if value is None else ["--value"]
     if len(given) != 1:
         raise click.UsageError(f"what is it made of? Give one of ARTIFACT, --callable, --value, not {given}")
-    columns = tuple(word.strip() for word in features.split(",") if word.strip())
-    model = Model(name=name, version=version, kind=Kind.CONSTANT, role=Role.SHADOW, features=columns)
+    model = Model(
+        name=name,
+        version=version,
+        kind=Kind.CONSTANT,
+        role=Role.SHADOW,
+        features=_words(features),
+        needs=_words(needs),
+    )
     if value is not None:
         return replace(model, value=value)
     if artifact is None:
@@ -109,6 +118,10 @@ def _described(
     written = str(path.relative_to(folder))
     model = replace(model, kind=kind, artifact=written, sha256=digest or "")
     return replace(model, sha256=sum_to_trust(folder, model))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def _with_champion(asked: Pipeline, history: History) -> Pipeline:

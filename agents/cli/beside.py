@@ -92,18 +92,40 @@ def oldest_ms(cluster: Cluster, pipeline: Pipeline) -> float:
     return time.time() * 1e3
 
 
-def recent_rows(cluster: Cluster, pipeline: Pipeline, count: int) -> Matrix:
-    """The features of the last requests on raw, as models are given them; fewer where there are fewer."""
+def recent_rows(cluster: Cluster, pipeline: Pipeline, count: int, needs: Sequence[str] = ()) -> Matrix:
+    """The features of the last requests on raw, as models are given them; fewer where there are fewer.
+
+    After them the scores of the models it `needs`, of those requests that were decided when all of these were there.
+    """
     topics, validator = Topics(pipeline.name), Validator(pipeline)
     with TopicReader(cluster, topics.raw) as reader:
         starts = {number: max(low, end - count) for number, (low, end) in reader.bounds().items()}
         read = [(message.partition() or 0, read_record(message, validator)) for message in reader.to_end(starts)]
     requests = [(number, request) for number, request in read if isinstance(request, Request)][-count:]
+    requests.sort(key=lambda one: one[0])  # as they are joined
     if not requests:
-        return np.zeros((0, len(pipeline.features)))
+        return np.zeros((0, len(pipeline.features) + len(needs)))
     joined = _joined(cluster, pipeline, requests) if pipeline.enrich else [request for _, request in requests]
     derivations = {f.name: resolve(f.derive, f"feature {f.name}: derive") for f in pipeline.features if f.derive}
-    return FeatureTable(pipeline.features, derivations, pipeline.enrich).matrix(joined)
+    matrix = FeatureTable(pipeline.features, derivations, pipeline.enrich).matrix(joined)
+    if not needs:
+        return matrix
+    tickets = [Ticket(number, request.offset) for number, request in requests]
+    scores = _needed(cluster, topics, min(request.at_ms for _, request in requests), needs)
+    whole = [place for place, ticket in enumerate(tickets) if ticket in scores]
+    columns = np.array([scores[tickets[place]] for place in whole], dtype=np.float64).reshape(-1, len(needs))
+    return np.hstack([matrix[whole], columns])
+
+
+def _needed(cluster: Cluster, topics: Topics, since_ms: int, needs: Sequence[str]) -> dict[Ticket, list[float]]:
+    """The scores of these models by ticket, where all of them were there when it was decided."""
+    with TopicReader(cluster, topics.decisions) as reader:
+        decisions = [decision for _, decision in first_finals(reader.to_end(reader.at_time(since_ms)))]
+    return {
+        decision.ticket: [decision.scores[name].score for name in needs]
+        for decision in decisions
+        if all(name in decision.scores for name in needs)
+    }
 
 
 def _joined(cluster: Cluster, pipeline: Pipeline, requests: Sequence[tuple[int, Request]]) -> list[Request]:

@@ -79,6 +79,8 @@ def line(move: dict[str, Any]) -> str:
         return f"{move['position']:>4} {when} {move['who']}: {move['model']} {move['version']} {word}: {move['why']}"
     what = f"{move['model']} {move['version']} {move.get('from') or 'new'} -> {move['to']}"
     rest = f", {move['displaced']} -> {move['displaced_to']}" if move["displaced"] else ""
+    needs = move["definition"].get("needs") if move.get("definition") else None
+    rest += f", {move['model']} needs {', '.join(needs)}" if needs else ""
     undone = " (rollback)" if move.get("undoes") else ""
     forced = f" (forced: {'; '.join(move['forced'])})" if move["forced"] else ""
     why = f": {move['why']}" if move.get("why") else ""

@@ -17,15 +17,18 @@ from streams.kafka.clients import Cluster
 NICE = {"archiver": 10, "learner": 10, "monitor": 10}
 """What may wait gives way. Not the scorers: one that starts again would be seconds later (measured)."""
 
+OF_A_MODEL = ("scorer", "coupler")
+
 FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 @click.command(short_help="one role in the foreground")
 @click.argument(
-    "role", type=click.Choice(["router", "scorer", "rendezvous", "standby", "archiver", "learner", "monitor"])
+    "role",
+    type=click.Choice(["router", "coupler", "scorer", "rendezvous", "standby", "archiver", "learner", "monitor"]),
 )
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--model", default="", help="Which model; for the scorer.")
+@click.option("--model", default="", help="Which model; for scorer and coupler.")
 @click.option("--number", default=0, help="Instance number: each process of a role has its own.")
 @click.option("--leave", is_flag=True, help="Leave the group at the end: others take over at once, not after 6 s.")
 @click.option("--standby/--no-standby", default=None, help="Whether it has a standby; else as the file says.")
@@ -65,14 +68,14 @@ def run(
     pipeline = place.pipeline(file)
     if standby is not None or role == "standby":
         pipeline = replace(pipeline, standby=bool(standby) or role == "standby")
-    if role == "scorer" and not model:
+    if role in OF_A_MODEL and not model:
         raise click.UsageError("which model? Name it with --model")
     if role == "scorer":
         _bind_threads(pipeline, model)
     cluster = place.cluster(looked_at=supervised)
     if not supervised:  # else `up` has just looked
         _look(cluster, pipeline, role, model)
-    rostered = role == "scorer" and (rostered or not supervised)
+    rostered = role in OF_A_MODEL and (rostered or not supervised)
     if rostered:
         pipeline = place.rostered(cluster, pipeline)
         if not supervised:

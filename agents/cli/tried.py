@@ -11,9 +11,10 @@ from schemas.pipeline import Model, Pipeline
 from schemas.topics import Topics
 from streams.archive.ranges import Period, require
 from streams.core.answers import Names
-from streams.core.past import SCORES_AFTER_MS, Scored, Way
+from streams.core.past import SCORES_AFTER_MS, Way
 from streams.core.quality import quantiles
 from streams.core.recorded import Recorded
+from streams.core.scored_past import Scored
 
 
 class Tried:

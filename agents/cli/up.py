@@ -103,7 +103,7 @@ def _tried(file: Path, pipeline: Pipeline) -> dict[str, ModelRefused]:
 def _scorers(file: Path, pipeline: Pipeline) -> list[Child]:
     """The processes of models that came while the pipeline runs: as those of the file, told that they are new."""
     every = _children(file, pipeline, {}, standby=False, rostered=True, tried=False)
-    return [child for child in every if child.name.startswith("scorer.")]
+    return [child for child in every if child.name.startswith(("scorer.", "coupler."))]
 
 
 def _say(what: str) -> None:
@@ -118,6 +118,7 @@ def _look(cluster: Cluster, pipeline: Pipeline, *, standby: bool) -> None:
     roles = [("router", ""), ("rendezvous", ""), ("archiver", ""), *([("standby", "")] if standby else [])]
     roles += [("monitor", "")] if pipeline.monitor else []
     roles += [("scorer", model.name) for model in pipeline.models if model.has_scorer]
+    roles += [("coupler", model.name) for model in pipeline.models if model.needs]
     roles += [("learner", "")] if pipeline.policy.kind is PolicyKind.BANDIT else []
     admin = Admin(cluster)
     admin.ensure(topics_of(pipeline))
@@ -204,12 +205,20 @@ def _children(
         if model.has_scorer and model.name not in refused
         for number in range(model.instances)
     ]
+
+    def coupler(model: Model) -> Child:
+        found = child("coupler", "--model", model.name, *(["--rostered"] if rostered else []))
+        found.name = f"coupler.{model.name}"
+        found.log = logs / f"{found.name}.log"
+        return found
+
+    couplers = [coupler(model) for model in pipeline.models if model.needs and model.name not in refused]
     desks = [child("rendezvous", "--standby"), child("standby")] if standby else [child("rendezvous", "--no-standby")]
     watching = [child("monitor")] if pipeline.monitor else []
     for one in watching:
         one.environment = dict.fromkeys(THREADS, "1")  # it is in nobody's way, numpy's threads neither
     learners = [child("learner")] if pipeline.policy.kind is PolicyKind.BANDIT else []
-    return [*desks, *scorers, child("router"), child("archiver"), *learners, *watching]
+    return [*desks, *scorers, *couplers, child("router"), child("archiver"), *learners, *watching]
 
 
 def _about(file: Path, pipeline: Pipeline, cluster: Cluster, refused: Mapping[str, ModelRefused]) -> dict[str, Any]:

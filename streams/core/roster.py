@@ -15,6 +15,7 @@ from schemas.errors import UnreadableRecord
 from schemas.pipeline import Model, Pipeline, PolicyKind, Role
 from schemas.roster import Began, Moved, State, model_of
 from streams.core.mistakes import Mistake
+from streams.core.needs_checks import KEY as NEEDS
 from streams.core.pipeline_checks import mistakes_of
 from streams.core.policy_branches import answering_in
 
@@ -104,9 +105,12 @@ class Roster:
         return [member for member in self.members.values() if member.state.role is not None]
 
     def scored(self) -> tuple[Model, ...]:
-        """The models that need a process: all that are not retired, and score."""
-        idle = (State.RETIRED, State.DECOY)
-        return tuple(member.model for member in self.members.values() if member.state not in idle)
+        """The models that need a process: all that are not retired, and score or are given others' scores."""
+        return tuple(
+            member.model
+            for member in self.members.values()
+            if member.state is not State.RETIRED and (member.state is not State.DECOY or member.model.needs)
+        )
 
 
 def began(of: Pipeline, record: Began | None = None) -> Roster:
@@ -144,7 +148,8 @@ def after(roster: Roster, move: Moved, of: Pipeline, at_ms: float, position: int
             promotions = (*promotions, Promotion(move.model, move.before or State.SHADOW, move.displaced))
     found = replace(roster, members=members, promotions=promotions, artifacts=artifacts)
     if placed.state is not State.RETIRED:
-        _refuse_mistakes(_checked(found, of, placed.model))
+        checked = _checked(found, of, placed.model)
+        _refuse_mistakes(checked, of_needs=placed.model.name if move.definition is not None else "")
     _refuse_too_few(found.entitled(of))
     return found
 
@@ -270,11 +275,19 @@ def _refuse_too_few(found: Pipeline) -> None:
         raise UnreadableRecord(f"{left} models would be left to combine, and the policy needs {policy.least}")
 
 
-def mistakes_in_models(found: Pipeline) -> list[Mistake]:
-    """What is wrong with a pipeline but for its policy, which may name models that are retired since."""
-    return [mistake for mistake in mistakes_of(found) if not mistake.key.startswith("policy.")]
+def mistakes_in_models(found: Pipeline, of_needs: str) -> list[Mistake]:
+    """What is wrong with a pipeline but for its policy, which may name models that are retired since.
+
+    So may what models need, but for one that enters: `of_needs`.
+    """
+    own = f"{NEEDS} ({of_needs})"
+    return [
+        mistake
+        for mistake in mistakes_of(found)
+        if not mistake.key.startswith("policy.") and (not mistake.key.startswith(NEEDS) or mistake.key == own)
+    ]
 
 
-def _refuse_mistakes(found: Pipeline) -> None:
-    if mistakes := mistakes_in_models(found):
+def _refuse_mistakes(found: Pipeline, of_needs: str = "") -> None:
+    if mistakes := mistakes_in_models(found, of_needs):
         raise UnreadableRecord("; ".join(map(str, mistakes)))

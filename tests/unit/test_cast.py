@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from agents import supervisor as supervising
 from agents.cast import Cast
 from agents.supervisor import Child, Supervisor
-from schemas.pipeline import Model
+from schemas.pipeline import Kind, Model
 from streams.kafka.clients import Cluster
 from tests.unit.small import pipeline
 
@@ -62,6 +62,25 @@ def test_scorers_come_and_go_with_their_models_and_nobody_else_does(tmp_path: Pa
 
     asyncio.run(run())
     assert started == ["second 1", "second 2", "second 3"]
+
+
+def test_a_coupler_comes_and_goes_with_the_model_it_serves_though_nothing_here_scores_that(
+    tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(supervising, "IDLE_S", 0.01)
+
+    async def run() -> None:
+        needing = replace(SECOND, kind=Kind.EXTERNAL, value=None, features=(), needs=("first",))
+        keeper = Supervisor([child(tmp_path, "scorer.first")], {})
+        found = Cast(pipeline(), Cluster("nowhere:9"), lambda model: [child(tmp_path, f"coupler.{model.name}")])
+        await keeper.start()
+        found.scored([FIRST, needing], keeper)
+        await until(lambda: keeper.ready and [one.name for one in keeper.children][1:] == ["coupler.second"])
+        found.scored([FIRST], keeper)
+        await until(lambda: [one.name for one in keeper.children] == ["scorer.first"])
+        await keeper.stop()
+
+    asyncio.run(run())
 
 
 def test_a_scorer_that_has_work_is_left_to_do_it_for_a_while(tmp_path: Path, monkeypatch):

@@ -195,7 +195,7 @@ def test_who_is_without_what_it_needs_says_why_and_nobody_else_waits(cluster: Cl
 
 
 def test_models_that_need_others_come_and_what_they_need_goes(cluster: Cluster, tmp_path: Path, name: str):
-    file = write(tmp_path, name, budget_ms=1_000)
+    file = write(tmp_path, name, budget_ms=1_000, more='[policy]\nanswer = "all"\n')
     operator = Operator(cluster, file, tmp_path / "state")
     more = ("--callable", "tests.broker.models:one_more", "--version", "1")
     with up(cluster, file, name, tmp_path / "state") as pipeline:

@@ -14,6 +14,7 @@ import numpy as np
 from agents import coupler, learner, rendezvous, router, scorer, standby
 from agents.app import edge_of
 from agents.arrival import arrives, loads
+from agents.beginning import Beginning
 from agents.desk import Desk
 from agents.in_hand import InHand
 from schemas.errors import ConfigurationRefused
@@ -140,6 +141,9 @@ def _scorer(place: Place, model: Model, number: int) -> Actor:
             limits.over_limit(model, f"it was refused memory while it was loaded ({error})")
         for rows in WARM_UP_ROWS:
             score_rows(loaded, Given(np.zeros((rows, len(features))), (b"{}",) * rows))
+        beginning = Beginning(pipeline, model, place.cluster, log)
+        for block in beginning.practice(len(features)) if place.rostered else ():
+            score_rows(loaded, Given(block.matrix.copy(), block.events))
     scoring = Scoring(
         model,
         len(features),
@@ -148,7 +152,15 @@ def _scorer(place: Place, model: Model, number: int) -> Actor:
         suspects=suspects,
     )
     changes = {"heartbeat.interval.ms": SHARING_HEARTBEAT_MS} if pipeline.partitions > 1 else {}
-    edge = edge_of("scorer", pipeline, place.cluster, model=model.name, number=number, consumer=changes)
+    edge = edge_of(
+        "scorer",
+        pipeline,
+        place.cluster,
+        model=model.name,
+        number=number,
+        consumer=changes,
+        positions=beginning.positions,
+    )
     app = create_app(edge, place.cluster.bootstrap)
     scorer.attach(app, pipeline, model, scoring, in_hand)
     if place.rostered:

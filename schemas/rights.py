@@ -21,8 +21,9 @@ class Rights(Struct, frozen=True):
 
 
 def group_of(role: str, pipeline: Pipeline, model: str = "") -> str:
-    """The consumer group of a role, which it must be allowed to use."""
-    return ".".join(word for word in (pipeline.name, role, model) if word)
+    """The consumer group of a role, which it must be allowed to use: a scorer's is that of its model and version."""
+    version = pipeline.model(model).version if role == "scorer" and model else ""
+    return ".".join(word for word in (pipeline.name, role, model, version) if word)
 
 
 def rights_of(pipeline: Pipeline, role: str, model: str = "") -> Rights:

@@ -15,7 +15,7 @@ from schemas.pipeline import Kind, Model, Pipeline, Role
 from schemas.roster import State, definition_of
 from schemas.topics import Topics, topics_of
 from streams.core.entitlement import History
-from streams.core.roster import mistakes_in_models
+from streams.core.roster import is_beside, mistakes_in_models
 from streams.kafka.admin import Admin
 from streams.kafka.roster_log import RosterLog
 from streams.models.artifact import ModelRefused, sum_to_trust
@@ -57,6 +57,7 @@ def add(
 
     \b
       rendezvous models add better models/better.txt --version 8
+      rendezvous models add first models/first8.txt --version 8    # beside the version that `first` has now
       rendezvous models add rule2 --callable rules:late --version 2 --features hour,precip
 
     The file must be a regular one with that sha256; a child process loads it; its features must be the pipeline's,
@@ -67,8 +68,10 @@ def add(
     folder = path.resolve().parent
     pipeline, cluster, found = look(path)
     model = _described(folder, name, version, artifact, digest, function, value, features, needs)
-    before = found.roster.state(name)
-    entry = move_of(model, before, State.STAGED, why, who, definition=definition_of(model))
+    entry = move_of(model, None, State.STAGED, why, who, definition=definition_of(model))
+    beside = is_beside(found.roster, entry)
+    if not beside:
+        entry = replace(entry, before=found.roster.state(name))
     refuse(found, entry)
     asked = replace(pipeline, models=(*(m for m in found.roster.scored() if m.name != name), model))
     if mistakes := mistakes_in_models(_with_champion(asked, found), name):
@@ -81,6 +84,7 @@ def add(
         Admin(cluster).ensure([topic for topic in topics_of(asked) if topic.name in needed])
         RosterLog(cluster, pipeline).move(entry)
         said += "; staged. `rendezvous up` starts its scorer, then it is a shadow"
+        said += f" beside version {found.roster.members[name].model.version}" if beside else ""
     done(entry, said, as_json, rows=checked.rows, least=checked.least, most=checked.most, dry_run=dry_run)
 
 

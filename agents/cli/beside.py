@@ -12,7 +12,7 @@ from schemas.decisions import Decision, Outcome, Ticket
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Model, Pipeline
 from schemas.requests import Request
-from schemas.roster import State
+from schemas.roster import Began, State
 from schemas.topics import Topics
 from streams.core.enriched_past import EnrichedPast
 from streams.core.enrichment import Enrichment
@@ -43,11 +43,14 @@ class Asked:
 
 
 def shown(
-    cluster: Cluster, pipeline: Pipeline, history: History, name: str, last: int, labels: Mapping[str, bool]
+    cluster: Cluster, pipeline: Pipeline, history: History, candidate: Model, last: int, labels: Mapping[str, bool]
 ) -> list[Shown]:
-    """What the model made of the last requests that it and the champion were asked for."""
+    """What the model made of the last requests that it and the champion were asked for.
+
+    One that stands beside another version of its name is given what that is given.
+    """
     topics, roster = Topics(pipeline.name), history.roster
-    candidate, champion = roster.members[name].model, roster.members[roster.champion].model
+    champion = roster.members[roster.champion].model
     asked = dict(_asked(cluster, topics, history, candidate, last))
     if asked:
         since_ms = min(one.at_ms for one in asked.values())
@@ -72,16 +75,23 @@ def shown(
     ]
 
 
-def beside_s(history: History, name: str, oldest_ms: float) -> float:
+def beside_s(history: History, model: Model, oldest_ms: float) -> float:
     """How long a model has been scoring what the champion scores; since `oldest_ms` where no record says it."""
+    return max(0.0, time.time() - _since_ms(history, model, oldest_ms) / 1e3)
+
+
+def _since_ms(history: History, model: Model, oldest_ms: float) -> float:
+    """The log time since which this version has been scoring."""
     since_ms = oldest_ms
     for entry in history.entries:
-        moved = getattr(entry.record, "model", None)
-        if moved is None:
+        record = entry.record
+        if isinstance(record, Began):
             since_ms = entry.log_ms
-        elif moved == name and getattr(entry.record, "before", None) is State.WARMING:
+        elif (record.model, record.version) == (model.name, model.version) and (
+            getattr(record, "before", None) is State.WARMING
+        ):
             since_ms = entry.from_ms
-    return max(0.0, time.time() - since_ms / 1e3)
+    return since_ms
 
 
 def oldest_ms(cluster: Cluster, pipeline: Pipeline) -> float:
@@ -146,21 +156,29 @@ def _asked(
     cluster: Cluster, topics: Topics, history: History, candidate: Model, last: int
 ) -> Iterator[tuple[Ticket, Asked]]:
     now_ms = time.time() * 1e3
+    beside = candidate.name in history.roster.beside and history.roster.beside[candidate.name].model == candidate
+    since_ms = _since_ms(history, candidate, 0.0) if beside else 0.0
     with TopicReader(cluster, topics.decisions) as reader:
         starts = {number: max(low, end - last) for number, (low, end) in reader.bounds().items()}
         for _, decision in first_finals(reader.to_end(starts)):
             at_ms = decision.decided_at_ms - int(decision.used_ms)
-            if _counts(decision, history.spans.at(at_ms), candidate) and (
-                at_ms + decision.budget_ms + SETTLED_MS < now_ms
+            if (
+                at_ms >= since_ms
+                and _counts(decision, history.spans.at(at_ms), candidate, beside=beside)
+                and at_ms + decision.budget_ms + SETTLED_MS < now_ms
             ):
                 yield decision.ticket, Asked(decision.request_id, at_ms, decision.budget_ms)
 
 
-def _counts(decision: Decision, pipeline: Pipeline, candidate: Model) -> bool:
-    """Whether this version of the model was asked: not for a repeat, not for what nobody could read."""
+def _counts(decision: Decision, pipeline: Pipeline, candidate: Model, *, beside: bool) -> bool:
+    """Whether this version of the model was asked: not for a repeat, not for what nobody could read.
+
+    Whoever stands beside another version is asked whatever that is asked.
+    """
     if decision.outcome is Outcome.REJECTED or decision.duplicate_of or candidate.name in decision.not_asked:
         return False
-    return any((model.name, model.version) == (candidate.name, candidate.version) for model in pipeline.models)
+    found = [model for model in pipeline.models if model.name == candidate.name]
+    return any(beside or model.version == candidate.version for model in found)
 
 
 def _take(

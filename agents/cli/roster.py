@@ -26,14 +26,22 @@ def look(file: Path | None) -> tuple[Pipeline, Cluster, History]:
     return pipeline, cluster, RosterLog(cluster, pipeline).read()
 
 
-def member_of(history: History, name: str) -> Member:
-    """One model by its name; raises BadParameter with the nearest one."""
+def member_of(history: History, name: str, version: str = "") -> Member:
+    """One model by its name, and by its version where there are two; raises BadParameter with the nearest one."""
     members = history.roster.members
     if name not in members:
         near = difflib.get_close_matches(name, members, 1)
         hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(members)}."
         raise click.BadParameter(f"no model {name!r}. {hint}", param_hint="NAME")
-    return members[name]
+    if not version:
+        return members[name]
+    found = history.roster.of(name, version)
+    if found is None:
+        there = [one.model.version for one in (members[name], history.roster.beside.get(name)) if one is not None]
+        raise click.BadParameter(
+            f"no version {version!r} of {name}, which has {', '.join(there)}", param_hint="VERSION"
+        )
+    return found
 
 
 def told(member: Member, history: History) -> dict[str, Any]:
@@ -43,6 +51,7 @@ def told(member: Member, history: History) -> dict[str, Any]:
         "model": model.name,
         "version": model.version,
         "state": member.state,
+        **({"beside": True} if history.roster.beside.get(model.name) is member else {}),
         "since_ms": int(member.since_ms) or None,
         "who": member.who,
         "why": member.why,
@@ -58,7 +67,9 @@ def row(member: Member, history: History) -> str:
     model = member.model
     given_up = history.quarantined.get(model.name)
     why = f"in quarantine since {iso(given_up.at_ms)}: {given_up.why}" if given_up else member.why
-    return f"{model.name:16} {member.state:11} {model.version:12} {since:20} {member.who:10} {why}"
+    place = "beside" if history.roster.beside.get(model.name) is member else ""
+    state = f"{member.state}, {place}" if place else member.state
+    return f"{model.name:16} {state:11} {model.version:12} {since:20} {member.who:10} {why}"
 
 
 def event(entry: Entry) -> dict[str, Any]:
@@ -78,6 +89,7 @@ def line(move: dict[str, Any]) -> str:
         word = "is in quarantine" if move["quarantined"] else "is out of quarantine"
         return f"{move['position']:>4} {when} {move['who']}: {move['model']} {move['version']} {word}: {move['why']}"
     what = f"{move['model']} {move['version']} {move.get('from') or 'new'} -> {move['to']}"
+    what += f" in the place of {move['replaces']}" if move.get("replaces") else ""
     rest = f", {move['displaced']} -> {move['displaced_to']}" if move["displaced"] else ""
     needs = move["definition"].get("needs") if move.get("definition") else None
     rest += f", {move['model']} needs {', '.join(needs)}" if needs else ""

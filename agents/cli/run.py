@@ -29,6 +29,7 @@ FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--model", default="", help="Which model; for scorer and coupler.")
+@click.option("--version", default="", help="Which of two versions of its name; for the scorer.")
 @click.option("--number", default=0, help="Instance number: each process of a role has its own.")
 @click.option("--leave", is_flag=True, help="Leave the group at the end: others take over at once, not after 6 s.")
 @click.option("--standby/--no-standby", default=None, help="Whether it has a standby; else as the file says.")
@@ -41,6 +42,7 @@ def run(
     role: str,
     file: Path,
     model: str,
+    version: str,
     number: int,
     leave: bool,
     standby: bool | None,
@@ -77,7 +79,7 @@ def run(
         _look(cluster, pipeline, role, model)
     rostered = role in OF_A_MODEL and (rostered or not supervised)
     if rostered:
-        pipeline = place.rostered(cluster, pipeline)
+        pipeline = place.rostered(cluster, pipeline, model, version)
         if not supervised:
             _look(cluster, pipeline, role, model)
     from agents import process, roles  # who is refused needs none of it

@@ -144,7 +144,7 @@ class Gathering:
                 for offset, score in zip(offsets_of(block.offsets), scores_of(block.scores), strict=True):
                     self._tell(offset, _Scored(model, version, score, log_ms), position, None)
                 for error in block.errors:
-                    self._tell(error.offset, _Without((model,), log_ms), position, None)
+                    self._tell(error.offset, _Failed(model, version, log_ms), position, None)
             case NotAskedBlock():
                 for offset in offsets_of(block.offsets):
                     self._tell(offset, _Without(block.models, log_ms), position, None)
@@ -280,6 +280,16 @@ class _Without(Struct, frozen=True, gc=False):
     def __call__(self, one: Gathered) -> None:
         if self.log_ms <= one.leave_ms:
             one.without.update(self.models)
+
+
+class _Failed(Struct, frozen=True, gc=False):
+    model: str
+    version: str
+    log_ms: int
+
+    def __call__(self, one: Gathered) -> None:
+        if self.log_ms <= one.leave_ms and one.expected.get(self.model) == self.version:
+            one.without.add(self.model)
 
 
 class _Refused(Struct, frozen=True, gc=False):

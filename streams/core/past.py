@@ -222,6 +222,8 @@ class Past:
         self._watch = watch
         self._lead_ms = lead_ms
         self._names = names
+        self._spans = next((way.spans for way in ways if way.spans is not None), None)
+        self._versions = _versions(self._spans)
         self._ahead: Kept | None = None
         self._last_ms = 0
 
@@ -282,14 +284,47 @@ class Past:
                 continue
             if isinstance(block, ScoreBlock):
                 column = self.scores.setdefault(block.model, ScoreColumn())
-                column.take(block, record.offset, record.timestamp_ms)
+                column.take(self._entitled(block), record.offset, record.timestamp_ms)
             for variant in self.variants:
                 variant.scores_offered(record.offset, record.timestamp_ms, block)
+
+    def _entitled(self, block: ScoreBlock) -> ScoreBlock:
+        """Of a name that had several versions, only the scores of the one that was entitled at the request's time."""
+        if self._spans is None:
+            return block
+        versions = self._versions.get(block.model, frozenset())
+        if versions <= {block.version}:
+            return block
+        offsets = np.frombuffer(block.offsets, dtype="<i8")
+        asked, at_ms = self.asked.offsets, self.asked.at_ms
+        place = np.minimum(np.searchsorted(asked, offsets), len(asked) - 1)
+        own = np.array(
+            [self._version_at(block.model, at) == block.version for at in at_ms[place].tolist()], dtype=bool
+        )
+        return ScoreBlock(
+            block.model,
+            block.version,
+            offsets[own].tobytes(),
+            np.frombuffer(block.scores, dtype="<f8")[own].tobytes(),
+        )
+
+    def _version_at(self, model: str, at_ms: float) -> str:
+        pipeline = self._spans.at(at_ms) if self._spans else self._base
+        return next((one.version for one in pipeline.models if one.name == model), "")
 
 
 def needs_enriched(base: Pipeline, ways: Sequence[Way]) -> bool:
     """Whether what was joined into requests is to be read: only who scores anything is given it."""
     return bool(base.enrich) and any(way.scored for way in ways)
+
+
+def _versions(spans: Spans | None) -> Mapping[str, frozenset[str]]:
+    """Every version that each name was entitled in."""
+    found: dict[str, set[str]] = {}
+    for span in spans.spans if spans else ():
+        for model in span.pipeline.models:
+            found.setdefault(model.name, set()).add(model.version)
+    return {name: frozenset(versions) for name, versions in found.items()}
 
 
 class _Readers:

@@ -3,7 +3,8 @@
 A pure value. Moves are taken in the order of their log, so of two operators who move the same model at once the later
 is refused, by everybody who reads: each move names the state it starts from, and a promotion whom it displaces.
 There is one champion at any time, which may be passed over for a while. A canary is never promoted, and stopped only
-by force.
+by force. A name has one version that is entitled, and for a while another beside it, which scores the same rows and
+never answers: it takes over by a move, and the one before it stays beside, so that this can be taken back at once.
 """
 
 from collections.abc import Mapping
@@ -33,6 +34,21 @@ NEXT: Mapping[State, tuple[State, ...]] = {
 """The moves that a model may make by itself."""
 
 FIRST = (State.CHAMPION, State.PASSED_OVER)
+
+STANDING = (State.SHADOW, State.CHALLENGER, *FIRST)
+"""Beside whom another version of the same name may stand. The yardstick stays what it is."""
+
+BESIDE: Mapping[State, tuple[State, ...]] = {
+    State.STAGED: (State.WARMING, State.RETIRED),
+    State.WARMING: (State.SHADOW, State.RETIRED),
+    State.SHADOW: (State.RETIRED,),
+}
+"""The moves of a version that stands beside, but for taking over."""
+
+SAME_ROWS = ("features", "needs", "takes", "wire")
+"""What two versions of a name must have in common: the router sends their rows once."""
+
+NOTHING_TO_UNDO = "no promotion is there to take back: this is the champion the roster began with"
 
 HOW_IT_RUNS = frozenset(
     {
@@ -66,11 +82,13 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """Who became the champion, from which state, and whom they displaced."""
+    """Who became the champion, from which state, and whom they displaced; or which version took over from which."""
 
     model: str
     before: State
     displaced: str
+    version: str = ""
+    replaced: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +99,8 @@ class Roster:
     promotions: tuple[Promotion, ...] = ()
     artifacts: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """What each version of a name was made of: a version never means two files."""
+    beside: Mapping[str, Member] = field(default_factory=dict)
+    """By name, the other version of it."""
 
     @property
     def champion(self) -> str:
@@ -112,6 +132,17 @@ class Roster:
             if member.state is not State.RETIRED and (member.state is not State.DECOY or member.model.needs)
         )
 
+    def others(self) -> tuple[Model, ...]:
+        """The models beside one of their name: each needs a process too, and is given that one's rows."""
+        return tuple(member.model for member in self.beside.values())
+
+    def of(self, name: str, version: str) -> Member | None:
+        """One version of a name, entitled or beside; None where it is neither."""
+        for member in (self.members.get(name), self.beside.get(name)):
+            if member is not None and member.model.version == version:
+                return member
+        return None
+
 
 def began(of: Pipeline, record: Began | None = None) -> Roster:
     """The roster as it begins: by the pipeline file, or by the record that has kept it.
@@ -132,6 +163,8 @@ def after(roster: Roster, move: Moved, of: Pipeline, at_ms: float, position: int
     if reason := refusal(roster, move):
         raise UnreadableRecord(reason)
     placed = Member(_moved_model(roster, move), move.after, at_ms, move.who, move.why, position)
+    if is_beside(roster, move):
+        return _moved_beside(roster, move, placed, of)
     members = {**roster.members, move.model: placed}
     promotions, artifacts = roster.promotions, roster.artifacts
     if move.definition is not None:
@@ -156,6 +189,8 @@ def after(roster: Roster, move: Moved, of: Pipeline, at_ms: float, position: int
 
 def refusal(roster: Roster, move: Moved) -> str:
     """Why a move may not be made from here; empty when it may."""
+    if is_beside(roster, move):
+        return _refused_beside(roster, move)
     now = roster.state(move.model)
     if now is not move.before:
         is_now = "not there" if now is None else now
@@ -163,10 +198,15 @@ def refusal(roster: Roster, move: Moved) -> str:
     if now is None or now is State.RETIRED:
         return _refused_entry(roster, move)
     if move.after is State.STAGED:
-        return f"{move.model} is {now}: its name is free when it is retired. Give this one a name of its own"
+        return f"{move.model} {move.version} is {now}: give this one a version, or a name, of its own"
+    if move.replaces:
+        return f"{move.model} {move.version} is {now}: it replaces nobody"
     own = roster.members[move.model].model.version
     if own != move.version:
         return f"{move.model} is version {own}, not {move.version}: somebody else was first. Look, and move again"
+    if move.after is State.RETIRED and move.model in roster.beside:
+        other = roster.beside[move.model].model.version
+        return f"{move.model} {other} is beside it: retire that version first"
     if move.undoes:
         return _refused_rollback(roster, move)
     if move.after not in NEXT[now]:
@@ -186,14 +226,113 @@ def refusal(roster: Roster, move: Moved) -> str:
 def rolled_back(roster: Roster) -> Promotion:
     """The promotion that a rollback takes back; raises UnreadableRecord when there is none."""
     if not roster.promotions:
-        raise UnreadableRecord("no promotion is there to take back: this is the champion the roster began with")
+        raise UnreadableRecord(NOTHING_TO_UNDO)
     return roster.promotions[-1]
+
+
+def is_beside(roster: Roster, move: Moved) -> bool:
+    """Whether a move is one of another version than that which a name has."""
+    member = roster.members.get(move.model)
+    return member is not None and member.state is not State.RETIRED and member.model.version != move.version
+
+
+def _refused_beside(roster: Roster, move: Moved) -> str:
+    """Why a version may not be moved beside, or into the place of, the one that its name has."""
+    member, other = roster.members[move.model], roster.beside.get(move.model)
+    what = f"{move.model} {move.version}"
+    if other is not None and other.model.version != move.version:
+        return f"{move.model} has version {other.model.version} beside {member.model.version}: retire one first"
+    if other is None and move.before is not None:
+        return (
+            f"{move.model} is version {member.model.version}, not {move.version}: somebody else was first. Look again"
+        )
+    now = other.state if other else None
+    if now is not move.before:
+        return f"{what} is {now or 'not there'}, not {move.before or 'new'}: somebody else was first. Look again"
+    if move.displaced or move.displaced_to:
+        return f"{what} makes room for a version of its own name only"
+    if now is None:
+        return _refused_entry_beside(roster, member, move)
+    if move.replaces:
+        return _refused_takeover(roster, member, move, now)
+    if move.undoes or move.after not in BESIDE[now]:
+        ways = ", ".join(BESIDE[now]) or "nothing else"
+        return f"{what} is {now} beside {member.model.version}: it may become {ways}, or take over from that"
+    return ""
+
+
+def _refused_entry_beside(roster: Roster, member: Member, move: Moved) -> str:
+    if member.state not in STANDING:
+        return f"{move.model} is {member.state}: a version comes beside one that is {', '.join(STANDING)}"
+    if move.replaces or move.undoes:
+        return f"{move.model} {move.version} is not there: it is to be staged first, with its definition"
+    if reason := _refused_definition(roster, move):
+        return reason
+    new, old = model_of(move.definition or {}, Role.SHADOW), member.model
+    different = [name for name in SAME_ROWS if getattr(new, name) != getattr(old, name)]
+    if different:
+        return (
+            f"{move.model} {move.version}: its {', '.join(different)} differ from those of {old.version}, "
+            "and one topic has the rows of both: give this one a name of its own"
+        )
+    return ""
+
+
+def _refused_takeover(roster: Roster, member: Member, move: Moved, now: State) -> str:
+    what = f"{move.model} {move.version}"
+    if now is not State.SHADOW:
+        return f"{what} is {now}: it takes over when it scores"
+    if (move.replaces, move.after) != (member.model.version, place_of(member)):
+        return (
+            f"{what} would take over from {move.replaces}, and {member.model.version} is {member.state}: look again"
+        )
+    last = roster.promotions[-1] if roster.promotions else None
+    if move.undoes and (last is None or (last.model, last.replaced) != (move.model, move.version)):
+        return f"the last promotion is not one over {what}: somebody else was first"
+    return ""
+
+
+def place_of(member: Member) -> State:
+    """The state in which a version takes over from this one: a champion's place is one, though it is not well."""
+    return State.CHAMPION if member.state in FIRST else member.state
+
+
+def _moved_beside(roster: Roster, move: Moved, placed: Member, of: Pipeline) -> Roster:
+    """The roster once another version has come, gone on, gone, or taken over."""
+    name, beside, artifacts = move.model, dict(roster.beside), roster.artifacts
+    members, promotions = roster.members, roster.promotions
+    if move.definition is not None:
+        artifacts = {**artifacts, (name, move.version): _made_of(placed.model)}
+    if move.replaces:
+        old = members[name]
+        why = f"{move.version} is in its place: {move.why}"
+        beside[name] = Member(
+            _as(old.model, State.SHADOW), State.SHADOW, placed.since_ms, move.who, why, placed.position
+        )
+        members = {**members, name: placed}
+        one = Promotion(name, State.SHADOW, name, move.version, move.replaces)
+        promotions = promotions[:-1] if move.undoes else (*promotions, one)
+    elif move.after is State.RETIRED:
+        del beside[name]
+        gone = move.version
+        promotions = tuple(
+            one for one in promotions if not (one.model == name and gone in (one.version, one.replaced))
+        )
+    else:
+        beside[name] = placed
+    found = replace(roster, members=members, beside=beside, artifacts=artifacts, promotions=promotions)
+    if move.definition is not None:
+        instead = {**members, name: Member(_as(placed.model, members[name].state), members[name].state)}
+        _refuse_mistakes(replace(found, members=instead).whole(of), of_needs=name)
+    return found
 
 
 def _refused_rollback(roster: Roster, move: Moved) -> str:
     if not roster.promotions:
-        return "no promotion is there to take back: this is the champion the roster began with"
+        return NOTHING_TO_UNDO
     last = roster.promotions[-1]
+    if last.replaced:
+        return f"the last promotion is that of {last.model} {last.version} over {last.replaced}: somebody was first"
     if (move.model, move.after, move.displaced, move.displaced_to) != (
         last.displaced,
         State.CHAMPION,
@@ -209,8 +348,14 @@ def _refused_rollback(roster: Roster, move: Moved) -> str:
 def _refused_entry(roster: Roster, move: Moved) -> str:
     if move.after is not State.STAGED or move.definition is None:
         return f"{move.model} is {move.before or 'new'}: it is to be staged first, with its definition"
-    if move.displaced or move.displaced_to or move.undoes:
+    if move.displaced or move.displaced_to or move.undoes or move.replaces:
         return f"{move.model} is staged: nobody makes room for that"
+    return _refused_definition(roster, move)
+
+
+def _refused_definition(roster: Roster, move: Moved) -> str:
+    if move.after is not State.STAGED or move.definition is None:
+        return f"{move.model} {move.version} is new: it is to be staged first, with its definition"
     try:
         model = model_of(move.definition, Role.SHADOW)
     except UnreadableRecord as error:
@@ -234,7 +379,8 @@ def _unlawful(name: str, now: State, wanted: State) -> str:
 def _moved_model(roster: Roster, move: Moved) -> Model:
     if move.definition is not None and move.after is State.STAGED:
         return model_of(move.definition, Role.SHADOW)
-    return _as(roster.members[move.model].model, move.after)
+    member = roster.of(move.model, move.version) or roster.members[move.model]
+    return _as(member.model, move.after)
 
 
 def _as(model: Model, state: State) -> Model:

@@ -24,7 +24,7 @@ def test_the_readme_shows_the_rights_of_each_role():
     for role in (*ROLES, "coupler"):
         model = {"scorer": "first", "coupler": "second"}.get(role, "")
         rights = rights_of(COUPLED if model == "second" else WATCHED, role, model)
-        group = f"`<pipeline>.{role}{'.<name>' if model else ''}`"
+        group = f"`<pipeline>.{role}{'.<name>' if model else ''}{'.<version>' if role == 'scorer' else ''}`"
         assert f"| {role} | {group} | {names(rights.reads)} | {names(rights.writes)} |" in README
     bandit = pipeline(policy=Policy(kind=PolicyKind.BANDIT))
     rights = rights_of(bandit, "learner")

@@ -186,8 +186,10 @@ def test_no_move_but_a_promotion_lets_another_make_room():
 
 
 def test_a_name_that_is_taken_is_no_new_models():
-    taken = staged(replace(NEW, name="second"), State.CHALLENGER)
-    assert "second is challenger: its name is free when it is retired" in refusal(began(pipeline()), taken)
+    taken = staged(replace(NEW, name="second", version="1"), State.CHALLENGER)
+    assert "second 1 is challenger: give this one a version, or a name, of its own" in refusal(
+        began(pipeline()), taken
+    )
 
 
 def test_a_retired_name_is_free_for_another_version_and_a_version_never_means_two_models():

@@ -26,7 +26,6 @@ from streams.kafka.clients import Cluster
 from streams.kafka.edge import Position
 from streams.kafka.reading import TopicReader
 from streams.kafka.transport import BatchApp
-from streams.kill_points import reached
 
 BEFORE_MS = 1_000
 """A score may be in its log this much before the row that needs it: two topics, two logs."""
@@ -129,7 +128,6 @@ class Coupler:
         ]
         records += [Outgoing(self._scores, encode_scores(block), None, number) for block in sent.errors]
         if records:
-            reached("coupler.before_send")
             await self._app.producer.send_batch(OnTheWay(coupling, sent.positions, self._failed), records)
         else:
             coupling.confirmed(sent.positions)

@@ -41,8 +41,6 @@ MONITOR_POINTS = (
     "monitor.snapshot_written",
 )
 """Of a role that only a pipeline with `[monitor]` has."""
-COUPLER_POINTS = ("coupler.before_send",)
-"""Of a role that stands before a model that needs others' scores."""
 LEARNER_POINTS = ("learner.after_read", "learner.after_send")
 """Of a role that stands beside a bandit only."""
 BY_HAND = (

@@ -135,6 +135,18 @@ def test_of_a_roster_whoever_enters_must_find_what_it_needs_and_who_is_there_may
     assert there.state("third") is State.CHALLENGER
 
 
+def test_a_decoy_that_needs_a_score_needs_a_process_too():
+    decoy = replace(pipeline().model("mirror"), role=Role.DECOY)
+    assert [model.name for model in began(coupled(decoy)).scored()] == ["first", "second", "yardstick"]
+    needing_one = replace(decoy, needs=("first",))
+    assert [model.name for model in began(coupled(needing_one)).scored()] == [
+        "first",
+        "second",
+        "mirror",
+        "yardstick",
+    ]
+
+
 def asked(count: int, at_ms: int = AT_MS) -> list[Request]:
     found = [read(b'{"x":%d,"colour":"red"}' % offset, offset=offset, at_ms=at_ms) for offset in range(count)]
     return [one for one in found if isinstance(one, Request)]

@@ -101,7 +101,10 @@ def rostered(at: Cluster, of: Pipeline, model: str = "", version: str = "") -> P
     """
     from streams.kafka.roster_log import RosterLog
 
-    roster = RosterLog(at, of).read().roster
+    history = RosterLog(at, of).read()
+    if not (history.begun or version):
+        return of
+    roster = history.roster
     wanted = roster.of(model, version) if version else None
     if version and wanted is None:
         raise ConfigurationRefused(f"no version {version!r} of {model!r}: `rendezvous models ls` says who is there")

@@ -9,6 +9,7 @@ import msgspec
 
 from agents.cli import place
 from schemas.pipeline import Pipeline
+from schemas.roster import Noted
 from streams.archive.ranges import iso
 from streams.core.entitlement import Entry, History
 from streams.core.roster import Member
@@ -46,7 +47,7 @@ def member_of(history: History, name: str, version: str = "") -> Member:
 
 def told(member: Member, history: History) -> dict[str, Any]:
     """What one model is now, for programs."""
-    model, given_up = member.model, history.quarantined.get(member.model.name)
+    model, given_up = member.model, _given_up(member, history)
     return {
         "model": model.name,
         "version": model.version,
@@ -61,11 +62,17 @@ def told(member: Member, history: History) -> dict[str, Any]:
     }
 
 
+def _given_up(member: Member, history: History) -> Noted | None:
+    """That its processes are given up, and why."""
+    found = history.quarantined.get(member.model.name)
+    return found if found and found.version == member.model.version else None
+
+
 def row(member: Member, history: History) -> str:
     """The same for people."""
     since = iso(int(member.since_ms)) if member.since_ms else "-"
     model = member.model
-    given_up = history.quarantined.get(model.name)
+    given_up = _given_up(member, history)
     why = f"in quarantine since {iso(given_up.at_ms)}: {given_up.why}" if given_up else member.why
     place = "beside" if history.roster.beside.get(model.name) is member else ""
     state = f"{member.state}, {place}" if place else member.state

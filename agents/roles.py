@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
+from msgspec import json
 
 from agents import coupler, learner, rendezvous, router, scorer, standby
 from agents.app import edge_of
@@ -27,6 +29,7 @@ from streams.kafka.batch import Outgoing
 from streams.kafka.clients import Cluster
 from streams.kafka.roster_log import RosterLog
 from streams.kafka.transport import BatchApp, create_app
+from streams.table_file import TableFile
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +52,7 @@ class Place:
     `tried`: sha256 of the model files that a child process has loaded before. `in_hand`: the descriptor of the
     scorer's memory that its supervisor holds, and `after` what ended its life before; without a supervisor it lies in
     `notes`. `rostered`: its models are the roster's, which is told of a new one that it is there. `watched` is the
-    folder of the monitor's snapshot.
+    folder of the monitor's snapshot, `tables` that of the tables that are held on disk.
     """
 
     pipeline: Pipeline
@@ -62,6 +65,7 @@ class Place:
     notes: Path = Path()
     rostered: bool = False
     watched: Path = Path()
+    tables: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +121,21 @@ def _router(place: Place, number: int) -> Actor:
     pipeline = place.pipeline
     app = create_app(edge_of("router", pipeline, place.cluster, number=number), place.cluster.bootstrap)
     derivations = {f.name: resolve(f.derive, f"feature {f.name}: derive") for f in pipeline.features if f.derive}
-    figures = router.attach(app, pipeline, place.cluster, derivations)
+    figures = router.attach(app, pipeline, place.cluster, derivations, _table_files(place, number))
     return Actor(app, figures, _no_progress(app))
+
+
+def _table_files(place: Place, number: int) -> dict[str, TableFile]:
+    """Tables that are held on disk, each router's its own."""
+    pipeline, topics = place.pipeline, Topics(place.pipeline.name)
+    found = {}
+    for table in pipeline.enrich:
+        if table.state == "disk":
+            topic = topics.table(table.name)
+            of_topic = Admin(place.cluster).topic_ids([topic])[topic]
+            what = json.encode([of_topic, table, [one for one in pipeline.features if one.parts[0] == table.name]])
+            found[table.name] = TableFile(place.tables / f"{table.name}.{number}.sqlite", what, time.time())
+    return found
 
 
 def _scorer(place: Place, model: Model, number: int) -> Actor:
@@ -197,7 +214,8 @@ def _coupler(place: Place, name: str, number: int) -> Actor:
 def _in_hand(place: Place, model: Model, number: int) -> InHand:
     if place.in_hand is not None:
         return InHand.given(place.in_hand)
-    path, width = place.notes / f"{model.name}.{number}", len(place.pipeline.features_of(model))
+    own = quote(f"{model.name}@{model.version}.{number}", safe="@")
+    path, width = place.notes / own, len(place.pipeline.features_of(model))
     try:
         return InHand.at(path, width)
     except OSError as error:

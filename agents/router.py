@@ -6,6 +6,7 @@ to the dead letters with its original bytes; the rendezvous rejects it by the sa
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from faust.types import TP
@@ -22,28 +23,39 @@ from schemas.topics import Topics
 from streams.core.enrichment import Enrichment
 from streams.core.fan_out import Fan, FanOut
 from streams.core.features import Derivation
+from streams.core.table import Table
 from streams.core.validator import Validator
 from streams.kafka.batch import Batch, Outgoing
 from streams.kafka.clients import Cluster
 from streams.kafka.records import read_record
 from streams.kafka.transport import BatchApp
 from streams.kill_points import reached
+from streams.table_file import TableFile
 
 
 def attach(
-    app: BatchApp, pipeline: Pipeline, cluster: Cluster, derivations: Mapping[str, Derivation]
+    app: BatchApp,
+    pipeline: Pipeline,
+    cluster: Cluster,
+    derivations: Mapping[str, Derivation],
+    files: Mapping[str, TableFile] = MappingProxyType({}),
 ) -> Callable[[], Mapping[str, float]]:
-    """Put the router's agent on the app; returns the figures it shows."""
+    """Put the router's agent on the app; returns the figures it shows. `files` hold the tables that are on disk."""
     topics = Topics(pipeline.name)
     validator = Validator(pipeline)
     fan_out = FanOut(pipeline, derivations)
-    enrichment = Enrichment(pipeline)
+    kept = {
+        table.name: Table(table, pipeline.features, file, file.kept.standing if file.kept else None)
+        for table in pipeline.enrich
+        if (file := files.get(table.name))
+    }
+    enrichment = Enrichment(pipeline, kept)
 
     def died(error: Exception) -> None:
         app.add_future(app.crash(error))
 
     roster = RosterWatch(pipeline, cluster, fan_out.entitle, died)
-    tables = TableWatch(pipeline.name, enrichment, cluster, died)
+    tables = TableWatch(pipeline.name, enrichment, cluster, died, files)
 
     @app.on_partitions_assigned.connect(weak=False)
     async def begin(_: Any, __: Iterable[TP], **___: Any) -> None:

@@ -79,7 +79,8 @@ class Enrich(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     own time: the last whose field `since` is not after the event's field `as_of` (both ms, UTC), nor more than
     `max_age_hours` before it (default: `keep_hours`, for which the past is kept). In either way a record counts for
     requests whose log time is at least `after_ms` after its own. Features read it by their `path`, as
-    `<name>.<field>`; their default is what they are where there is none.
+    `<name>.<field>`; their default is what they are where there is none. `state` says where the router holds it: in
+    memory, or in a file on disk, for a table that is larger than memory should be.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Enrich(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_age_hours: float | None = None
     after_ms: int = 500
     max_records: int = 1_000_000
+    state: Literal["memory", "disk"] = "memory"
 
 
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

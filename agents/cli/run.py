@@ -9,7 +9,7 @@ import click
 from msgspec.structs import replace
 
 from agents.cli import place
-from agents.settings import environ, log_level, monitor_dir, notes_dir
+from agents.settings import environ, log_level, monitor_dir, notes_dir, tables_dir
 from schemas.pipeline import Pipeline
 from schemas.rights import group_of, rights_of
 from streams.kafka.clients import Cluster
@@ -97,6 +97,7 @@ def run(
         notes_dir(environ(), pipeline.name),
         rostered,
         monitor_dir(environ(), pipeline.name),
+        tables_dir(environ(), pipeline.name),
     )
     return process.run(roles.build(role, at, model, number, leave=leave), status)
 

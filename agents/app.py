@@ -1,5 +1,6 @@
 """How each role meets Kafka: its consumer group, its instance id, its topics' cap."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -14,6 +15,8 @@ from streams.kafka.clients import Cluster
 from streams.kafka.edge import Edge
 
 FETCH_BYTES = 1 << 20
+NOT_LEGAL = re.compile(r"[^A-Za-z0-9._-]")
+"""What a version may have and the name of a static member may not."""
 
 
 def edge_of(
@@ -29,11 +32,11 @@ def edge_of(
 ) -> Edge:
     """The edge of one role; `consumer` are settings and `changes` fields that this role sets otherwise.
 
-    The group is `<pipeline>.<role>[.<model>]`, the static member `<group>.<number>`.
+    The group is `<pipeline>.<role>[.<model>[.<version>]]`, the static member `<group>.<number>`.
     """
     scores = Topics(pipeline.name).scores
     group = group_of(role, pipeline, model)
-    instance = f"{group}.{number}"
+    instance = NOT_LEGAL.sub("-", f"{group}.{number}")
     settings: dict[str, Any] = cluster.consumer_settings(group, instance) | {
         "client.id": instance,
         "auto.offset.reset": pipeline.start,

@@ -39,8 +39,8 @@ def arrives(app: BatchApp, log: RosterLog, model: Model) -> None:
 
 def _step(log: RosterLog, model: Model, before: State, to: State, why: str) -> None:
     """Make this move where it is still to be made."""
-    member = log.read().roster.members.get(model.name)
-    if member is None or member.state is not before or member.model.version != model.version:
+    member = log.read().roster.of(model.name, model.version)
+    if member is None or member.state is not before:
         return
     try:
         log.move(move_of(member.model, before, to, f"scorer {model.name}", why, int(time.time() * 1e3)))

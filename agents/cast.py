@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
+from urllib.parse import quote
 
 from agents.supervisor import Child, Supervisor
 from schemas.errors import RendezvousError
@@ -14,6 +15,10 @@ from streams.kafka.clients import Cluster
 from streams.kafka.following import LOOK_S
 from streams.kafka.roster_log import RosterLog
 
+ANY = ""
+Served = tuple[str, str]
+"""A model and its version; a coupler serves every version of a name."""
+
 
 class Cast:
     """Follows the roster and keeps a supervisor's scorers as it says; everybody else is left alone."""
@@ -22,7 +27,6 @@ class Cast:
         self._log = RosterLog(cluster, pipeline)
         self._scorers_of = scorers_of
         self._tasks: set[asyncio.Task[None]] = set()
-        self._now: dict[str, tuple[Model, list[Child]]] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -32,7 +36,8 @@ class Cast:
 
         def heard(history: History) -> None:
             if history.begun:
-                loop.call_soon_threadsafe(self.scored, history.roster.scored(), supervisor)
+                roster = history.roster
+                loop.call_soon_threadsafe(self.scored, (*roster.scored(), *roster.others()), supervisor)
 
         def work() -> None:
             try:
@@ -50,22 +55,21 @@ class Cast:
             self._thread.join(4 * LOOK_S)
 
     def scored(self, models: Iterable[Model], supervisor: Supervisor) -> None:
-        """Start and drain what differs: a model is the same as long as its name and version are."""
-        wanted = {model.name: model for model in models if model.has_scorer}
-        for name, children in _running(supervisor).items():
-            before = self._now.get(name)
-            if name not in wanted or (before is not None and before[0].version != wanted[name].version):
-                self._now.pop(name, None)
-                for child in children:
-                    child.leaving = True  # at once: the next move may come before the task begins
-                    self._task(supervisor.drain(child))
-        for name, model in wanted.items():
-            if name not in self._now:
-                here = _running(supervisor).get(name, [])
-                started = [] if here else self._scorers_of(model)
-                for child in started:
-                    supervisor.add(child)
-                self._now[name] = (model, here or started)
+        """Start and drain what differs: a process is the same as long as whom it serves, and in which version, is."""
+        wanted: dict[Served, Model] = {}
+        for model in models:
+            wanted |= {(model.name, model.version): model} if model.has_scorer else {}
+            wanted |= {(model.name, ANY): model} if model.needs else {}
+        running = _running(supervisor)
+        for served, children in running.items():
+            for child in children if served not in wanted else ():
+                child.leaving = True  # at once: the next move may come before the task begins
+                self._task(supervisor.drain(child))
+        for served, model in wanted.items():
+            if served not in running:
+                for child in self._scorers_of(model):
+                    if (child.model, child.version) == served:
+                        supervisor.add(named_apart(child) if _has_another(supervisor, child) else child)
 
     def _task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -73,11 +77,23 @@ class Cast:
         task.add_done_callback(self._tasks.discard)
 
 
-def _running(supervisor: Supervisor) -> dict[str, list[Child]]:
-    """The scorers by model; an instance is `scorer.<name>.<number>`."""
-    found: dict[str, list[Child]] = {}
+def named_apart(child: Child) -> Child:
+    """The same under a name that says its version: the plain one is that of another version's process."""
+    child.name = f"{child.name}@{child.version}"
+    child.log = child.log.with_name(f"{quote(child.name, safe='@')}.log")
+    return child
+
+
+def _has_another(supervisor: Supervisor, child: Child) -> bool:
+    """Whether a process of another version of its model is there, though it drains."""
+    versions = {other.version for other in supervisor.children if other.model == child.model}
+    return bool(versions - {child.version, ANY})
+
+
+def _running(supervisor: Supervisor) -> dict[Served, list[Child]]:
+    """The scorers and couplers by whom they serve; who leaves is none any more."""
+    found: dict[Served, list[Child]] = {}
     for child in supervisor.children:
-        words = child.name.split(".")
-        if words[0] == "scorer" and not child.leaving:  # who leaves is none any more
-            found.setdefault(words[1], []).append(child)
+        if child.model and not child.leaving:
+            found.setdefault((child.model, child.version), []).append(child)
     return found

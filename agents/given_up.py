@@ -14,11 +14,11 @@ MOST = 1_000
 """Characters of a reason, as the roster takes them."""
 
 
-def note_quarantine(cluster: Cluster, pipeline: Pipeline, model: str, why: str) -> str:
+def note_quarantine(cluster: Cluster, pipeline: Pipeline, model: str, version: str, why: str) -> str:
     """Say that this model's process is in quarantine; returns what went wrong, or nothing. Blocks."""
     log = RosterLog(cluster, pipeline)
     try:
-        member = log.read().roster.members.get(model)  # it may have come after the pipeline's start
+        member = log.read().roster.of(model, version)  # it may have come after the pipeline's start
     except (RendezvousError, KafkaException) as error:
         return str(error)
     return _noted(log, member.model, why, quarantined=True) if member else "it is not there any more"

@@ -41,8 +41,9 @@ class PassingOver:
         """More of the roster is known: another champion, or the same in another state, is watched from the start."""
         last, known = spans.spans[-1], self._breaker
         name, over = last.passed_over or champion_of(last.pipeline), bool(last.passed_over)
-        if known is None or (known.model, known.over) != (name, over):
-            self._breaker = Breaker(self._settings, self._guards, name, over=over, now_ms=now_ms)
+        version = last.pipeline.model(name).version
+        if known is None or (known.model, known.version, known.over) != (name, version, over):
+            self._breaker = Breaker(self._settings, self._guards, name, version, over=over, now_ms=now_ms)
 
     def asked(self, partition: int, requests: Iterable[Request | Rejection]) -> None:
         """They were read from raw, live."""
@@ -59,14 +60,16 @@ class PassingOver:
         turn = self._breaker.turn(now_ms) if self._breaker else None
         if turn is not None and time.monotonic() - self._moved_s > AGAIN_S:
             self._moved_s = time.monotonic()
-            await asyncio.to_thread(self._move, turn)
+            await asyncio.to_thread(self._move, turn, self._breaker.version if self._breaker else "")
 
-    def _move(self, turn: Turn) -> None:
+    def _move(self, turn: Turn, version: str) -> None:
         before, after = State.CHAMPION, State.PASSED_OVER
         if not turn.over:
             before, after = after, before
         try:
             model = self._log.read().roster.members[turn.model].model
+            if model.version != version:
+                return  # another has taken over meanwhile, and is not to blame
             self._log.move(move_of(model, before, after, "rendezvous", turn.why, int(time.time() * 1e3)))
         except (RendezvousError, KafkaException) as error:  # another was first, or the broker is away for a moment
             logger.warning("%s was not moved to %s: %s", turn.model, after, error)

@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
+from msgspec import json
 
-from agents import learner, rendezvous, router, scorer, standby
+from agents import coupler, learner, rendezvous, router, scorer, standby
 from agents.app import edge_of
 from agents.arrival import arrives, loads
+from agents.beginning import Beginning
 from agents.desk import Desk
 from agents.in_hand import InHand
 from schemas.errors import ConfigurationRefused
@@ -26,6 +29,7 @@ from streams.kafka.batch import Outgoing
 from streams.kafka.clients import Cluster
 from streams.kafka.roster_log import RosterLog
 from streams.kafka.transport import BatchApp, create_app
+from streams.table_file import TableFile
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +42,7 @@ SHARING_HEARTBEAT_MS = 300
 STANDBY_WAIT = 1 / 8
 """The share of the budget for which records may wait at the broker before a standby is sent them."""
 
-ROLES = ("router", "scorer", "rendezvous", "standby", "archiver", "learner", "monitor")
+ROLES = ("router", "coupler", "scorer", "rendezvous", "standby", "archiver", "learner", "monitor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,8 @@ class Place:
     `tried`: sha256 of the model files that a child process has loaded before. `in_hand`: the descriptor of the
     scorer's memory that its supervisor holds, and `after` what ended its life before; without a supervisor it lies in
     `notes`. `rostered`: its models are the roster's, which is told of a new one that it is there. `watched` is the
-    folder of the monitor's snapshot, `file` the pipeline's own.
+    folder of the monitor's snapshot, `file` the pipeline's own, `tables` the folder of those tables that are held on
+    disk.
     """
 
     pipeline: Pipeline
@@ -62,6 +67,7 @@ class Place:
     rostered: bool = False
     watched: Path = Path()
     file: Path = Path()
+    tables: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,8 @@ def build(role: str, place: Place, model: str = "", number: int = 0, *, leave: b
     }
     if role == "scorer":
         actor = _scorer(place, _model(place.pipeline, model), number)
+    elif role == "coupler":
+        actor = _coupler(place, model, number)
     elif role in builders:
         actor = builders[role](place, number)
     else:
@@ -115,8 +123,21 @@ def _router(place: Place, number: int) -> Actor:
     pipeline = place.pipeline
     app = create_app(edge_of("router", pipeline, place.cluster, number=number), place.cluster.bootstrap)
     derivations = {f.name: resolve(f.derive, f"feature {f.name}: derive") for f in pipeline.features if f.derive}
-    figures = router.attach(app, pipeline, place.cluster, derivations)
+    figures = router.attach(app, pipeline, place.cluster, derivations, _table_files(place, number))
     return Actor(app, figures, _no_progress(app))
+
+
+def _table_files(place: Place, number: int) -> dict[str, TableFile]:
+    """Tables that are held on disk, each router's its own."""
+    pipeline, topics = place.pipeline, Topics(place.pipeline.name)
+    found = {}
+    for table in pipeline.enrich:
+        if table.state == "disk":
+            topic = topics.table(table.name)
+            of_topic = Admin(place.cluster).topic_ids([topic])[topic]
+            what = json.encode([of_topic, table, [one for one in pipeline.features if one.parts[0] == table.name]])
+            found[table.name] = TableFile(place.tables / f"{table.name}.{number}.sqlite", what, time.time())
+    return found
 
 
 def _scorer(place: Place, model: Model, number: int) -> Actor:
@@ -139,6 +160,9 @@ def _scorer(place: Place, model: Model, number: int) -> Actor:
             limits.over_limit(model, f"it was refused memory while it was loaded ({error})")
         for rows in WARM_UP_ROWS:
             score_rows(loaded, Given(np.zeros((rows, len(features))), (b"{}",) * rows))
+        beginning = Beginning(pipeline, model, place.cluster, log)
+        for block in beginning.practice(len(features)) if place.rostered else ():
+            score_rows(loaded, Given(block.matrix.copy(), block.events))
     scoring = Scoring(
         model,
         len(features),
@@ -147,7 +171,15 @@ def _scorer(place: Place, model: Model, number: int) -> Actor:
         suspects=suspects,
     )
     changes = {"heartbeat.interval.ms": SHARING_HEARTBEAT_MS} if pipeline.partitions > 1 else {}
-    edge = edge_of("scorer", pipeline, place.cluster, model=model.name, number=number, consumer=changes)
+    edge = edge_of(
+        "scorer",
+        pipeline,
+        place.cluster,
+        model=model.name,
+        number=number,
+        consumer=changes,
+        positions=beginning.positions,
+    )
     app = create_app(edge, place.cluster.bootstrap)
     scorer.attach(app, pipeline, model, scoring, in_hand)
     if place.rostered:
@@ -160,10 +192,32 @@ def _scorer(place: Place, model: Model, number: int) -> Actor:
     return Actor(app, figures, _no_progress(app))
 
 
+def _coupler(place: Place, name: str, number: int) -> Actor:
+    pipeline = place.pipeline
+    needing = {model.name: model for model in pipeline.models if model.needs}
+    if name not in needing:
+        raise ConfigurationRefused(f"no model {name!r} that needs another's score; there are {', '.join(needing)}")
+    work = coupler.Coupler(pipeline, needing[name], place.cluster)
+    edge = edge_of(
+        "coupler",
+        pipeline,
+        place.cluster,
+        model=name,
+        number=number,
+        committable=work.committable,
+        positions=work.positions,
+        same_partitions=work.topics,
+    )
+    app = create_app(edge, place.cluster.bootstrap)
+    coupler.attach(app, work)
+    return Actor(app, work.figures, _no_progress(app))
+
+
 def _in_hand(place: Place, model: Model, number: int) -> InHand:
     if place.in_hand is not None:
         return InHand.given(place.in_hand)
-    path, width = place.notes / f"{model.name}.{number}", len(place.pipeline.features_of(model))
+    own = quote(f"{model.name}@{model.version}.{number}", safe="@")
+    path, width = place.notes / own, len(place.pipeline.features_of(model))
     try:
         return InHand.at(path, width)
     except OSError as error:

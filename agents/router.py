@@ -1,22 +1,24 @@
 """raw -> model.<name>
 
-Reads each request once, joins into it what the tables say, builds the matrix, and sends every model its own block;
-what was joined is kept on `enriched`. The monitor's probes bring along what is joined into them, so that they are the
-same each time. What cannot be read goes to the dead letters with its original bytes; the
-rendezvous rejects it by the same validator.
+Reads each request once, joins into it what the tables say, builds the matrix, and sends every model its own block,
+one that needs others' scores by way of its coupler; what was joined is kept on `enriched`. The monitor's probes bring
+along what is joined into them, so that they are the same each time. What cannot be read goes to the dead letters with
+its original bytes; the rendezvous rejects it by the same validator.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from faust.types import TP
 
 from agents.roster_watch import RosterWatch, TokenWatch
 from agents.table_watch import TableWatch
-from schemas.blocks import RejectionBlock, RowError, encode_json_rows, encode_rows, encode_scores
+from schemas.blocks import RejectionBlock, RowError, ScoresBlock, encode_json_rows, encode_rows, encode_scores
 from schemas.dead_letters import DeadLetter
 from schemas.enriched import encode_enriched
 from schemas.errors import UnreadableRecord
+from schemas.needs import encode_needing
 from schemas.pipeline import Pipeline
 from schemas.probes import JOINED_MARK, NO_TOKENS, Tokens, joined_of
 from schemas.requests import Rejection, Request
@@ -24,31 +26,42 @@ from schemas.topics import Topics
 from streams.core.enrichment import Enrichment
 from streams.core.fan_out import Fan, FanOut
 from streams.core.features import Derivation
+from streams.core.table import Table
 from streams.core.validator import Validator
 from streams.kafka.batch import Batch, Outgoing
 from streams.kafka.clients import Cluster
 from streams.kafka.records import read_record
 from streams.kafka.transport import BatchApp
 from streams.kill_points import reached
+from streams.table_file import TableFile
 
 Refused = tuple[str, RowError]
 """A request that only the router could refuse, and a short name of why."""
 
 
 def attach(
-    app: BatchApp, pipeline: Pipeline, cluster: Cluster, derivations: Mapping[str, Derivation]
+    app: BatchApp,
+    pipeline: Pipeline,
+    cluster: Cluster,
+    derivations: Mapping[str, Derivation],
+    files: Mapping[str, TableFile] = MappingProxyType({}),
 ) -> Callable[[], Mapping[str, float]]:
-    """Put the router's agent on the app; returns the figures it shows."""
+    """Put the router's agent on the app; returns the figures it shows. `files` hold the tables that are on disk."""
     topics = Topics(pipeline.name)
     validator = Validator(pipeline)
     fan_out = FanOut(pipeline, derivations)
-    enrichment = Enrichment(pipeline)
+    kept = {
+        table.name: Table(table, pipeline.features, file, file.kept.standing if file.kept else None)
+        for table in pipeline.enrich
+        if (file := files.get(table.name))
+    }
+    enrichment = Enrichment(pipeline, kept)
 
     def died(error: Exception) -> None:
         app.add_future(app.crash(error))
 
     roster = RosterWatch(pipeline, cluster, fan_out.entitle, died)
-    tables = TableWatch(pipeline.name, enrichment, cluster, died)
+    tables = TableWatch(pipeline.name, enrichment, cluster, died, files)
     tokens = NO_TOKENS
 
     def announced(known: Tokens) -> None:
@@ -139,7 +152,10 @@ def outgoing(fan: Fan, partition: int, topics: Topics) -> list[Outgoing]:
         topic = topics.model(model.name)
         values = encode_json_rows(rows) if model.wire == "json" else [encode_rows(rows)]
         records += [Outgoing(topic, value, None, partition) for value in values]
-    return records + [Outgoing(topics.scores, encode_scores(block), None, partition) for block in fan.not_asked]
+    for needing in fan.needing:
+        records.append(Outgoing(topics.needs(needing.rows.model), encode_needing(needing), None, partition))
+    said: list[ScoresBlock] = [*fan.not_asked, *fan.lacking]
+    return records + [Outgoing(topics.scores, encode_scores(block), None, partition) for block in said]
 
 
 def sort_out(requests: list[Request], fan_out: FanOut, error: Exception) -> tuple[list[Request], list[RowError]]:

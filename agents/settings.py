@@ -48,6 +48,11 @@ def monitor_dir(environment: Mapping[str, str], pipeline: str) -> Path:
     return state_dir(environment) / pipeline / "monitor"
 
 
+def tables_dir(environment: Mapping[str, str], pipeline: str) -> Path:
+    """Where a pipeline's routers keep tables with `state = "disk"`."""
+    return state_dir(environment) / pipeline / "tables"
+
+
 def forks(environment: Mapping[str, str]) -> bool:
     """Whether roles may be forked by one process that has imported for all: unless `RENDEZVOUS_NURSERY=0`."""
     return environment.get("RENDEZVOUS_NURSERY") != "0"

@@ -49,9 +49,9 @@ REASON_CHARS = 300
 class Child:
     """One role: how to start it, and how it is.
 
-    A scorer notes what it has `in_hand`, and is stopped by the rule of `quarantine`. `environment` gives way to that
-    of all roles. `role` is the part of `command` that follows `rendezvous`, where a nursery may bear it instead.
-    `reason` is why it ended last.
+    `model` and `version` are whom it serves, if anybody. A scorer notes what it has `in_hand`, and is stopped by the
+    rule of `quarantine`. `environment` gives way to that of all roles. `role` is the part of `command` that follows
+    `rendezvous`, where a nursery may bear it instead. `reason` is why it ended last.
     """
 
     name: str
@@ -67,6 +67,8 @@ class Child:
     reason: str = ""
     process: asyncio.subprocess.Process | Born | None = None
     leaving: bool = False  # for good
+    model: str = ""
+    version: str = ""
 
     @property
     def pid(self) -> int | None:

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from confluent_kafka import Message
 
@@ -13,6 +15,7 @@ from schemas.topics import Topics
 from streams.core.enrichment import Enrichment
 from streams.kafka.clients import Cluster
 from streams.kafka.following import follow
+from streams.table_file import TableFile
 
 logger = logging.getLogger(__name__)
 
@@ -21,17 +24,23 @@ class TableWatch:
     """Keeps an enrichment's tables as their topics are.
 
     A thread follows each; no consumer group does, since every router has to read all of it. The tables themselves are
-    touched on the event loop alone.
+    touched on the event loop alone. Those that have one of the `files` are read on from where that is.
     """
 
     def __init__(
-        self, pipeline: str, enrichment: Enrichment, cluster: Cluster, died: Callable[[Exception], None]
+        self,
+        pipeline: str,
+        enrichment: Enrichment,
+        cluster: Cluster,
+        died: Callable[[Exception], None],
+        files: Mapping[str, TableFile] = MappingProxyType({}),
     ) -> None:
         self.refused: Counter[str] = Counter()
         self._topics = Topics(pipeline)
         self._enrichment = enrichment
         self._cluster = cluster
         self._died = died
+        self._files = files
         self._whole: dict[str, asyncio.Event] = {}
 
     async def begin(self) -> None:
@@ -58,8 +67,12 @@ class TableWatch:
             # Waited for: a thread that reads ahead of the loop would fill the memory with what it has read.
             asyncio.run_coroutine_threadsafe(self._take(name, messages, whole=whole), loop).result()
 
+        file = self._files.get(name)
+        known = {0: file.kept.following} if file and file.kept else {}
+        if known:
+            logger.info("%s: %s goes on from %s", self._topics.table(name), file.path if file else "", known[0])
         try:
-            follow(self._cluster, self._topics.table(name), told, threading.Event())
+            follow(self._cluster, self._topics.table(name), told, threading.Event(), known)
         except Exception as error:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._died, error)
@@ -71,6 +84,9 @@ class TableWatch:
                 table.take(message.key(), message.value(), message.timestamp()[1])
             except UnreadableRecord as error:
                 self._refuse(name, message, error)
+        file = self._files.get(name)
+        if file and messages:
+            file.commit((messages[-1].offset() or 0) + 1, table.standing(), time.time())
         if whole:
             self._whole[name].set()
 

@@ -60,7 +60,8 @@ class Decision(Struct, frozen=True, omit_defaults=True, gc=False):
     the owner had not answered in time; `guarded` are models whose score was outside its bounds and could not win;
     `branch` is the way the policy took for this request: its cohort's model, or the rule that held; `combined` are
     the weights of the scores that the answer was made of; `trace` is what a request with the header `diagnostics: 1`
-    is told; `probe` marks the answer to one of the monitor's own requests, which nobody else waits for.
+    is told; `probe` marks the answer to one of the monitor's own requests, which nobody else waits for; `needs` says
+    whose scores were part of the input of which models.
     """
 
     request_id: str
@@ -89,6 +90,7 @@ class Decision(Struct, frozen=True, omit_defaults=True, gc=False):
     combined: dict[str, float] | None = None
     trace: list[TraceStep] | None = None
     probe: bool = False
+    needs: dict[str, tuple[str, ...]] | None = None
 
 
 class Answer(Struct, frozen=True, kw_only=True, gc=False):

@@ -13,6 +13,9 @@ MAX_BUDGET_MS = 600_000
 """Ten minutes: a request that may wait longer is a batch job."""
 
 
+SCORE_OF = ".score"
+
+
 class Role(StrEnum):
     """What a model is for, from the first choice to the mere listener."""
 
@@ -76,7 +79,8 @@ class Enrich(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     own time: the last whose field `since` is not after the event's field `as_of` (both ms, UTC), nor more than
     `max_age_hours` before it (default: `keep_hours`, for which the past is kept). In either way a record counts for
     requests whose log time is at least `after_ms` after its own. Features read it by their `path`, as
-    `<name>.<field>`; their default is what they are where there is none.
+    `<name>.<field>`; their default is what they are where there is none. `state` says where the router holds it: in
+    memory, or in a file on disk, for a table that is larger than memory should be.
     """
 
     name: str
@@ -87,6 +91,7 @@ class Enrich(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_age_hours: float | None = None
     after_ms: int = 500
     max_records: int = 1_000_000
+    state: Literal["memory", "disk"] = "memory"
 
 
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,6 +105,9 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     events as dicts; an external one is sent the events beside the features. `url` ends in
     `/v2/models/<name>/infer`, and no call takes longer than `timeout_ms`, nor than its rows have left. `output`
     names the output that holds the scores, where a file or a server has several, and `column` which of its numbers.
+
+    `needs` are models whose scores are part of its input: each is a feature `<name>.score`, after all others where
+    `features` does not say otherwise, and a field of that name in an event.
 
     What the model may take for itself: `memory_mb` for its whole process (0: no limit), `threads` of the libraries
     it calls, `nice` (0 to 19: how far it stands behind other processes). `instances` processes share its partitions.
@@ -120,6 +128,7 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     value: float | None = None
     features: tuple[str, ...] = ()
     prepare: str = ""
+    needs: tuple[str, ...] = ()
     wire: Literal["blocks", "json"] = "blocks"
     expired: Literal["by-role", "skip", "spare", "score"] = "by-role"
     memory_mb: int = 0
@@ -142,6 +151,16 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def has_scorer(self) -> bool:
         """Whether a scorer process of ours runs it."""
         return self.role is not Role.DECOY and self.kind is not Kind.EXTERNAL
+
+    @property
+    def needed_features(self) -> tuple[str, ...]:
+        """The scores it is given, as features, in the order of `needs`."""
+        return tuple(map(score_feature, self.needs))
+
+
+def score_feature(model: str) -> str:
+    """The feature that a model's score is to those that need it."""
+    return f"{model}{SCORE_OF}"
 
 
 class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -434,7 +453,12 @@ class Pipeline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def features_of(self, model: Model) -> tuple[str, ...]:
         """Names of the columns this model is given, in its order."""
-        return model.features or tuple(feature.name for feature in self.features)
+        return model.features or (*(feature.name for feature in self.features), *model.needed_features)
+
+    def own_features_of(self, model: Model) -> tuple[str, ...]:
+        """Those of them that the router makes: all but the scores of others."""
+        needed = model.needed_features
+        return tuple(name for name in self.features_of(model) if name not in needed)
 
     @property
     def features_of_event(self) -> tuple[Feature, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from schemas.pipeline import Pipeline
-from schemas.topics import MODEL, Topic, Topics, topics_of
+from schemas.topics import MODEL, NEEDS, Topic, Topics, topics_of
 
 
 class Rights(Struct, frozen=True):
@@ -21,14 +21,16 @@ class Rights(Struct, frozen=True):
 
 
 def group_of(role: str, pipeline: Pipeline, model: str = "") -> str:
-    """The consumer group of a role, which it must be allowed to use."""
-    return ".".join(word for word in (pipeline.name, role, model) if word)
+    """The consumer group of a role, which it must be allowed to use: a scorer's is that of its model and version."""
+    version = pipeline.model(model).version if role == "scorer" and model else ""
+    return ".".join(word for word in (pipeline.name, role, model, version) if word)
 
 
 def rights_of(pipeline: Pipeline, role: str, model: str = "") -> Rights:
-    """The rights of one role; a scorer reads the rows of its own model only."""
-    own = Topics(pipeline.name).model(model)
-    topics = [topic for topic in topics_of(pipeline) if not (model and topic.entry is MODEL) or topic.name == own]
+    """The rights of one role; a scorer reads, and a coupler reads and writes, the rows of its own model only."""
+    names = Topics(pipeline.name)
+    others = {MODEL: names.model(model), NEEDS: names.needs(model)} if model else {}
+    topics = [topic for topic in topics_of(pipeline) if others.get(topic.entry, topic.name) == topic.name]
     return Rights(
         tuple(topic for topic in topics if role in topic.entry.read_by.split(", ")),
         tuple(topic for topic in topics if role in topic.entry.written_by.split(", ")),

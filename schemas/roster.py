@@ -61,7 +61,8 @@ class Moved(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="ki
 
     `before` is None when it is new; then, or when it was retired, `definition` is its entry as the pipeline file
     would have it. A promotion says who made room and what became of that one; `undoes` marks a rollback. `forced`
-    are the gates that had said no. `at_ms` is by the mover's own clock; what counts are log time and `lead_ms`.
+    are the gates that had said no. `replaces` is the version of the same name in whose place this one comes: that
+    stays beside it as this one was. `at_ms` is by the mover's own clock; what counts are log time and `lead_ms`.
     """
 
     model: Line
@@ -77,6 +78,7 @@ class Moved(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="ki
     displaced: Line = ""
     displaced_to: State | None = None
     undoes: bool = False
+    replaces: Line = ""
     forced: tuple[Line, ...] = ()
     lead_ms: Annotated[int, Meta(ge=0, le=MAX_LEAD_MS)] = LEAD_MS
 
@@ -136,7 +138,8 @@ def _said(record: Began | Moved | Noted) -> tuple[str, ...]:
         return record.who, record.why
     if isinstance(record, Noted):
         return record.model, record.version, record.who, record.why
-    return record.model, record.version, record.who, record.why, record.file, record.displaced, *record.forced
+    said = (record.model, record.version, record.who, record.why, record.file, record.displaced, record.replaces)
+    return (*said, *record.forced)
 
 
 def move_of(model: Model, before: State | None, to: State, who: str, why: str, at_ms: int, **more: Any) -> Moved:

@@ -44,12 +44,18 @@ RAW = Entry(
     "producers, monitor",
     "router, rendezvous, standby, archiver, monitor",
 )
-MODEL = Entry("model.<name>", "a block of rows for one model (or one JSON each)", "router", "scorer")
+NEEDS = Entry(
+    "needs.<name>",
+    "a block of rows that wait for the scores their model needs (with `needs`)",
+    "router",
+    "coupler",
+)
+MODEL = Entry("model.<name>", "a block of rows for one model (or one JSON each)", "router, coupler", "scorer")
 SCORES = Entry(
     "scores",
     "a block of scores (or one JSON each), or a tick that tells the broker's time",
-    "scorer, router, rendezvous, standby",
-    "rendezvous, standby, archiver, monitor",
+    "scorer, router, coupler, rendezvous, standby",
+    "coupler, rendezvous, standby, archiver, monitor",
 )
 DECISIONS = Entry(
     "decisions",
@@ -60,7 +66,7 @@ DECISIONS = Entry(
 DEAD_LETTERS = Entry(
     "dead-letters",
     "the original bytes; why and whence in headers",
-    "router, scorer, rendezvous, standby",
+    "router, coupler, scorer, rendezvous, standby",
     "people, archiver",
 )
 
@@ -88,7 +94,7 @@ ROSTER_HISTORY = Entry(
     "roster-history",
     "one JSON move of a model: who, when, why, from, to (kept for ever)",
     "operators, scorer, rendezvous",
-    "router, scorer, rendezvous, standby, archiver, monitor, operators",
+    "router, coupler, scorer, rendezvous, standby, archiver, monitor, operators",
 )
 
 VERDICTS = Entry(
@@ -113,6 +119,7 @@ ENRICHED = Entry("enriched", "a block of what was joined into which requests", "
 
 CATALOGUE = (
     RAW,
+    NEEDS,
     MODEL,
     SCORES,
     DECISIONS,
@@ -159,6 +166,10 @@ class Topics:
         """Return the topic of one model's rows."""
         return f"{self.pipeline}.model.{name}"
 
+    def needs(self, name: str) -> str:
+        """Return the topic of one model's rows that wait for others' scores."""
+        return f"{self.pipeline}.needs.{name}"
+
     def table(self, name: str) -> str:
         """Return the topic of one table's records."""
         return f"{self.pipeline}.{name}"
@@ -203,6 +214,7 @@ def topics_of(pipeline: Pipeline) -> list[Topic]:
     enriched = [*map(table, pipeline.enrich), topic(names.enriched, ENRICHED, BLOCK_CAP)] if pipeline.enrich else []
     return [
         topic(names.raw, RAW, raw),
+        *(topic(names.needs(model.name), NEEDS, rows_cap(model)) for model in pipeline.models if model.needs),
         *(topic(names.model(model.name), MODEL, rows_cap(model)) for model in pipeline.models),
         topic(names.scores, SCORES, BLOCK_CAP),
         topic(names.decisions, DECISIONS, BLOCK_CAP),

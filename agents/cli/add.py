@@ -14,6 +14,7 @@ from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Kind, Model, Pipeline, Role
 from schemas.roster import State, definition_of
 from schemas.topics import Topics, topics_of
+from streams.core.beside import is_beside
 from streams.core.entitlement import History
 from streams.core.roster import mistakes_in_models
 from streams.kafka.admin import Admin
@@ -32,6 +33,7 @@ GOLDEN_ROWS = 64
 @click.option("--callable", "function", default="", metavar="MODULE:FUNCTION", help="Python, instead of a file.")
 @click.option("--value", type=float, help="A constant model, instead of a file.")
 @click.option("--features", default="", help="Its features in its order, a,b,c; else all of the pipeline's.")
+@click.option("--needs", default="", help="Models whose scores it is given too, a,b: features a.score, b.score.")
 @click.option("--dry-run", is_flag=True, help="Only check it.")
 @why_option
 @who_option
@@ -45,6 +47,7 @@ def add(
     function: str,
     value: float | None,
     features: str,
+    needs: str,
     dry_run: bool,
     why: str,
     who: str,
@@ -55,6 +58,7 @@ def add(
 
     \b
       rendezvous models add better models/better.txt --version 8
+      rendezvous models add first models/first8.txt --version 8    # beside the version that `first` has now
       rendezvous models add rule2 --callable rules:late --version 2 --features hour,precip
 
     The file must be a regular one with that sha256; a child process loads it; its features must be the pipeline's,
@@ -64,21 +68,24 @@ def add(
     path = place.pipeline_path(file)
     folder = path.resolve().parent
     pipeline, cluster, found = look(path)
-    model = _described(folder, name, version, artifact, digest, function, value, features)
-    before = found.roster.state(name)
-    entry = move_of(model, before, State.STAGED, why, who, definition=definition_of(model))
+    model = _described(folder, name, version, artifact, digest, function, value, features, needs)
+    entry = move_of(model, None, State.STAGED, why, who, definition=definition_of(model))
+    beside = is_beside(found.roster, entry)
+    if not beside:
+        entry = replace(entry, before=found.roster.state(name))
     refuse(found, entry)
     asked = replace(pipeline, models=(*(m for m in found.roster.scored() if m.name != name), model))
-    if mistakes := mistakes_in_models(_with_champion(asked, found)):
+    if mistakes := mistakes_in_models(_with_champion(asked, found), name):
         raise ConfigurationRefused("\n".join(map(str, mistakes)))
-    checked = tried(folder, pipeline, model, recent_rows(cluster, pipeline, GOLDEN_ROWS))
+    checked = tried(folder, pipeline, model, recent_rows(cluster, pipeline, GOLDEN_ROWS, model.needs))
     said = f"{name} {version}: {checked.rows} rows score {checked.least:.4f} to {checked.most:.4f}"
     if not dry_run:
         names = Topics(pipeline.name)
-        needed = {names.model(name), names.roster, names.roster_history}
+        needed = {names.needs(name), names.model(name), names.roster, names.roster_history}
         Admin(cluster).ensure([topic for topic in topics_of(asked) if topic.name in needed])
         RosterLog(cluster, pipeline).move(entry)
         said += "; staged. `rendezvous up` starts its scorer, then it is a shadow"
+        said += f" beside version {found.roster.members[name].model.version}" if beside else ""
     done(entry, said, as_json, rows=checked.rows, least=checked.least, most=checked.most, dry_run=dry_run)
 
 
@@ -91,13 +98,20 @@ def _described(
     function: str,
     value: float | None,
     features: str,
+    needs: str,
 ) -> Model:
     given = [what for what, is_given in (("ARTIFACT", artifact), ("--callable", function)) if is_given]
     given += [] if value is None else ["--value"]
     if len(given) != 1:
         raise click.UsageError(f"what is it made of? Give one of ARTIFACT, --callable, --value, not {given}")
-    columns = tuple(word.strip() for word in features.split(",") if word.strip())
-    model = Model(name=name, version=version, kind=Kind.CONSTANT, role=Role.SHADOW, features=columns)
+    model = Model(
+        name=name,
+        version=version,
+        kind=Kind.CONSTANT,
+        role=Role.SHADOW,
+        features=_words(features),
+        needs=_words(needs),
+    )
     if value is not None:
         return replace(model, value=value)
     if artifact is None:
@@ -109,6 +123,10 @@ def _described(
     written = str(path.relative_to(folder))
     model = replace(model, kind=kind, artifact=written, sha256=digest or "")
     return replace(model, sha256=sum_to_trust(folder, model))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def _with_champion(asked: Pipeline, history: History) -> Pipeline:

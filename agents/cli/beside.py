@@ -12,7 +12,7 @@ from schemas.decisions import Decision, Outcome, Ticket
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Model, Pipeline
 from schemas.requests import Request
-from schemas.roster import State
+from schemas.roster import Began, State
 from schemas.topics import Topics
 from streams.core.enriched_past import EnrichedPast
 from streams.core.enrichment import Enrichment
@@ -43,11 +43,14 @@ class Asked:
 
 
 def shown(
-    cluster: Cluster, pipeline: Pipeline, history: History, name: str, last: int, labels: Mapping[str, bool]
+    cluster: Cluster, pipeline: Pipeline, history: History, candidate: Model, last: int, labels: Mapping[str, bool]
 ) -> list[Shown]:
-    """What the model made of the last requests that it and the champion were asked for."""
+    """What the model made of the last requests that it and the champion were asked for.
+
+    One that stands beside another version of its name is given what that is given.
+    """
     topics, roster = Topics(pipeline.name), history.roster
-    candidate, champion = roster.members[name].model, roster.members[roster.champion].model
+    champion = roster.members[roster.champion].model
     asked = dict(_asked(cluster, topics, history, candidate, last))
     if asked:
         since_ms = min(one.at_ms for one in asked.values())
@@ -72,16 +75,23 @@ def shown(
     ]
 
 
-def beside_s(history: History, name: str, oldest_ms: float) -> float:
+def beside_s(history: History, model: Model, oldest_ms: float) -> float:
     """How long a model has been scoring what the champion scores; since `oldest_ms` where no record says it."""
+    return max(0.0, time.time() - _since_ms(history, model, oldest_ms) / 1e3)
+
+
+def _since_ms(history: History, model: Model, oldest_ms: float) -> float:
+    """The log time since which this version has been scoring."""
     since_ms = oldest_ms
     for entry in history.entries:
-        moved = getattr(entry.record, "model", None)
-        if moved is None:
+        record = entry.record
+        if isinstance(record, Began):
             since_ms = entry.log_ms
-        elif moved == name and getattr(entry.record, "before", None) is State.WARMING:
+        elif (record.model, record.version) == (model.name, model.version) and (
+            getattr(record, "before", None) is State.WARMING
+        ):
             since_ms = entry.from_ms
-    return max(0.0, time.time() - since_ms / 1e3)
+    return since_ms
 
 
 def oldest_ms(cluster: Cluster, pipeline: Pipeline) -> float:
@@ -92,18 +102,40 @@ def oldest_ms(cluster: Cluster, pipeline: Pipeline) -> float:
     return time.time() * 1e3
 
 
-def recent_rows(cluster: Cluster, pipeline: Pipeline, count: int) -> Matrix:
-    """The features of the last requests on raw, as models are given them; fewer where there are fewer."""
+def recent_rows(cluster: Cluster, pipeline: Pipeline, count: int, needs: Sequence[str] = ()) -> Matrix:
+    """The features of the last requests on raw, as models are given them; fewer where there are fewer.
+
+    After them the scores of the models it `needs`, of those requests that were decided when all of these were there.
+    """
     topics, validator = Topics(pipeline.name), Validator(pipeline)
     with TopicReader(cluster, topics.raw) as reader:
         starts = {number: max(low, end - count) for number, (low, end) in reader.bounds().items()}
         read = [(message.partition() or 0, read_record(message, validator)) for message in reader.to_end(starts)]
     requests = [(number, request) for number, request in read if isinstance(request, Request)][-count:]
+    requests.sort(key=lambda one: one[0])  # as they are joined
     if not requests:
-        return np.zeros((0, len(pipeline.features)))
+        return np.zeros((0, len(pipeline.features) + len(needs)))
     joined = _joined(cluster, pipeline, requests) if pipeline.enrich else [request for _, request in requests]
     derivations = {f.name: resolve(f.derive, f"feature {f.name}: derive") for f in pipeline.features if f.derive}
-    return FeatureTable(pipeline.features, derivations, pipeline.enrich).matrix(joined)
+    matrix = FeatureTable(pipeline.features, derivations, pipeline.enrich).matrix(joined)
+    if not needs:
+        return matrix
+    tickets = [Ticket(number, request.offset) for number, request in requests]
+    scores = _needed(cluster, topics, min(request.at_ms for _, request in requests), needs)
+    whole = [place for place, ticket in enumerate(tickets) if ticket in scores]
+    columns = np.array([scores[tickets[place]] for place in whole], dtype=np.float64).reshape(-1, len(needs))
+    return np.hstack([matrix[whole], columns])
+
+
+def _needed(cluster: Cluster, topics: Topics, since_ms: int, needs: Sequence[str]) -> dict[Ticket, list[float]]:
+    """The scores of these models by ticket, where all of them were there when it was decided."""
+    with TopicReader(cluster, topics.decisions) as reader:
+        decisions = [decision for _, decision in first_finals(reader.to_end(reader.at_time(since_ms)))]
+    return {
+        decision.ticket: [decision.scores[name].score for name in needs]
+        for decision in decisions
+        if all(name in decision.scores for name in needs)
+    }
 
 
 def _joined(cluster: Cluster, pipeline: Pipeline, requests: Sequence[tuple[int, Request]]) -> list[Request]:
@@ -124,21 +156,29 @@ def _asked(
     cluster: Cluster, topics: Topics, history: History, candidate: Model, last: int
 ) -> Iterator[tuple[Ticket, Asked]]:
     now_ms = time.time() * 1e3
+    beside = candidate.name in history.roster.beside and history.roster.beside[candidate.name].model == candidate
+    since_ms = _since_ms(history, candidate, 0.0) if beside else 0.0
     with TopicReader(cluster, topics.decisions) as reader:
         starts = {number: max(low, end - last) for number, (low, end) in reader.bounds().items()}
         for _, decision in first_finals(reader.to_end(starts)):
             at_ms = decision.decided_at_ms - int(decision.used_ms)
-            if _counts(decision, history.spans.at(at_ms), candidate) and (
-                at_ms + decision.budget_ms + SETTLED_MS < now_ms
+            if (
+                at_ms >= since_ms
+                and _counts(decision, history.spans.at(at_ms), candidate, beside=beside)
+                and at_ms + decision.budget_ms + SETTLED_MS < now_ms
             ):
                 yield decision.ticket, Asked(decision.request_id, at_ms, decision.budget_ms)
 
 
-def _counts(decision: Decision, pipeline: Pipeline, candidate: Model) -> bool:
-    """Whether this version of the model was asked: not for a repeat, not for what nobody could read."""
+def _counts(decision: Decision, pipeline: Pipeline, candidate: Model, *, beside: bool) -> bool:
+    """Whether this version of the model was asked: not for a repeat, not for what nobody could read.
+
+    Whoever stands beside another version is asked whatever that is asked.
+    """
     if decision.outcome is Outcome.REJECTED or decision.duplicate_of or candidate.name in decision.not_asked:
         return False
-    return any((model.name, model.version) == (candidate.name, candidate.version) for model in pipeline.models)
+    found = [model for model in pipeline.models if model.name == candidate.name]
+    return any(beside or model.version == candidate.version for model in found)
 
 
 def _take(

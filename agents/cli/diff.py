@@ -195,6 +195,9 @@ def _scores(folder: Path, pipeline: Pipeline, text: str, given: Given, instead_o
         own = path.resolve().parent
     if not model.has_scorer:
         raise ConfigurationRefused(f"model {model.name}: nothing here scores it (kind {model.kind}); name another")
+    if model.needs:
+        said = f"it needs the score of {', '.join(model.needs)}, which events do not hold"
+        raise ConfigurationRefused(f"model {model.name}: {said}; run it with `rendezvous backtest`")
     score_rows, columns = scoring_of(own, changed, model)
     scores, refused = score_rows(Given(given.matrix[:, columns], given.events))
     scores = np.array(scores, float)

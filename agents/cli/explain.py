@@ -140,6 +140,8 @@ def told(story: Story) -> Iterator[str]:
         age_ms = at_ms - story.raw_ms
         place_of = min(WIDTH - 1, max(0, round(WIDTH * age_ms / span_ms)))
         yield f"{age_ms:>7} ms |{'.' * place_of}*{' ' * (WIDTH - 1 - place_of)}| {what}"
+    for model, names in (decision.needs or {}).items():
+        yield f"{model} was given the score of {', '.join(names)}"
     yield f"why: {decision.reason}"
 
 

@@ -50,7 +50,7 @@ def ls(file: Path | None, as_json: bool) -> None:
       rendezvous models ls --json | jq -r 'select(.state == "champion") | .model'
     """
     _, _, history = look(file)
-    for member in history.roster.members.values():
+    for member in (*history.roster.members.values(), *history.roster.beside.values()):
         click.echo(as_line(told(member, history)) if as_json else row(member, history))
     say_refused(history)
 
@@ -63,15 +63,18 @@ def show(name: str, file: Path | None, as_json: bool) -> None:
     """Tell all of one model: what it is made of, and its moves with the tickets from which they counted."""
     pipeline, cluster, history = look(file)
     member = member_of(history, name)
+    other = history.roster.beside.get(name)
+    beside = {"beside": told(other, history) | {"definition": definition_of(other.model)}} if other else {}
     moves = [one for one in map(event, history.entries) if name in (one["model"], one["displaced"])]
     with TopicReader(cluster, Topics(pipeline.name).raw) as reader:
         for move in moves:
             first = reader.at_time(int(move["counts_from_ms"]))
             move["first_tickets"] = [f"{number}/{offset}" for number, offset in sorted(first.items())]
     if as_json:
-        click.echo(as_line(told(member, history) | {"definition": definition_of(member.model), "moves": moves}))
+        whole = {"definition": definition_of(member.model), "moves": moves, **beside}
+        click.echo(as_line(told(member, history) | whole))
         return
-    for key, value in (told(member, history) | definition_of(member.model)).items():
+    for key, value in (told(member, history) | definition_of(member.model) | beside).items():
         click.echo(f"{key}: {value}")
     for move in moves:
         counts = "" if move["kind"] == "noted" else f", from {' '.join(move['first_tickets'])} on"

@@ -15,11 +15,14 @@ from agents.cli.past import read_labels
 from agents.cli.roster import as_line, json_option, look, member_of, pipeline_option
 from schemas import roster
 from schemas.errors import UnreadableRecord
-from schemas.pipeline import Model
+from schemas.pipeline import Model, Pipeline
 from schemas.roster import Moved, State
+from streams.core.beside import place_of
 from streams.core.entitlement import History
 from streams.core.gates import as_table, figures_of, in_words, refusals
-from streams.core.roster import refusal, rolled_back
+from streams.core.moves import refusal, rolled_back
+from streams.core.roster import Promotion
+from streams.kafka.clients import Cluster
 from streams.kafka.roster_log import MoveRefused, RosterLog
 
 why_option = click.option("--why", default="", metavar="TEXT", help="The reason, for whoever reads the history.")
@@ -36,6 +39,7 @@ who_option = click.option("--who", default="", metavar="NAME", help="Who moves i
     show_default=True,
     help="To the front, into the schedule behind it, or to be the yardstick for ever.",
 )
+@click.option("--version", default="", help="Which of two versions of the name: it takes the other one's place.")
 @click.option("--last", default=2000, show_default=True, help="How many decisions of each partition are looked at.")
 @click.option("--labels", type=click.Path(path_type=Path), help="JSONL with request_id and label: what became of it.")
 @click.option("--force", is_flag=True, help="Although a gate says no; the history keeps what it said.")
@@ -47,6 +51,7 @@ who_option = click.option("--who", default="", metavar="NAME", help="Who moves i
 def promote(
     name: str,
     to: str,
+    version: str,
     last: int,
     labels: Path | None,
     force: bool,
@@ -62,22 +67,27 @@ def promote(
       rendezvous models promote better --dry-run --last 10000
       rendezvous models promote better --labels labels.jsonl
       rendezvous models promote better --to challenger
+      rendezvous models promote first --version 8    # it takes the place of the version that `first` has now
       rendezvous models promote better --force --why "the champion is broken"
 
     The gates of [promotion] are held against what it has shown on the last requests; exit 3, with the figures, when
     one says no.
     """
     pipeline, cluster, found = look(file)
-    member, state = member_of(found, name), State(to)
+    member, state = member_of(found, name, version), State(to)
     more: dict[str, Any] = {}
-    if state is State.CHAMPION and member.state is not State.PASSED_OVER:
+    main = found.roster.members[name]
+    if member is not main:
+        state, more = place_of(main), {"replaces": main.model.version}
+    elif state is State.CHAMPION and member.state is not State.PASSED_OVER:
         more = {"displaced": found.roster.champion, "displaced_to": State.CHALLENGER}
     move = move_of(member.model, member.state, state, why, who, **more)
     refuse(found, move)
     figures, said = None, []
     if state is not State.CANARY:
-        beside = shown(cluster, pipeline, found, name, last, read_labels(labels))
-        figures = figures_of(beside, pipeline.promotion, beside_s(found, name, oldest_ms(cluster, pipeline)))
+        beside = shown(cluster, pipeline, found, member.model, last, read_labels(labels))
+        seconds = beside_s(found, member.model, oldest_ms(cluster, pipeline))
+        figures = figures_of(beside, pipeline.promotion, seconds)
         said = refusals(figures, pipeline.promotion)
         if not as_json:
             click.echo(f"{name}: {in_words(figures)}", err=True)
@@ -92,6 +102,8 @@ def promote(
     move = replace(move, forced=tuple(said))
     RosterLog(cluster, pipeline).move(move)
     made_room = f"; {move.displaced} is the challenger behind it" if move.displaced else ""
+    if move.replaces:
+        made_room = f" in version {move.version}; {move.replaces} stays beside it, warm, until it is retired"
     done(move, f"{name} is the {state}{made_room}", as_json, promoted=True, gates=said, figures=table)
     return 0
 
@@ -108,6 +120,9 @@ def rollback(why: str, who: str, file: Path | None, as_json: bool) -> None:
         last = rolled_back(found.roster)
     except UnreadableRecord as error:
         raise MoveRefused(str(error)) from error
+    if last.replaced:
+        _back_to(cluster, pipeline, found, last, why, who, as_json=as_json)
+        return
     member = found.roster.members[last.displaced]
     more = {"displaced": last.model, "displaced_to": last.before, "undoes": True}
     move = move_of(member.model, member.state, State.CHAMPION, why, who, **more)
@@ -116,22 +131,35 @@ def rollback(why: str, who: str, file: Path | None, as_json: bool) -> None:
     done(move, f"{last.displaced} is the champion again, {last.model} a {last.before}", as_json)
 
 
+def _back_to(
+    cluster: Cluster, pipeline: Pipeline, found: History, last: Promotion, why: str, who: str, *, as_json: bool
+) -> None:
+    """The version that was replaced last is entitled again: it has been scoring beside all the time."""
+    beside, main = found.roster.beside[last.model], found.roster.members[last.model]
+    more = {"replaces": main.model.version, "undoes": True}
+    move = move_of(beside.model, beside.state, place_of(main), why, who, **more)
+    refuse(found, move)
+    RosterLog(cluster, pipeline).move(move)
+    done(move, f"{last.model} is version {move.version} again, {move.replaces} stays beside it", as_json)
+
+
 @click.command()
 @click.argument("name")
+@click.option("--version", default="", help="Which of two versions of the name.")
 @click.option("--force", is_flag=True, help="Although it is the canary.")
 @why_option
 @who_option
 @pipeline_option
 @json_option
-def retire(name: str, force: bool, why: str, who: str, file: Path | None, as_json: bool) -> None:
+def retire(name: str, version: str, force: bool, why: str, who: str, file: Path | None, as_json: bool) -> None:
     """Ask a model no more: its scorer does what waits for it and ends. Its name is free for another version."""
     pipeline, cluster, found = look(file)
-    member = member_of(found, name)
+    member = member_of(found, name, version)
     forced = ("canary: it runs for ever",) if force and member.state is State.CANARY else ()
     move = move_of(member.model, member.state, State.RETIRED, why, who, forced=forced)
     refuse(found, move)
     RosterLog(cluster, pipeline).move(move)
-    done(move, f"{name} is retired", as_json)
+    done(move, f"{name} {move.version} is retired", as_json)
 
 
 def move_of(model: Model, before: State | None, to: State, why: str, who: str, **more: Any) -> Moved:

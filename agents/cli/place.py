@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from agents.settings import archive_dir, cache_dir, environ, state_dir
 from schemas.errors import ConfigurationRefused, KafkaUnreachable
-from schemas.pipeline import Pipeline
+from schemas.pipeline import Model, Pipeline
 from schemas.rights import rights_of
 from streams.archive.store import open_root
 from streams.core.replay import of_run
@@ -93,12 +93,30 @@ def pipeline(given: Path | None) -> Pipeline:
     return of_run(found, run) if run else found
 
 
-def rostered(at: Cluster, of: Pipeline) -> Pipeline:
-    """The pipeline with every model that needs a process now: the roster's, once it has begun, else the file's."""
+def rostered(at: Cluster, of: Pipeline, model: str = "", version: str = "") -> Pipeline:
+    """The pipeline with every model that needs a process now: the roster's, once it has begun, else the file's.
+
+    Of two versions of a name the one that is entitled, unless the other is asked for; raises ConfigurationRefused
+    when there is none such.
+    """
     from streams.kafka.roster_log import RosterLog
 
     history = RosterLog(at, of).read()
-    return replace(of, models=history.roster.scored()) if history.begun else of
+    if not (history.begun or version):
+        return of
+    roster = history.roster
+    wanted = roster.of(model, version) if version else None
+    if version and wanted is None:
+        raise ConfigurationRefused(f"no version {version!r} of {model!r}: `rendezvous models ls` says who is there")
+    models = tuple(wanted.model if wanted and own.name == model else own for own in roster.scored())
+    return replace(of, models=models)
+
+
+def beside(at: Cluster, of: Pipeline) -> tuple[Model, ...]:
+    """The models that stand beside another version of their name."""
+    from streams.kafka.roster_log import RosterLog
+
+    return RosterLog(at, of).read().roster.others()
 
 
 def replay_run() -> str | None:

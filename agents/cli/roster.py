@@ -9,6 +9,7 @@ import msgspec
 
 from agents.cli import place
 from schemas.pipeline import Pipeline
+from schemas.roster import Noted
 from streams.archive.ranges import iso
 from streams.core.entitlement import Entry, History
 from streams.core.roster import Member
@@ -26,23 +27,32 @@ def look(file: Path | None) -> tuple[Pipeline, Cluster, History]:
     return pipeline, cluster, RosterLog(cluster, pipeline).read()
 
 
-def member_of(history: History, name: str) -> Member:
-    """One model by its name; raises BadParameter with the nearest one."""
+def member_of(history: History, name: str, version: str = "") -> Member:
+    """One model by its name, and by its version where there are two; raises BadParameter with the nearest one."""
     members = history.roster.members
     if name not in members:
         near = difflib.get_close_matches(name, members, 1)
         hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(members)}."
         raise click.BadParameter(f"no model {name!r}. {hint}", param_hint="NAME")
-    return members[name]
+    if not version:
+        return members[name]
+    found = history.roster.of(name, version)
+    if found is None:
+        there = [one.model.version for one in (members[name], history.roster.beside.get(name)) if one is not None]
+        raise click.BadParameter(
+            f"no version {version!r} of {name}, which has {', '.join(there)}", param_hint="VERSION"
+        )
+    return found
 
 
 def told(member: Member, history: History) -> dict[str, Any]:
     """What one model is now, for programs."""
-    model, given_up = member.model, history.quarantined.get(member.model.name)
+    model, given_up = member.model, _given_up(member, history)
     return {
         "model": model.name,
         "version": model.version,
         "state": member.state,
+        **({"beside": True} if history.roster.beside.get(model.name) is member else {}),
         "since_ms": int(member.since_ms) or None,
         "who": member.who,
         "why": member.why,
@@ -52,13 +62,21 @@ def told(member: Member, history: History) -> dict[str, Any]:
     }
 
 
+def _given_up(member: Member, history: History) -> Noted | None:
+    """That its processes are given up, and why."""
+    found = history.quarantined.get(member.model.name)
+    return found if found and found.version == member.model.version else None
+
+
 def row(member: Member, history: History) -> str:
     """The same for people."""
     since = iso(int(member.since_ms)) if member.since_ms else "-"
     model = member.model
-    given_up = history.quarantined.get(model.name)
+    given_up = _given_up(member, history)
     why = f"in quarantine since {iso(given_up.at_ms)}: {given_up.why}" if given_up else member.why
-    return f"{model.name:16} {member.state:11} {model.version:12} {since:20} {member.who:10} {why}"
+    place = "beside" if history.roster.beside.get(model.name) is member else ""
+    state = f"{member.state}, {place}" if place else member.state
+    return f"{model.name:16} {state:11} {model.version:12} {since:20} {member.who:10} {why}"
 
 
 def event(entry: Entry) -> dict[str, Any]:
@@ -78,7 +96,10 @@ def line(move: dict[str, Any]) -> str:
         word = "is in quarantine" if move["quarantined"] else "is out of quarantine"
         return f"{move['position']:>4} {when} {move['who']}: {move['model']} {move['version']} {word}: {move['why']}"
     what = f"{move['model']} {move['version']} {move.get('from') or 'new'} -> {move['to']}"
+    what += f" in the place of {move['replaces']}" if move.get("replaces") else ""
     rest = f", {move['displaced']} -> {move['displaced_to']}" if move["displaced"] else ""
+    needs = move["definition"].get("needs") if move.get("definition") else None
+    rest += f", {move['model']} needs {', '.join(needs)}" if needs else ""
     undone = " (rollback)" if move.get("undoes") else ""
     forced = f" (forced: {'; '.join(move['forced'])})" if move["forced"] else ""
     why = f": {move['why']}" if move.get("why") else ""

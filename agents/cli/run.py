@@ -9,7 +9,7 @@ import click
 from msgspec.structs import replace
 
 from agents.cli import place
-from agents.settings import environ, log_level, monitor_dir, notes_dir
+from agents.settings import environ, log_level, monitor_dir, notes_dir, tables_dir
 from schemas.pipeline import Pipeline
 from schemas.rights import group_of, rights_of
 from streams.kafka.clients import Cluster
@@ -17,15 +17,19 @@ from streams.kafka.clients import Cluster
 NICE = {"archiver": 10, "learner": 10, "monitor": 10}
 """What may wait gives way. Not the scorers: one that starts again would be seconds later (measured)."""
 
+OF_A_MODEL = ("scorer", "coupler")
+
 FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 @click.command(short_help="one role in the foreground")
 @click.argument(
-    "role", type=click.Choice(["router", "scorer", "rendezvous", "standby", "archiver", "learner", "monitor"])
+    "role",
+    type=click.Choice(["router", "coupler", "scorer", "rendezvous", "standby", "archiver", "learner", "monitor"]),
 )
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--model", default="", help="Which model; for the scorer.")
+@click.option("--model", default="", help="Which model; for scorer and coupler.")
+@click.option("--version", default="", help="Which of two versions of its name; for the scorer.")
 @click.option("--number", default=0, help="Instance number: each process of a role has its own.")
 @click.option("--leave", is_flag=True, help="Leave the group at the end: others take over at once, not after 6 s.")
 @click.option("--standby/--no-standby", default=None, help="Whether it has a standby; else as the file says.")
@@ -38,6 +42,7 @@ def run(
     role: str,
     file: Path,
     model: str,
+    version: str,
     number: int,
     leave: bool,
     standby: bool | None,
@@ -65,16 +70,16 @@ def run(
     pipeline = place.pipeline(file)
     if standby is not None or role == "standby":
         pipeline = replace(pipeline, standby=bool(standby) or role == "standby")
-    if role == "scorer" and not model:
+    if role in OF_A_MODEL and not model:
         raise click.UsageError("which model? Name it with --model")
     if role == "scorer":
         _bind_threads(pipeline, model)
     cluster = place.cluster(looked_at=supervised)
     if not supervised:  # else `up` has just looked
         _look(cluster, pipeline, role, model)
-    rostered = role == "scorer" and (rostered or not supervised)
+    rostered = role in OF_A_MODEL and (rostered or not supervised)
     if rostered:
-        pipeline = place.rostered(cluster, pipeline)
+        pipeline = place.rostered(cluster, pipeline, model, version)
         if not supervised:
             _look(cluster, pipeline, role, model)
     from agents import process, roles  # who is refused needs none of it
@@ -93,6 +98,7 @@ def run(
         rostered,
         monitor_dir(environ(), pipeline.name),
         file.resolve(),
+        tables_dir(environ(), pipeline.name),
     )
     return process.run(roles.build(role, at, model, number, leave=leave), status)
 

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 
 from agents.cli.columns import read_requests, read_scores
 from schemas.errors import ConfigurationRefused
-from schemas.pipeline import Model, Pipeline
+from schemas.pipeline import Enrich, Model, Pipeline
 from schemas.topics import Topics
 from streams.archive.ranges import Period, require
 from streams.core.answers import Names
-from streams.core.past import SCORES_AFTER_MS, Scored, Way
+from streams.core.past import SCORES_AFTER_MS, Way
 from streams.core.quality import quantiles
 from streams.core.recorded import Recorded
+from streams.core.scored_past import Scored
 
 
 class Tried:
@@ -32,7 +34,7 @@ class Tried:
         """One way for each model file, or one for what else is changed."""
         from streams.models.candidate import changed_models
 
-        if changed.enrich != self._base.enrich:
+        if _told(changed) != _told(self._base):
             raise ConfigurationRefused(
                 "[[enrich]] is changed: the archive holds what the pipeline's own tables said of each request, not "
                 "what others would have; take it over as it is"
@@ -87,6 +89,11 @@ class Tried:
             f"of {model}'s archived scores; --latency-ms says otherwise"
         )
         return round(age_ms)
+
+
+def _told(pipeline: Pipeline) -> list[Enrich]:
+    """What its tables say of requests, wherever they are held."""
+    return [replace(table, state="memory") for table in pipeline.enrich]
 
 
 def ages_ms(root: Path, pipeline: Pipeline, period: Period) -> dict[str, float | None]:

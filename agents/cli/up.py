@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from agents.born import Nursery
-from agents.cast import Cast
+from agents.cast import Cast, named_apart
 from agents.cli import place
 from agents.given_up import note_quarantine, note_started_anew
 from agents.in_hand import InHand, Left
@@ -78,6 +78,8 @@ def up(file: Path, as_json: bool, standby: bool | None, run: str | None) -> None
             click.echo(f"the roster does not know who is tried again: {wrong}", err=True)
         children = _children(file, pipeline, refused, standby=standby, rostered=pipeline != of_file)
         cast = Cast(of_file, cluster, lambda model: _scorers(file, replace(pipeline, models=(model,))))
+        for model in place.beside(cluster, of_file):
+            children += _scorers(file, replace(pipeline, models=(model,)), beside=True)
         about = _about(file, pipeline, cluster, refused)
         asyncio.run(_supervise(children, about, pipeline, cluster, cast, nursery, as_json=as_json))
     finally:
@@ -100,10 +102,15 @@ def _tried(file: Path, pipeline: Pipeline) -> dict[str, ModelRefused]:
     return refused
 
 
-def _scorers(file: Path, pipeline: Pipeline) -> list[Child]:
-    """The processes of models that came while the pipeline runs: as those of the file, told that they are new."""
+def _scorers(file: Path, pipeline: Pipeline, *, beside: bool = False) -> list[Child]:
+    """The processes of models that came while the pipeline runs: as those of the file, told that they are new.
+
+    Not the coupler of one that stands `beside` another version: they have one.
+    """
     every = _children(file, pipeline, {}, standby=False, rostered=True, tried=False)
-    return [child for child in every if child.name.startswith("scorer.")]
+    if not beside:
+        return [child for child in every if child.model]
+    return [named_apart(child) for child in every if child.version]
 
 
 def _say(what: str) -> None:
@@ -118,6 +125,7 @@ def _look(cluster: Cluster, pipeline: Pipeline, *, standby: bool) -> None:
     roles = [("router", ""), ("rendezvous", ""), ("archiver", ""), *([("standby", "")] if standby else [])]
     roles += [("monitor", "")] if pipeline.monitor else []
     roles += [("scorer", model.name) for model in pipeline.models if model.has_scorer]
+    roles += [("coupler", model.name) for model in pipeline.models if model.needs]
     roles += [("learner", "")] if pipeline.policy.kind is PolicyKind.BANDIT else []
     admin = Admin(cluster)
     admin.ensure(topics_of(pipeline))
@@ -141,8 +149,8 @@ async def _supervise(
     environment.setdefault("KAFKA_BOOTSTRAP_SERVERS", cluster.bootstrap)
 
     async def gave_up(child: Child, left: Left) -> None:
-        model = child.name.split(".")[1]
-        if noted := await asyncio.to_thread(note_quarantine, cluster, pipeline, model, child.reason):
+        model, version = child.model, child.version
+        if noted := await asyncio.to_thread(note_quarantine, cluster, pipeline, model, version, child.reason):
             child.reason += f"; the roster does not know of it: {noted}"
         if not left.rows:
             return
@@ -189,9 +197,10 @@ def _children(
     def scorer(model: Model, number: int) -> Child:
         # `refused_models` has just tried this very file: a scorer that starts again is back sooner.
         known = [f"--tried={found}" for found in sums.get(model.name, ())]
-        known += ["--rostered"] if rostered else []
+        known += ["--rostered", f"--version={model.version}"] if rostered else []
         found = child("scorer", "--model", model.name, f"--number={number}", *known)
         found.name = f"scorer.{model.name}" + (f".{number}" if number else "")
+        found.model, found.version = model.name, model.version
         found.log = logs / f"{found.name}.log"
         found.environment = thread_settings(model)
         found.in_hand = InHand.made(len(pipeline.features_of(model)))
@@ -204,12 +213,21 @@ def _children(
         if model.has_scorer and model.name not in refused
         for number in range(model.instances)
     ]
+
+    def coupler(model: Model) -> Child:
+        found = child("coupler", "--model", model.name, *(["--rostered"] if rostered else []))
+        found.name = f"coupler.{model.name}"
+        found.model = model.name
+        found.log = logs / f"{found.name}.log"
+        return found
+
+    couplers = [coupler(model) for model in pipeline.models if model.needs and model.name not in refused]
     desks = [child("rendezvous", "--standby"), child("standby")] if standby else [child("rendezvous", "--no-standby")]
     watching = [child("monitor")] if pipeline.monitor else []
     for one in watching:
         one.environment = dict.fromkeys(THREADS, "1")  # it is in nobody's way, numpy's threads neither
     learners = [child("learner")] if pipeline.policy.kind is PolicyKind.BANDIT else []
-    return [*desks, *scorers, child("router"), child("archiver"), *learners, *watching]
+    return [*desks, *scorers, *couplers, child("router"), child("archiver"), *learners, *watching]
 
 
 def _about(file: Path, pipeline: Pipeline, cluster: Cluster, refused: Mapping[str, ModelRefused]) -> dict[str, Any]:

@@ -37,12 +37,20 @@ class Turn(Struct, frozen=True):
 
 
 class Breaker:
-    """What one model made of the last requests. Times are in ms on the broker's clock."""
+    """What one version of a model made of the last requests. Times are in ms on the broker's clock."""
 
     def __init__(
-        self, settings: BreakerSettings, guards: Iterable[Guard], model: str, *, over: bool, now_ms: float
+        self,
+        settings: BreakerSettings,
+        guards: Iterable[Guard],
+        model: str,
+        version: str,
+        *,
+        over: bool,
+        now_ms: float,
     ) -> None:
         self.model = model
+        self.version = version
         self.over = over
         self._settings = settings
         self._guard = next((guard for guard in guards if guard.model == model), None)
@@ -63,7 +71,7 @@ class Breaker:
 
     def offered(self, partition: int, block: ScoresBlock, log_ms: float) -> None:
         """It is on `scores`."""
-        if isinstance(block, ScoreBlock) and block.model == self.model:
+        if isinstance(block, ScoreBlock) and (block.model, block.version) == (self.model, self.version):
             for offset, score in zip(offsets_of(block.offsets), scores_of(block.scores), strict=True):
                 self._take((partition, offset), ERROR if not isfinite(score) else self._guarded(score), log_ms)
             for error in block.errors:

@@ -1,6 +1,7 @@
 """State from outside joined into requests, once, before fan-out: every model sees the same."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from msgspec import Raw, json
 from msgspec.structs import replace
@@ -16,10 +17,10 @@ _encode = json.Encoder().encode
 
 
 class Enrichment:
-    """The tables of one pipeline, in the order of its file."""
+    """The tables of one pipeline, in the order of its file; `kept` are those that are not held in memory."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self.tables = {one.name: Table(one, pipeline.features) for one in pipeline.enrich}
+    def __init__(self, pipeline: Pipeline, kept: Mapping[str, Table] = MappingProxyType({})) -> None:
+        self.tables = {one.name: kept.get(one.name) or Table(one, pipeline.features) for one in pipeline.enrich}
 
     def join(self, requests: Sequence[Request]) -> list[Request]:
         """The same requests, each with what the tables say of it."""

@@ -14,8 +14,10 @@ from schemas.decisions import Decision
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.roster import Began, Moved, Noted, State, decode_roster
+from streams.core.beside import is_beside
+from streams.core.moves import after
 from streams.core.policy_combine import COMBINED
-from streams.core.roster import Roster, after, began
+from streams.core.roster import Roster, began
 
 ALWAYS = float("-inf")
 
@@ -119,8 +121,12 @@ class History:
         else:
             if not self.begun:
                 raise UnreadableRecord("the roster has not begun: its first record says who is there")
+            aside = is_beside(self.roster, record)
             self.roster = after(self.roster, record, self._pipeline, log_ms, position)
-            if record.definition is not None or record.after is State.RETIRED:
+            known = self.quarantined.get(record.model)
+            if record.after is State.RETIRED and known and known.version == record.version:
+                del self.quarantined[record.model]
+            elif record.definition is not None and not aside:
                 self.quarantined.pop(record.model, None)  # it was of another version
             # In the order of the log, whatever leads they name.
             from_ms = max(self.spans.spans[-1].from_ms, log_ms + record.lead_ms)

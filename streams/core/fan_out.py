@@ -1,12 +1,13 @@
 """One event to many models: which models are asked for which requests, and the blocks they are sent."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import numpy as np
 
-from schemas.blocks import MAX_ROWS, NotAskedBlock, Rows, pack_offsets
+from schemas.blocks import MAX_ROWS, NotAskedBlock, RowError, Rows, ScoreBlock, pack_offsets
+from schemas.needs import Needing
 from schemas.pipeline import Model, Pipeline, Role
 from schemas.requests import Request
 from streams.core.enrichment import event_of
@@ -15,6 +16,7 @@ from streams.core.features import Derivation, FeatureTable
 
 OVERLOADED = "the pipeline is overloaded"
 RECENT = 0.2
+NEVER = 2.0
 
 EVENT_BYTES = 512 << 10
 """Bytes of events that one block carries, unless a single one is larger: what the topic takes is twice that."""
@@ -22,19 +24,31 @@ EVENT_BYTES = 512 << 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Audience:
-    """The models that are asked, each with its columns, and those of them that want no request past its deadline."""
+    """The models that are asked, each with its columns, and those of them that want no request past its deadline.
+
+    `needs` are the models and versions whose scores some of them need, by who needs them; `lacking`, why some cannot
+    be asked: what they need is not there. `limits` are the shares of the budget from which each is passed over.
+    """
 
     models: list[tuple[Model, list[int]]]
     in_time_only: tuple[str, ...]
+    needs: Mapping[str, tuple[tuple[str, str], ...]]
+    lacking: Mapping[str, str]
+    limits: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Fan:
-    """What one batch becomes: rows for each model, and which models were passed over for which requests."""
+    """What one batch becomes: rows for each model, and which models were passed over for which requests.
+
+    `needing` are rows that wait for scores first; `lacking` the errors of rows that would wait for nobody.
+    """
 
     rows: list[tuple[Model, Rows]]
     not_asked: list[NotAskedBlock]
     asked: int
+    needing: list[Needing] = field(default_factory=list)
+    lacking: list[ScoreBlock] = field(default_factory=list)
 
 
 class FanOut:
@@ -65,8 +79,28 @@ class FanOut:
         self._audiences.follow(spans)
 
     def _audience(self, pipeline: Pipeline) -> Audience:
-        models = [(model, self._table.indices(pipeline.features_of(model))) for model in pipeline.models]
-        return Audience(models, tuple(model.name for model in pipeline.models if model.late_rows != "score"))
+        models = [(model, self._table.indices(pipeline.own_features_of(model))) for model in pipeline.models]
+        versions = {model.name: model.version for model in pipeline.models if model.role is not Role.DECOY}
+        needs, lacking = dict[str, tuple[tuple[str, str], ...]](), dict[str, str]()
+        for model in pipeline.models:
+            absent = [name for name in model.needs if name not in versions]
+            if absent:
+                lacking[model.name] = f"needs {', '.join(absent)}, which is not asked any more"
+            elif model.needs:
+                needs[model.name] = tuple((name, versions[name]) for name in model.needs)
+        return Audience(
+            models,
+            tuple(model.name for model in pipeline.models if model.late_rows != "score"),
+            needs,
+            lacking,
+            {model.name: self._limit(model, pipeline) for model in pipeline.models},
+        )
+
+    def _limit(self, model: Model, pipeline: Pipeline, seen: frozenset[str] = frozenset()) -> float:
+        """Who is needed is passed over no earlier than those who need it."""
+        own = self._limits.get(model.role, NEVER)
+        others = [one for one in pipeline.models if model.name in one.needs and one.name not in seen]
+        return max([own, *(self._limit(one, pipeline, seen | {model.name}) for one in others)])
 
     def fan(self, requests: Sequence[Request], now_ms: float) -> Fan:
         """Blocks for at most 256 requests. Raises what a derivation raises."""
@@ -80,14 +114,16 @@ class FanOut:
             return parts[0]
         rows = [row for part in parts for row in part.rows]
         not_asked = [block for part in parts for block in part.not_asked]
-        return Fan(rows, not_asked, sum(part.asked for part in parts))
+        needing = [one for part in parts for one in part.needing]
+        lacking = [block for part in parts for block in part.lacking]
+        return Fan(rows, not_asked, sum(part.asked for part in parts), needing, lacking)
 
     def _fan(self, requests: Sequence[Request], audience: Audience, now_ms: float) -> Fan:
         live = self._in_time(requests, now_ms)
         ready_ms = now_ms + self._row_ms * len(live)
         waited = max(((ready_ms - request.at_ms) / request.budget_ms for request in live), default=0.0)
-        asked = [(model, columns) for model, columns in audience.models if not self._passed_over(model, waited)]
-        passed = tuple(model.name for model, _ in audience.models if self._passed_over(model, waited))
+        asked = [one for one in audience.models if waited < audience.limits[one[0].name]]
+        passed = tuple(model.name for model, _ in audience.models if waited >= audience.limits[model.name])
         rows = self._rows(requests, live, asked)
         not_asked = []
         if passed and live:
@@ -96,7 +132,8 @@ class FanOut:
             chosen = {request.offset for request in live}
             left = [request.offset for request in requests if request.offset not in chosen]
             not_asked.append(NotAskedBlock(audience.in_time_only, pack_offsets(left), OVERLOADED))
-        return Fan(rows, not_asked, len(live))
+        fan = Fan(rows, not_asked, len(live))
+        return _coupled(fan, audience) if audience.needs or audience.lacking else fan
 
     def took(self, elapsed_ms: float, asked: int) -> None:
         """How long the fan of this many requests took: an average over the last few."""
@@ -114,9 +151,6 @@ class FanOut:
             if now_ms + self._row_ms * (len(chosen) + 1) - request.at_ms < share * request.budget_ms:
                 chosen.append(request)
         return chosen[::-1]
-
-    def _passed_over(self, model: Model, waited: float) -> bool:
-        return waited >= self._limits.get(model.role, 2.0)
 
     def _rows(
         self, requests: Sequence[Request], live: Sequence[Request], asked: Sequence[tuple[Model, list[int]]]
@@ -142,6 +176,20 @@ class FanOut:
                 own = own.part(places)
             rows += [(model, part) for part in cut(own) if len(part.offsets)]
         return rows
+
+
+def _coupled(fan: Fan, audience: Audience) -> Fan:
+    """The same with the rows of models that need others' scores put aside."""
+    plain, needing, lacking = list[tuple[Model, Rows]](), list[Needing](), list[ScoreBlock]()
+    for model, rows in fan.rows:
+        if reason := audience.lacking.get(model.name):
+            errors = tuple(RowError(offset, reason) for offset in rows.offsets.tolist())
+            lacking.append(ScoreBlock(model.name, model.version, b"", b"", errors))
+        elif pairs := audience.needs.get(model.name):
+            needing.append(Needing(model.version, pairs, rows))
+        else:
+            plain.append((model, rows))
+    return Fan(plain, fan.not_asked, fan.asked, needing, lacking)
 
 
 def cut(rows: Rows) -> list[Rows]:

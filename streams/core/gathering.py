@@ -182,7 +182,7 @@ class Gathering:
                 for offset, score in zip(offsets_of(block.offsets), scores_of(block.scores), strict=True):
                     self._tell(offset, _Scored(model, version, score, log_ms), at)
                 for error in block.errors:
-                    self._tell(error.offset, _Without((model,), "error", log_ms), at)
+                    self._tell(error.offset, _Failed(model, version, log_ms), at)
             case NotAskedBlock():
                 for offset in offsets_of(block.offsets):
                     self._tell(offset, _Without(block.models, "skipped", log_ms), at)
@@ -323,6 +323,16 @@ class _Without(Struct, frozen=True, gc=False):
         if self.log_ms <= one.leave_ms:
             for model in self.models:
                 one.without.setdefault(model, self.why)
+
+
+class _Failed(Struct, frozen=True, gc=False):
+    model: str
+    version: str
+    log_ms: int
+
+    def __call__(self, one: Gathered) -> None:
+        if self.log_ms <= one.leave_ms and one.expected.get(self.model) == self.version:
+            one.without.setdefault(self.model, "error")
 
 
 class _Refused(Struct, frozen=True, gc=False):

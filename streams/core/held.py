@@ -8,6 +8,8 @@ rest of a block that raw has reached in part is kept row by row.
 from collections.abc import Iterable
 from heapq import heappop, heappush
 
+from msgspec import Struct
+
 from schemas.blocks import NotAskedBlock, RejectionBlock, ScoreBlock
 from schemas.decisions import ScoreSeen
 
@@ -15,8 +17,17 @@ LIMIT = 100_000
 """Offsets a score may be ahead of the reading of raw: no offset from outside may size anything."""
 
 Block = ScoreBlock | RejectionBlock | NotAskedBlock
-What = ScoreSeen | str
-"""A score whose `age_ms` is still its log time, or the reason why there is none."""
+
+
+class Failed(Struct, frozen=True, gc=False):
+    """Why a version has no score."""
+
+    reason: str
+    version: str
+
+
+What = ScoreSeen | Failed
+"""A score whose `age_ms` is still its log time, or why there is none."""
 
 
 class Held:

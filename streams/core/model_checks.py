@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from msgspec.structs import fields
 
-from schemas.pipeline import Kind, Model
+from schemas.pipeline import SCORE_OF, Kind, Model
 from streams.core.mistakes import CALLABLE, NAME, Mistake, doubles
 
 NEEDED = {
@@ -41,7 +41,7 @@ def model_mistakes(key: str, model: Model, known: set[str]) -> Iterator[Mistake]
     if not model.version.strip() or not model.version.isprintable() or len(model.version) > 128:
         yield Mistake(f"{key}.version", f"{model.version!r} says nothing", 'write a version, as "2013-06"')
     for feature in model.features:
-        if feature not in known:
+        if feature not in known and not feature.endswith(SCORE_OF):  # what may be of scores: `needs_checks`
             yield Mistake(f"{key}.features", f"{feature!r} is not declared", "declare it under [[features]]")
     yield from doubles(f"{key}.features", model.features)
     if model.prepare and not CALLABLE(model.prepare):

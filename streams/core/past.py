@@ -16,19 +16,21 @@ from typing import Protocol
 
 import numpy as np
 
-from schemas.blocks import Offsets, RowError, ScoreBlock, ScoresBlock, decode_scores, score_block
+from schemas.blocks import ScoreBlock, ScoresBlock, decode_scores
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.requests import Headers, Rejection, Request
 from streams.core.answers import Answered, Asked, Names, ScoreColumn
+from streams.core.coupled_past import CoupledPast
 from streams.core.enriched_past import EnrichedPast
 from streams.core.enrichment import Enrichment, event_of
 from streams.core.entitlement import Spans
 from streams.core.features import Derivation, FeatureTable
-from streams.core.given import Given, ScoreRows
+from streams.core.given import Given
 from streams.core.learned import NOTHING, Learned
 from streams.core.log_order import LogOrder
 from streams.core.rendezvous import Rendezvous
+from streams.core.scored_past import Scored, by_log_time, scored_block
 from streams.core.validator import Validator
 from streams.core.watermark import Checkpoint
 
@@ -64,16 +66,6 @@ class Kept(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """A model that is scored here, the columns it is given, and how long its answers take (ms)."""
-
-    version: str
-    score_rows: ScoreRows
-    columns: tuple[int, ...]
-    latency_ms: int
-
-
-@dataclass(frozen=True, slots=True)
 class Way:
     """A way of answering: its name, its pipeline, the models that are scored here instead of read.
 
@@ -105,6 +97,7 @@ class Variant:
         self._tables = list(self._enrichment.tables)
         self._archived: deque[tuple[int, int, ScoresBlock]] = deque()
         self._own: list[tuple[int, int, ScoreBlock]] = []
+        self._coupled = CoupledPast(way.pipeline, way.scored)
         self._made = 0
         self._position = 0
 
@@ -124,9 +117,12 @@ class Variant:
         """Take what lies on archived `scores`, except of models that are scored here."""
         if not (isinstance(block, ScoreBlock) and block.model in self.way.scored):
             self._archived.append((log_ms, position, block))
+            self._coupled.offered(block, log_ms)
 
     def go(self, known_ms: float) -> None:
         """Go on through time: everything up to `known_ms` was given."""
+        for name, scored, parts in self._coupled.made(known_ms):
+            self._made_own(name, scored, parts)
         archived, own = self._archived, self._own
         while True:
             if archived and archived[0][0] <= known_ms and not (own and own[0][0] < archived[0][0]):
@@ -164,13 +160,23 @@ class Variant:
             return
         offsets = np.array([request.offset for request in requests], dtype=np.int64)
         at_ms = np.array([request.at_ms for request in requests], dtype=np.int64)
+        deadlines_ms = at_ms + np.array([request.budget_ms for request in requests], dtype=np.int64)
+        given = Given(matrix, tuple(event_of(request, self._tables) for request in requests))
+        self._coupled.requests_seen(offsets, at_ms, deadlines_ms, matrix, given.events)
         for name, scored in self.way.scored.items():
-            given = Given(matrix, tuple(event_of(request, self._tables) for request in requests))
+            if name in self._coupled:
+                continue
             block, reasons = scored_block(name, scored, offsets, given)
-            self.own_scores[name].take(block, 0, 0)
-            for log_ms, part in by_log_time(block, reasons, offsets, at_ms + scored.latency_ms):
-                self._made += 1
-                heappush(self._own, (log_ms, self._made, part))
+            parts = list(by_log_time(block, reasons, offsets, at_ms + scored.latency_ms))
+            for log_ms, part in parts:
+                self._coupled.offered(part, log_ms)
+            self._made_own(name, block, parts)
+
+    def _made_own(self, name: str, block: ScoreBlock, parts: Iterable[tuple[int, ScoreBlock]]) -> None:
+        self.own_scores[name].take(block, 0, 0)
+        for log_ms, part in parts:
+            self._made += 1
+            heappush(self._own, (log_ms, self._made, part))
 
 
 def _readable(table: FeatureTable, requests: list[Request]) -> tuple[list[Request], np.ndarray]:
@@ -186,35 +192,6 @@ def _readable(table: FeatureTable, requests: list[Request]) -> tuple[list[Reques
                 continue
             good.append(request)
         return good, table.matrix(good)
-
-
-def scored_block(name: str, scored: Scored, offsets: Offsets, given: Given) -> tuple[ScoreBlock, Mapping[int, str]]:
-    """The scores of these requests, checked, and why some have none, by offset. Of any size: it is on no topic."""
-    columns, matrix = list(scored.columns), given.matrix
-    own = matrix if columns == list(range(matrix.shape[1])) else matrix[:, columns]
-    scores, reasons = scored.score_rows(Given(own, given.events))
-    if not reasons:
-        return score_block(name, scored.version, offsets, scores), reasons
-    good = np.ones(len(offsets), dtype=bool)
-    good[list(reasons)] = False
-    failed = {int(offsets[row]): reason for row, reason in reasons.items()}
-    return score_block(name, scored.version, offsets[good], scores[good]), failed
-
-
-def by_log_time(
-    block: ScoreBlock, failed: Mapping[int, str], offsets: Offsets, log_ms: Offsets
-) -> Iterator[tuple[int, ScoreBlock]]:
-    """Scores as the blocks that would have been appended, each at its own time; `log_ms` are those of `offsets`."""
-    model, version, packed, scores = block.model, block.version, block.offsets, block.scores
-    own = np.frombuffer(packed, dtype="<i8")
-    times = log_ms if len(own) == len(offsets) else log_ms[np.searchsorted(offsets, own)]
-    starts = [0, *((np.flatnonzero(np.diff(times)) + 1) * 8).tolist(), len(packed)] if len(own) else [0]
-    first = times[np.array(starts[:-1], dtype=np.int64) // 8].tolist()
-    for start, end, at in zip(starts[:-1], starts[1:], first, strict=True):
-        yield at, ScoreBlock(model, version, packed[start:end], scores[start:end])
-    for offset, reason in failed.items():
-        at = int(log_ms[np.searchsorted(offsets, offset)])
-        yield at, ScoreBlock(model, version, b"", b"", (RowError(offset, reason),))
 
 
 class Past:
@@ -245,6 +222,8 @@ class Past:
         self._watch = watch
         self._lead_ms = lead_ms
         self._names = names
+        self._spans = next((way.spans for way in ways if way.spans is not None), None)
+        self._versions = _versions(self._spans)
         self._ahead: Kept | None = None
         self._last_ms = 0
 
@@ -305,14 +284,47 @@ class Past:
                 continue
             if isinstance(block, ScoreBlock):
                 column = self.scores.setdefault(block.model, ScoreColumn())
-                column.take(block, record.offset, record.timestamp_ms)
+                column.take(self._entitled(block), record.offset, record.timestamp_ms)
             for variant in self.variants:
                 variant.scores_offered(record.offset, record.timestamp_ms, block)
+
+    def _entitled(self, block: ScoreBlock) -> ScoreBlock:
+        """Of a name that had several versions, only the scores of the one that was entitled at the request's time."""
+        if self._spans is None:
+            return block
+        versions = self._versions.get(block.model, frozenset())
+        if versions <= {block.version}:
+            return block
+        offsets = np.frombuffer(block.offsets, dtype="<i8")
+        asked, at_ms = self.asked.offsets, self.asked.at_ms
+        place = np.minimum(np.searchsorted(asked, offsets), len(asked) - 1)
+        own = np.array(
+            [self._version_at(block.model, at) == block.version for at in at_ms[place].tolist()], dtype=bool
+        )
+        return ScoreBlock(
+            block.model,
+            block.version,
+            offsets[own].tobytes(),
+            np.frombuffer(block.scores, dtype="<f8")[own].tobytes(),
+        )
+
+    def _version_at(self, model: str, at_ms: float) -> str:
+        pipeline = self._spans.at(at_ms) if self._spans else self._base
+        return next((one.version for one in pipeline.models if one.name == model), "")
 
 
 def needs_enriched(base: Pipeline, ways: Sequence[Way]) -> bool:
     """Whether what was joined into requests is to be read: only who scores anything is given it."""
     return bool(base.enrich) and any(way.scored for way in ways)
+
+
+def _versions(spans: Spans | None) -> Mapping[str, frozenset[str]]:
+    """Every version that each name was entitled in."""
+    found: dict[str, set[str]] = {}
+    for span in spans.spans if spans else ():
+        for model in span.pipeline.models:
+            found.setdefault(model.name, set()).add(model.version)
+    return {name: frozenset(versions) for name, versions in found.items()}
 
 
 class _Readers:

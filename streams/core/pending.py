@@ -1,6 +1,7 @@
 """One request that waits for its answer, and the answers it can be given."""
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from schemas.decisions import Decision, Outcome, ScoreSeen, Ticket
 from schemas.pipeline import Pipeline
@@ -164,6 +165,8 @@ class Explanation:
             0.0,  # late_by_ms
             self._standby,
         )
+        if pending.entitled.needs and not rejected:
+            decision = replace(decision, needs=pending.entitled.needs)
         if pending.course is not None:
             decision = pending.course.told(decision)
         return Reply(decision, request)

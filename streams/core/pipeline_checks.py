@@ -10,6 +10,7 @@ from streams.core.enrich_checks import enrich_mistakes
 from streams.core.mistakes import CALLABLE, NAME, PATH, Mistake, doubles
 from streams.core.model_checks import model_mistakes, resource_mistakes
 from streams.core.monitor_checks import monitor_mistakes
+from streams.core.needs_checks import needs_mistakes
 from streams.core.policy_checks import policy_mistakes
 from streams.core.replay import RUN, prefix_of
 
@@ -38,6 +39,7 @@ def mistakes_of(pipeline: Pipeline) -> list[Mistake]:
         _features,
         enrich_mistakes,
         _models,
+        needs_mistakes,
         policy_mistakes,
         _limits,
         _labels,

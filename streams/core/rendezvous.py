@@ -25,7 +25,7 @@ from schemas.requests import Rejection, Request
 from streams.core.course import Course, has_wishes, wishes
 from streams.core.entitled import Entitled
 from streams.core.entitlement import PerSpan, Spans, always
-from streams.core.held import LIMIT, Held, What
+from streams.core.held import LIMIT, Failed, Held, What
 from streams.core.learned import NOTHING, Learned
 from streams.core.patience import Patience, grace_of
 from streams.core.pending import Explanation, Pending, Reply
@@ -470,7 +470,7 @@ class Rendezvous:
         if pending is not None and not pending.entitled.trusts(model, block.version):
             self.counts.untrusted += 1
         elif pending is None:
-            self._hold_or_count(offset, position, model, reason)
+            self._hold_or_count(offset, position, model, Failed(reason, block.version))
         elif model not in pending.scores:
             pending.failed[model] = reason
             if pending.course is not None:
@@ -487,9 +487,9 @@ class Rendezvous:
 
     def _take(self, pending: Pending, rows: Iterable[tuple[str, What]]) -> None:
         for model, what in rows:
-            if isinstance(what, str):
-                if model in pending.entitled.versions:  # which version has failed is not kept
-                    pending.failed[model] = what
+            if isinstance(what, Failed):
+                if pending.entitled.trusts(model, what.version):
+                    pending.failed[model] = what.reason
             elif not pending.entitled.trusts(model, what.version):
                 self.counts.untrusted += 1
             else:

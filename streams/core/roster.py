@@ -1,35 +1,21 @@
-"""The roster: what each model is for, and which moves are lawful from there.
+"""The roster: what each model is for.
 
-A pure value. Moves are taken in the order of their log, so of two operators who move the same model at once the later
-is refused, by everybody who reads: each move names the state it starts from, and a promotion whom it displaces.
-There is one champion at any time, which may be passed over for a while. A canary is never promoted, and stopped only
-by force.
+A pure value; the moves from one to the next are `streams.core.moves`. There is one champion at any time, which may be
+passed over for a while. A name has one version that is entitled, and for a while another beside it, which scores the
+same rows and never answers.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from msgspec.structs import replace as with_changes
 
 from schemas.errors import UnreadableRecord
-from schemas.pipeline import Model, Pipeline, PolicyKind, Role
+from schemas.pipeline import Model, Pipeline, Role
 from schemas.roster import Began, Moved, State, model_of
 from streams.core.mistakes import Mistake
+from streams.core.needs_checks import KEY as NEEDS
 from streams.core.pipeline_checks import mistakes_of
-from streams.core.policy_branches import answering_in
-
-NEXT: Mapping[State, tuple[State, ...]] = {
-    State.STAGED: (State.WARMING, State.RETIRED),
-    State.WARMING: (State.SHADOW, State.RETIRED),
-    State.SHADOW: (State.CHALLENGER, State.CHAMPION, State.CANARY, State.RETIRED),
-    State.CHALLENGER: (State.CHAMPION, State.SHADOW, State.RETIRED),
-    State.CHAMPION: (State.PASSED_OVER,),  # and it makes room when another is promoted
-    State.PASSED_OVER: (State.CHAMPION,),
-    State.CANARY: (State.RETIRED,),
-    State.DECOY: (State.RETIRED,),
-    State.RETIRED: (State.STAGED,),
-}
-"""The moves that a model may make by itself."""
 
 FIRST = (State.CHAMPION, State.PASSED_OVER)
 
@@ -65,11 +51,13 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """Who became the champion, from which state, and whom they displaced."""
+    """Who became the champion, from which state, and whom they displaced; or which version took over from which."""
 
     model: str
     before: State
     displaced: str
+    version: str = ""
+    replaced: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +68,8 @@ class Roster:
     promotions: tuple[Promotion, ...] = ()
     artifacts: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """What each version of a name was made of: a version never means two files."""
+    beside: Mapping[str, Member] = field(default_factory=dict)
+    """By name, the other version of it."""
 
     @property
     def champion(self) -> str:
@@ -97,16 +87,30 @@ class Roster:
 
     def whole(self, of: Pipeline) -> Pipeline:
         """The pipeline as it is when its champion is well: what must be right of a pipeline."""
-        models = [_as(m.model, State.CHAMPION) if m.state in FIRST else m.model for m in self._asked()]
+        models = [in_state(m.model, State.CHAMPION) if m.state in FIRST else m.model for m in self._asked()]
         return with_changes(of, models=tuple(models))
 
     def _asked(self) -> list[Member]:
         return [member for member in self.members.values() if member.state.role is not None]
 
     def scored(self) -> tuple[Model, ...]:
-        """The models that need a process: all that are not retired, and score."""
-        idle = (State.RETIRED, State.DECOY)
-        return tuple(member.model for member in self.members.values() if member.state not in idle)
+        """The models that need a process: all that are not retired, and score or are given others' scores."""
+        return tuple(
+            member.model
+            for member in self.members.values()
+            if member.state is not State.RETIRED and (member.state is not State.DECOY or member.model.needs)
+        )
+
+    def others(self) -> tuple[Model, ...]:
+        """The models beside one of their name: each needs a process too, and is given that one's rows."""
+        return tuple(member.model for member in self.beside.values())
+
+    def of(self, name: str, version: str) -> Member | None:
+        """One version of a name, entitled or beside; None where it is neither."""
+        for member in (self.members.get(name), self.beside.get(name)):
+            if member is not None and member.model.version == version:
+                return member
+        return None
 
 
 def began(of: Pipeline, record: Began | None = None) -> Roster:
@@ -118,128 +122,61 @@ def began(of: Pipeline, record: Began | None = None) -> Roster:
         models = of.models
     else:
         models = tuple(model_of(entry, _role_in(entry)) for entry in record.models)
-        _refuse_mistakes(with_changes(of, models=models))
+        refuse_mistakes(with_changes(of, models=models))
     members = {model.name: _at_first(model, record) for model in models}
-    return Roster(members, (), {(model.name, model.version): _made_of(model) for model in models})
+    return Roster(members, (), {(model.name, model.version): made_of(model) for model in models})
 
 
-def after(roster: Roster, move: Moved, of: Pipeline, at_ms: float, position: int) -> Roster:
-    """The roster once this move counts; raises UnreadableRecord with the reason when it may not."""
-    if reason := refusal(roster, move):
-        raise UnreadableRecord(reason)
-    placed = Member(_moved_model(roster, move), move.after, at_ms, move.who, move.why, position)
-    members = {**roster.members, move.model: placed}
-    promotions, artifacts = roster.promotions, roster.artifacts
-    if move.definition is not None:
-        artifacts = {**artifacts, (move.model, move.version): _made_of(placed.model)}
-    if move.displaced and move.displaced_to is not None:
-        old = roster.members[move.displaced]
-        why = f"{move.model} is the champion: {move.why}"
-        members[move.displaced] = Member(
-            _as(old.model, move.displaced_to), move.displaced_to, at_ms, move.who, why, position
-        )
-        if move.undoes:
-            promotions = promotions[:-1]
-        else:
-            promotions = (*promotions, Promotion(move.model, move.before or State.SHADOW, move.displaced))
-    found = replace(roster, members=members, promotions=promotions, artifacts=artifacts)
-    if placed.state is not State.RETIRED:
-        _refuse_mistakes(_checked(found, of, placed.model))
-    _refuse_too_few(found.entitled(of))
-    return found
+def moved_model(roster: Roster, move: Moved) -> Model:
+    """The model that a move is of, in the role that it moves to."""
+    if move.definition is not None and move.after is State.STAGED:
+        return model_of(move.definition, Role.SHADOW)
+    member = roster.of(move.model, move.version) or roster.members[move.model]
+    return in_state(member.model, move.after)
 
 
-def refusal(roster: Roster, move: Moved) -> str:
-    """Why a move may not be made from here; empty when it may."""
-    now = roster.state(move.model)
-    if now is not move.before:
-        is_now = "not there" if now is None else now
-        return f"{move.model} is {is_now}, not {move.before or 'new'}: somebody else was first. Look, and move again"
-    if now is None or now is State.RETIRED:
-        return _refused_entry(roster, move)
-    if move.after is State.STAGED:
-        return f"{move.model} is {now}: its name is free when it is retired. Give this one a name of its own"
-    own = roster.members[move.model].model.version
-    if own != move.version:
-        return f"{move.model} is version {own}, not {move.version}: somebody else was first. Look, and move again"
-    if move.undoes:
-        return _refused_rollback(roster, move)
-    if move.after not in NEXT[now]:
-        return _unlawful(move.model, now, move.after)
-    promoted = move.after is State.CHAMPION and now is not State.PASSED_OVER
-    if promoted and (move.displaced, move.displaced_to) != (roster.champion, State.CHALLENGER):
-        return (
-            f"the champion is {roster.champion}, not {move.displaced}: somebody else was first. Look, and move again"
-        )
-    if not promoted and (move.displaced or move.displaced_to):
-        return f"{move.model} becomes {move.after}: nobody makes room for that"
-    if now is State.CANARY and not move.forced:
-        return f"{move.model} is the canary, which runs for ever: it is retired by --force only"
-    return ""
+def in_state(model: Model, state: State) -> Model:
+    """The model in the role of this state; one that is not asked would be a shadow."""
+    return with_changes(model, role=state.role or Role.SHADOW)
 
 
-def rolled_back(roster: Roster) -> Promotion:
-    """The promotion that a rollback takes back; raises UnreadableRecord when there is none."""
-    if not roster.promotions:
-        raise UnreadableRecord("no promotion is there to take back: this is the champion the roster began with")
-    return roster.promotions[-1]
+def made_of(model: Model) -> str:
+    """What its scores depend on; how it is run and what for may change."""
+    return "|".join(f"{name}={getattr(model, name)}" for name in model.__struct_fields__ if name not in HOW_IT_RUNS)
 
 
-def _refused_rollback(roster: Roster, move: Moved) -> str:
-    if not roster.promotions:
-        return "no promotion is there to take back: this is the champion the roster began with"
-    last = roster.promotions[-1]
-    if (move.model, move.after, move.displaced, move.displaced_to) != (
-        last.displaced,
-        State.CHAMPION,
-        last.model,
-        last.before,
-    ):
-        return f"the last promotion is that of {last.model} over {last.displaced}: somebody else was first"
-    if move.before not in (State.CHALLENGER, State.SHADOW):
-        return f"{move.model} is {move.before}: it cannot be the champion again. Promote another"
-    return ""
-
-
-def _refused_entry(roster: Roster, move: Moved) -> str:
+def refused_definition(roster: Roster, move: Moved) -> str:
+    """Why a model may not enter as it is described; empty when it may."""
     if move.after is not State.STAGED or move.definition is None:
-        return f"{move.model} is {move.before or 'new'}: it is to be staged first, with its definition"
-    if move.displaced or move.displaced_to or move.undoes:
-        return f"{move.model} is staged: nobody makes room for that"
+        return f"{move.model} {move.version} is new: it is to be staged first, with its definition"
     try:
         model = model_of(move.definition, Role.SHADOW)
     except UnreadableRecord as error:
         return f"{move.model}: {error}"
     if (model.name, model.version) != (move.model, move.version):
         return f"{move.model} {move.version}: its definition is that of {model.name} {model.version}"
-    if roster.artifacts.get((model.name, model.version), _made_of(model)) != _made_of(model):
+    if roster.artifacts.get((model.name, model.version), made_of(model)) != made_of(model):
         return f"{move.model} {move.version} was another model before: give this one a version of its own"
     return ""
 
 
-def _unlawful(name: str, now: State, wanted: State) -> str:
-    if now is State.CANARY:
-        return f"{name} is the canary, the yardstick: it is never {wanted}. Add it anew under another name"
-    if now in FIRST:
-        return f"{name} is the champion: promote another, and it makes room"
-    ways = ", ".join(NEXT[now])
-    return f"{name} is {now}: from there it may become {ways}, not {wanted}"
+def mistakes_in_models(found: Pipeline, of_needs: str) -> list[Mistake]:
+    """What is wrong with a pipeline but for its policy, which may name models that are retired since.
+
+    So may what models need, but for one that enters: `of_needs`.
+    """
+    own = f"{NEEDS} ({of_needs})"
+    return [
+        mistake
+        for mistake in mistakes_of(found)
+        if not mistake.key.startswith("policy.") and (not mistake.key.startswith(NEEDS) or mistake.key == own)
+    ]
 
 
-def _moved_model(roster: Roster, move: Moved) -> Model:
-    if move.definition is not None and move.after is State.STAGED:
-        return model_of(move.definition, Role.SHADOW)
-    return _as(roster.members[move.model].model, move.after)
-
-
-def _as(model: Model, state: State) -> Model:
-    """The model in the role of this state; one that is not asked would be a shadow."""
-    return with_changes(model, role=state.role or Role.SHADOW)
-
-
-def _made_of(model: Model) -> str:
-    """What its scores depend on; how it is run and what for may change."""
-    return "|".join(f"{name}={getattr(model, name)}" for name in model.__struct_fields__ if name not in HOW_IT_RUNS)
+def refuse_mistakes(found: Pipeline, of_needs: str = "") -> None:
+    """Raises UnreadableRecord with what is wrong with a pipeline's models."""
+    if mistakes := mistakes_in_models(found, of_needs):
+        raise UnreadableRecord("; ".join(map(str, mistakes)))
 
 
 def _at_first(model: Model, record: Began | None) -> Member:
@@ -252,29 +189,3 @@ def _role_in(entry: Mapping[str, object]) -> Role:
         return Role(str(entry.get("role")))
     except ValueError as error:
         raise UnreadableRecord(f"no model of this program: {error}") from error
-
-
-def _checked(roster: Roster, of: Pipeline, model: Model) -> Pipeline:
-    """What the pipeline would be with this model at work, without what its policy says of the file's models."""
-    whole = roster.whole(of)
-    if any(one.name == model.name for one in whole.models):
-        return whole
-    return with_changes(of, models=(*whole.models, model))
-
-
-def _refuse_too_few(found: Pipeline) -> None:
-    """A combination needs its members; other policies go on with whoever is left, the champion at least."""
-    policy, answering = found.policy, answering_in(found)
-    left = sum(member.model in answering for member in policy.members) if policy.members else len(answering)
-    if policy.kind is PolicyKind.COMBINE and left < policy.least:
-        raise UnreadableRecord(f"{left} models would be left to combine, and the policy needs {policy.least}")
-
-
-def mistakes_in_models(found: Pipeline) -> list[Mistake]:
-    """What is wrong with a pipeline but for its policy, which may name models that are retired since."""
-    return [mistake for mistake in mistakes_of(found) if not mistake.key.startswith("policy.")]
-
-
-def _refuse_mistakes(found: Pipeline) -> None:
-    if mistakes := mistakes_in_models(found):
-        raise UnreadableRecord("; ".join(map(str, mistakes)))

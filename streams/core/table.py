@@ -1,4 +1,4 @@
-"""State from outside in memory: what a table's records say of a key, and which of them counts for a request.
+"""State from outside: what a table's records say of a key, and which of them counts for a request.
 
 Which one counts is a question of log times alone, never of when a process had read it: a record counts for requests
 whose log time is at least `after_ms` after its own. So a router that starts again, or a second one, gives a request
@@ -8,7 +8,7 @@ compacted away. Beyond that two routers may differ; what models were given stand
 
 from bisect import bisect_left, bisect_right, insort_right
 from collections import deque
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from msgspec import DecodeError, Struct, json
 
@@ -26,30 +26,79 @@ ALWAYS: Final = float("-inf")
 
 
 class Version(Struct, frozen=True, gc=False):
-    """What a record says of its key: since when that holds (ms), when it came into the log, as which of all."""
+    """What a record says of its key: since when that holds (ms), when it came into the log, as which of all.
+
+    Of one that is kept on disk only the record itself is there: what requests are given is made of it when asked for.
+    """
 
     since_ms: float
     log_ms: int
     number: int
-    joined: Joined
+    joined: Joined | bytes
+
+
+class Keeping(Protocol):
+    """Where the versions of each key are kept, in the order of their own time."""
+
+    def get(self, key: bytes) -> list[Version] | None:
+        """Those of one key; None when there are none. To be changed only by `put`."""
+
+    def put(self, key: bytes, versions: list[Version]) -> None:
+        """Keep these in their place; none at all forgets the key."""
+
+
+class InMemory:
+    """Keeps them as they are."""
+
+    def __init__(self) -> None:
+        self._versions: dict[bytes, list[Version]] = {}
+
+    def get(self, key: bytes) -> list[Version] | None:
+        """Those of one key."""
+        return self._versions.get(key)
+
+    def put(self, key: bytes, versions: list[Version]) -> None:
+        """Keep these, or forget the key."""
+        if versions:
+            self._versions[key] = versions
+        else:
+            self._versions.pop(key, None)
+
+
+class Standing(Struct, frozen=True):
+    """How far a table is, beside what it keeps of its keys: enough to go on from there.
+
+    `deletions` are the keys that were deleted a while ago, with the numbers and log times of those records.
+    """
+
+    log_ms: int
+    number: int
+    records: int
+    deletions: tuple[tuple[int, int, bytes], ...]
 
 
 class Table:
-    """The records of one table, by key. Pure; holds at most `max_records`, about 0.5 KB each beside their bytes.
+    """The records of one table, by key. Pure; holds at most `max_records`, in memory 0.5 KB each beside their bytes.
 
     Latest: a key has its last record, and those it replaced within `RECENT_MS`. As of event time: its records of the
     last `keep_hours` before the one that came last, by their own time, and those after it. Where two have the same
     time, the later in the log counts.
     """
 
-    def __init__(self, enrich: Enrich, features: tuple[Feature, ...]) -> None:
+    def __init__(
+        self,
+        enrich: Enrich,
+        features: tuple[Feature, ...],
+        keeping: Keeping | None = None,
+        standing: Standing | None = None,
+    ) -> None:
         own = [one for one in features if one.parts[0] == enrich.name and not one.derive]
         fields: Fields = {one.parts[1:]: field_of(one) for one in own}
         shape = event_type(fields)
         since_of = tuple(enrich.since.split(".")) if enrich.since else ()
         self.name = enrich.name
         self.nothing = Joined(shape())
-        self.records = 0
+        self.records = standing.records if standing else 0
         self.missing = 0
         self._decode = json.Decoder(shape).decode
         self._decode_since = json.Decoder(event_type({since_of: (Number, ...)})).decode if since_of else None
@@ -60,11 +109,12 @@ class Table:
         self._max_age_ms = self._keep_ms if enrich.max_age_hours is None else enrich.max_age_hours * HOUR_MS
         self._after_ms = enrich.after_ms
         self._max_records = enrich.max_records
-        self._versions: dict[bytes, list[Version]] = {}
-        self._deleted: dict[bytes, tuple[int, int]] = {}
-        self._deletions: deque[tuple[int, int, bytes]] = deque()
-        self._log_ms = 0
-        self._number = 0
+        self._keeping = keeping or InMemory()
+        self._in_memory = isinstance(self._keeping, InMemory)
+        self._deletions = deque(standing.deletions if standing else ())
+        self._deleted = {key: (number, log_ms) for number, log_ms, key in self._deletions}
+        self._log_ms = standing.log_ms if standing else 0
+        self._number = standing.number if standing else 0
 
     def take(self, key: bytes | None, value: bytes | None, log_ms: int) -> None:
         """One record, in the order of the log; without a value it deletes its key.
@@ -76,16 +126,25 @@ class Table:
         if not key:
             raise UnreadableRecord("a record without a key is nobody's")
         if value is None:
-            if key in self._versions:
+            if self._keeping.get(key):
                 self._deleted[key] = (self._number, self._log_ms)
                 self._deletions.append((self._number, self._log_ms, key))
             return
         if not value:
             raise UnreadableRecord("the value is empty: expected a JSON object, or null to delete the key")
-        version = Version(self._since_ms(value), self._log_ms, self._number, self.joined(value))
-        self._insert(self._versions.setdefault(key, []), version)
-        if self.records > self._max_records:
-            self._refuse(key, version)
+        joined = self.joined(value)
+        kept = joined if self._in_memory else joined.record
+        version = Version(self._since_ms(value), self._log_ms, self._number, kept)
+        versions, before = list(self._keeping.get(key) or ()), self.records
+        self._insert(versions, version)
+        if self.records > self._max_records and not self._has_room(versions):
+            self.records = before
+            raise UnreadableRecord(f"it is full with {before} records: raise max_records, or lower keep_hours")
+        self._keeping.put(key, versions)
+
+    def standing(self) -> Standing:
+        """How far this is, for whoever keeps it."""
+        return Standing(self._log_ms, self._number, self.records, tuple(self._deletions))
 
     def joined(self, record: bytes) -> Joined:
         """A record as requests are given it; the empty one says nothing. Raises UnreadableRecord."""
@@ -111,7 +170,7 @@ class Table:
 
     def _find(self, request: Request) -> Joined | None:
         key = key_of(self._key(request.fields))
-        versions = self._versions.get(key) if key else None
+        versions = self._keeping.get(key) if key else None
         if key is None or not versions:
             return None
         log_ms = request.at_ms - self._after_ms
@@ -126,7 +185,7 @@ class Table:
             if version.since_ms < oldest_ms:
                 return None
             if version.log_ms <= log_ms and version.number > gone:
-                return version.joined
+                return version.joined if isinstance(version.joined, Joined) else self.joined(version.joined)
         return None
 
     def _since_ms(self, value: bytes) -> float:
@@ -158,30 +217,21 @@ class Table:
             del versions[first]
             end -= 1
 
-    def _refuse(self, key: bytes, version: Version) -> None:
-        """One too many; a key that is known has its latest record all the same."""
-        versions = self._versions[key]
-        if self._as_of is None and len(versions) > 1:
-            return
-        if version in versions:
-            versions.remove(version)
-            self.records -= 1
-        if not versions:
-            del self._versions[key]
-        raise UnreadableRecord(f"it is full with {self.records} records: raise max_records, or lower keep_hours")
+    def _has_room(self, versions: list[Version]) -> bool:
+        """Whether one too many is kept all the same: a key that is known has its latest record."""
+        return self._as_of is None and len(versions) > 1
 
     def _purge(self, before_ms: int) -> None:
         """Let go of what was deleted before this log time."""
         while self._deletions and self._deletions[0][1] < before_ms:
             number, _, key = self._deletions.popleft()
-            versions = self._versions.get(key, [])
+            versions = self._keeping.get(key) or []
             left = [version for version in versions if version.number > number]
             self.records += len(left) - len(versions)
-            versions[:] = left
+            if len(left) < len(versions):
+                self._keeping.put(key, left)
             if self._deleted.get(key, (0, 0))[0] == number:
                 del self._deleted[key]
-            if not left:
-                self._versions.pop(key, None)
 
 
 def key_of(value: Any) -> bytes | None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -20,16 +21,24 @@ CALM: Mapping[str, int] = {"fetch.wait.max.ms": int(LOOK_S * 1e3)}
 
 
 def follow(
-    cluster: Cluster, topic: str, told: Callable[[Sequence[Message], bool], None], stop: threading.Event
+    cluster: Cluster,
+    topic: str,
+    told: Callable[[Sequence[Message], bool], None],
+    stop: threading.Event,
+    known: Mapping[int, int] = MappingProxyType({}),
 ) -> None:
     """Read all there is, then go on until stopped; for a thread. `told` hears of records, in the order of each log.
+
+    By partition, `known` is how far it was read before, where it was: it is read on from there.
 
     And of whether all is read that was there at the start: once that is so it is said, though nothing has come. To
     whom the present is news, the past would be orders. Raises ConfigurationRefused when there is no such topic.
     """
     with TopicReader(cluster, topic, CALM) as reader:
-        ends = {number: end for number, (low, end) in reader.bounds().items() if end > low}
-        reader.start("beginning")
+        bounds = reader.bounds()
+        starts = {number: max(low, known.get(number, low)) for number, (low, _) in bounds.items()}
+        ends = {number: end for number, (_, end) in bounds.items() if end > starts[number]}
+        reader.start(starts)
         said = False
         while not stop.is_set():
             try:

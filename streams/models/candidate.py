@@ -62,12 +62,15 @@ def _replaced(base: Pipeline, given: FileGiven) -> Model:
 
 
 def scoring_of(folder: Path, pipeline: Pipeline, model: Model) -> tuple[ScoreRows, tuple[int, ...]]:
-    """A model of the pipeline ready to score, and its columns; raises ModelRefused (other features, damage)."""
+    """A model of the pipeline ready to score, and its columns; raises ModelRefused (other features, damage).
+
+    The columns are those of the pipeline's features and, after them, of the scores it needs in the order of `needs`.
+    """
     features = pipeline.features_of(model)
     if model.kind is Kind.LIGHTGBM:
         _check_features(folder, model, features)
     score = load(folder, model, features)
-    names = [feature.name for feature in pipeline.features]
+    names = [*(feature.name for feature in pipeline.features), *model.needed_features]
     columns = tuple(names.index(name) for name in features)
     return partial(score_rows, score), columns
 
@@ -85,12 +88,18 @@ def _check_features(folder: Path, model: Model, features: tuple[str, ...]) -> No
 
 
 def changed_models(folder: Path, base: Pipeline, other_folder: Path, other: Pipeline) -> list[Model]:
-    """Models of `other` whose scores the archive of `base` cannot hold: new, or other in file, code or features."""
-    return [
-        model
+    """Models of `other` whose scores the archive of `base` cannot hold: new, or other in file, code or features.
+
+    So are those that need the score of one that is changed.
+    """
+    changed = {
+        model.name
         for model in other.models
         if model.role is not Role.DECOY and not _same(folder, base, other_folder, other, model)
-    ]
+    }
+    for _ in other.models:
+        changed |= {model.name for model in other.models if changed.intersection(model.needs)}
+    return [model for model in other.models if model.name in changed]
 
 
 def _same(folder: Path, base: Pipeline, other_folder: Path, other: Pipeline, model: Model) -> bool:
@@ -101,9 +110,9 @@ def _same(folder: Path, base: Pipeline, other_folder: Path, other: Pipeline, mod
     own = {feature.name: feature for feature in base.features}
     new = {feature.name: feature for feature in other.features}
     given = other.features_of(model)
-    if base.features_of(old) != given or any(own.get(name) != new[name] for name in given):
+    if base.features_of(old) != given or any(own.get(name) != new.get(name) for name in given):
         return False
-    form = ("version", "kind", "callable", "takes", "url", "output", "column", "value", "prepare")
+    form = ("version", "kind", "needs", "callable", "takes", "url", "output", "column", "value", "prepare")
     if any(getattr(old, name) != getattr(model, name) for name in form):
         return False
     return not model.artifact or open_artifact(folder, old) == open_artifact(other_folder, model)

@@ -25,14 +25,14 @@ class Tried:
 
 
 def tried(folder: Path, pipeline: Pipeline, model: Model, rows: Matrix) -> Tried:
-    """Load a model as a scorer would, and score these n x F rows of the pipeline's features.
+    """Load a model as a scorer would, and score these n x F rows of the pipeline's features and the scores it needs.
 
     Raises ModelRefused: another file than its sha256 says, no regular file, too large, damaged, other features, a
     number of scores that is not that of the rows, a score that is not finite or not in `[promotion]`'s range.
     """
     score, columns = scoring_of(folder, pipeline, model)
     if not len(rows):
-        rows = np.vstack([np.full(len(pipeline.features), value) for value in PRACTICE])
+        rows = np.vstack([np.full(len(pipeline.features) + len(model.needs), value) for value in PRACTICE])
     scores, errors = score(Given(rows[:, list(columns)]))
     if errors:
         row, reason = next(iter(errors.items()))

@@ -42,7 +42,7 @@ def as_it_is(folder: Path, pipeline: Pipeline, model: Model) -> Fingerprint:
         source="",
         rows=0,
         software=software(model.kind),
-        features=[features[name] for name in pipeline.features_of(model)],
+        features=[features[name] for name in pipeline.own_features_of(model)],
         fields=[],
     )
 

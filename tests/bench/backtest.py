@@ -34,7 +34,8 @@ from streams.candidate_file import with_budget
 from streams.core.enrichment import Enrichment
 from streams.core.features import FeatureTable
 from streams.core.given import Given
-from streams.core.past import CHUNK, Scored, Way, by_log_time, scored_block
+from streams.core.past import CHUNK, Way
+from streams.core.scored_past import Scored, by_log_time, scored_block
 from streams.core.validator import Validator
 from streams.models.candidate import scoring_of
 from streams.pipeline_file import load

@@ -1,6 +1,7 @@
 """State from outside, joined into events by the router on a real Kafka: what models see, and what is kept of it."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,8 @@ from streams.archive.ranges import Period
 from streams.archive.reader import read_partition
 from streams.core.enriched_past import EnrichedPast
 from streams.core.given import Given
-from streams.core.past import Scored, Way
+from streams.core.past import Way
+from streams.core.scored_past import Scored
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from streams.pipeline_file import load
@@ -370,3 +372,42 @@ def hostile(pipeline: Up) -> dict[str, object]:
     assert letters == [event(91, who=7)]
     assert "rv-joined" in answers[damaged].reason
     return {"unknown": float(witnessed(pipeline, unknown)[0][-1]), "damaged": str(answers[damaged].outcome)}
+
+
+def test_a_table_on_disk_goes_on_where_it_was_and_is_read_anew_when_its_file_is_damaged(
+    cluster: Cluster, tmp_path: Path, name: str
+):
+    more = TABLES.replace('key = "who.id"\n', 'key = "who.id"\nstate = "disk"\n')
+    more = more.replace('key = "airport"\n', 'key = "airport"\nstate = "disk"\n')
+    file, count = write(tmp_path, name, budget_ms=3_000, more=more), 2_000
+    held = tmp_path / "state" / name / "tables" / "customer.0.sqlite"
+    known = [count - 1.0, 1.0, 4.5]
+
+    def log(pipeline: Up) -> str:
+        return (Path(pipeline.status["logs"]) / "router.log").read_text()
+
+    with up(cluster, file, name, tmp_path / "state") as pipeline:
+        say(pipeline, "customer", [(str(number), {"limit": number, "tier": "gold"}) for number in range(count)])
+        say(pipeline, "weather", [("EWR", {"from_ms": 9 * HOUR_MS, "wind": {"speed": 4.5}})])
+        asked_until(pipeline, event(1, who=count - 1), known)
+        assert pipeline.status["roles"]["router"]["figures"]["customer records"] == count
+        pipeline.kill("router")
+        until(lambda: pipeline.running("router", 1), 30, "the router is back")
+        assert f"goes on from {count}" in log(pipeline)
+        assert witnessed(pipeline, *ask(pipeline, event(2, who=count - 1)))[0][-3:].tolist() == known
+        say(pipeline, "customer", [("5", None), ("6", {"limit": 66})])
+        asked_until(pipeline, event(3, who=6), [66.0, 0.0, 4.5])
+        asked_until(pipeline, event(4, who=5), [-1.0, 0.0, 4.5])
+        until(lambda: pipeline.status["roles"]["router"]["figures"]["customer records"] >= count, 10, "figures")
+
+    database = sqlite3.connect(held)
+    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # all of it is in the one file now
+    database.close()
+    with held.open("r+b") as damaged:
+        damaged.seek(held.stat().st_size // 2)
+        damaged.write(b"\xff" * 5_000)
+    with up(cluster, file, name, tmp_path / "state") as pipeline:
+        assert witnessed(pipeline, *ask(pipeline, event(5, who=count - 1)))[0][-3:].tolist() == known
+        assert witnessed(pipeline, *ask(pipeline, event(6, who=6)))[0][-3:].tolist() == [66.0, 0.0, 4.5]
+        assert f"{held}: damaged" in log(pipeline)
+        assert pipeline.restarts("router") == 0

@@ -47,7 +47,8 @@ class Groups:
 
     def members(self, role: str) -> list[Numbers]:
         """Each member's partitions; empty while the group is between two assignments."""
-        group = f"{self._pipeline}.{role}"
+        version = ".1" if role.startswith("scorer.") else ""
+        group = f"{self._pipeline}.{role}{version}"
         found = self._admin.describe_consumer_groups([group])[group].result(10)
         if found.state != ConsumerGroupState.STABLE:
             return []

@@ -1,9 +1,10 @@
 """A live run, played: a desk that reads late, wakes late and has a clock of its own; and the archive it leaves."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -60,8 +61,12 @@ def play(
     headers: Callable[[int], Headers | None] = lambda _: None,
     learned: Learned = NOTHING,
     spans: Spans | None = None,
+    beside: Mapping[str, str] = MappingProxyType({}),
 ) -> Lived:
-    """Requests at `rate` per ms; a latency of None is a model that never answers, a negative one an error."""
+    """Requests at `rate` per ms; a latency of None is a model that never answers, a negative one an error.
+
+    `beside` are other versions of some models, which are sooner, and say another number.
+    """
     dice = random.Random(seed)
     own = random.Random(seed + 1)
     lived = Lived()
@@ -81,6 +86,9 @@ def play(
             if took < 0:
                 block = ScoreBlock(model.name, model.version, b"", b"", (RowError(record.offset, "raised"),))
             blocks.append((record.timestamp_ms + abs(took), block))
+            if model.name in beside:
+                other = score_block(model.name, beside[model.name], one, np.array([0.5 + found / 2]))
+                blocks.append((record.timestamp_ms + abs(took) / 2, other))
     blocks += [(tick, TickBlock(0.0)) for tick in range(START_MS, int(at_ms) + 2_000, 500)]
     blocks.sort(key=lambda pair: pair[0])
     for position, (log_ms, block) in enumerate(blocks):

@@ -15,7 +15,7 @@ START_MS = 1_000.0
 
 
 def breaker(*, over: bool = False) -> Breaker:
-    return Breaker(RULE, GUARDS, "first", over=over, now_ms=START_MS)
+    return Breaker(RULE, GUARDS, "first", "1", over=over, now_ms=START_MS)
 
 
 def asked(found: Breaker, *offsets: int) -> None:

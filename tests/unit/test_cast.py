@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from agents import supervisor as supervising
 from agents.cast import Cast
 from agents.supervisor import Child, Supervisor
-from schemas.pipeline import Model
+from schemas.pipeline import Kind, Model
 from streams.kafka.clients import Cluster
 from tests.unit.small import pipeline
 
@@ -18,8 +18,11 @@ FIRST, SECOND, *_ = pipeline().models
 RUNS = 'import json, time; print(json.dumps({"state": "running", "rate": 0, "lag": LAG}), flush=True); time.sleep(60)'
 
 
-def child(folder: Path, name: str, lag: int = 0) -> Child:
-    return Child(name, [sys.executable, "-c", RUNS.replace("LAG", str(lag))], folder / f"{name}.log")
+def child(folder: Path, name: str, lag: int = 0, version: str = "1") -> Child:
+    words = [*name.split("."), "", ""]
+    made = Child(name, [sys.executable, "-c", RUNS.replace("LAG", str(lag))], folder / f"{name}.log")
+    made.model, made.version = words[1], version
+    return made
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -31,7 +34,8 @@ async def until(true: Callable[[], bool]) -> None:
 def cast(folder: Path, started: list[str]) -> Cast:
     def scorers_of(model: Model) -> list[Child]:
         started.append(f"{model.name} {model.version}")
-        return [child(folder, f"scorer.{model.name}"), child(folder, f"scorer.{model.name}.1")]
+        names = (f"scorer.{model.name}", f"scorer.{model.name}.1")
+        return [child(folder, name, version=model.version) for name in names]
 
     return Cast(pipeline(), Cluster("nowhere:9"), scorers_of)
 
@@ -62,6 +66,27 @@ def test_scorers_come_and_go_with_their_models_and_nobody_else_does(tmp_path: Pa
 
     asyncio.run(run())
     assert started == ["second 1", "second 2", "second 3"]
+
+
+def test_a_coupler_comes_and_goes_with_the_model_it_serves_though_nothing_here_scores_that(
+    tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(supervising, "IDLE_S", 0.01)
+
+    async def run() -> None:
+        needing = replace(SECOND, kind=Kind.EXTERNAL, value=None, features=(), needs=("first",))
+        keeper = Supervisor([child(tmp_path, "scorer.first")], {})
+        found = Cast(
+            pipeline(), Cluster("nowhere:9"), lambda model: [child(tmp_path, f"coupler.{model.name}", version="")]
+        )
+        await keeper.start()
+        found.scored([FIRST, needing], keeper)
+        await until(lambda: keeper.ready and [one.name for one in keeper.children][1:] == ["coupler.second"])
+        found.scored([FIRST], keeper)
+        await until(lambda: [one.name for one in keeper.children] == ["scorer.first"])
+        await keeper.stop()
+
+    asyncio.run(run())
 
 
 def test_a_scorer_that_has_work_is_left_to_do_it_for_a_while(tmp_path: Path, monkeypatch):

@@ -59,6 +59,13 @@ def test_the_policy_of_the_readme_is_one(tmp_path: Path):
     assert load(tmp_path / "p.toml").policy.kind is PolicyKind.WEIGHTED
 
 
+def test_the_model_of_the_readme_that_needs_another_is_one(tmp_path: Path):
+    text = README.split("### Models that need others")[1].split("```toml")[1].split("```")[0].replace("amount", "x")
+    (tmp_path / "p.toml").write_text(TEXT.replace('name = "second"', 'name = "other"') + text)
+    pipeline = load(tmp_path / "p.toml")
+    assert pipeline.own_features_of(pipeline.model("second")) == ("x",)
+
+
 def test_the_limits_of_the_readme_are_a_models_own(tmp_path: Path):
     text = README.split("### Models that misbehave")[1].split("```toml")[1].split("```")[0]
     (tmp_path / "p.toml").write_text(TEXT.replace('name = "second"', 'name = "other"') + text)
@@ -92,6 +99,7 @@ def test_the_monitor_of_the_readme_is_one_and_its_defaults_are_said(tmp_path: Pa
 def test_the_first_lines_of_the_roles_are_the_road():
     first = {path.stem: path.read_text().splitlines()[0].strip('"') for path in (ROOT / "agents").glob("*.py")}
     assert first["router"] == "raw -> model.<name>"
+    assert first["coupler"] == "needs.<name> + scores -> model.<name>"
     assert first["scorer"] == "model.<name> -> scores"
     assert first["rendezvous"] == "raw + scores -> decisions"
     assert (
@@ -102,7 +110,7 @@ def test_the_first_lines_of_the_roles_are_the_road():
     known = {entry.what for entry in CATALOGUE}
     named = {
         word
-        for role in ("router", "scorer", "rendezvous", "learner", "monitor")
+        for role in ("router", "coupler", "scorer", "rendezvous", "learner", "monitor")
         for word in re.split(r" -> | \+ ", first[role])
     }
     assert named <= known

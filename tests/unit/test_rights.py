@@ -11,6 +11,8 @@ from tests.unit.small import pipeline
 
 ROLES = ("router", "scorer", "rendezvous", "standby", "archiver", "monitor")
 WATCHED = replace(pipeline(), monitor=MonitorSettings())
+SECOND = replace(WATCHED.model("second"), features=(), needs=("first",))
+COUPLED = replace(WATCHED, models=(WATCHED.model("first"), SECOND))
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
@@ -19,10 +21,10 @@ def names(topics: object) -> str:
 
 
 def test_the_readme_shows_the_rights_of_each_role():
-    for role in ROLES:
-        model = "first" if role == "scorer" else ""
-        rights = rights_of(WATCHED, role, model)
-        group = f"`<pipeline>.{role}{'.<name>' if model else ''}`"
+    for role in (*ROLES, "coupler"):
+        model = {"scorer": "first", "coupler": "second"}.get(role, "")
+        rights = rights_of(COUPLED if model == "second" else WATCHED, role, model)
+        group = f"`<pipeline>.{role}{'.<name>' if model else ''}{'.<version>' if role == 'scorer' else ''}`"
         assert f"| {role} | {group} | {names(rights.reads)} | {names(rights.writes)} |" in README
     bandit = pipeline(policy=Policy(kind=PolicyKind.BANDIT))
     rights = rights_of(bandit, "learner")

@@ -14,9 +14,10 @@ from schemas.pipeline import Kind, Model, Pipeline, Policy, PolicyKind, Role
 from schemas.roster import LEAD_MS, Began, Moved, Noted, State, decode_roster, definition_of, encode_roster, model_of
 from streams.core.entitlement import ALWAYS, History, PerSpan
 from streams.core.fan_out import FanOut
+from streams.core.moves import NEXT, after, refusal, rolled_back
 from streams.core.policy_branches import plan_of
 from streams.core.rendezvous import Rendezvous
-from streams.core.roster import FIRST, NEXT, Roster, after, began, refusal, rolled_back
+from streams.core.roster import FIRST, Roster, began
 from tests.unit.small import errors, pipeline, read, request, scores
 
 NEW = Model(name="third", version="2", kind=Kind.CONSTANT, value=0.8, role=Role.SHADOW)
@@ -186,8 +187,10 @@ def test_no_move_but_a_promotion_lets_another_make_room():
 
 
 def test_a_name_that_is_taken_is_no_new_models():
-    taken = staged(replace(NEW, name="second"), State.CHALLENGER)
-    assert "second is challenger: its name is free when it is retired" in refusal(began(pipeline()), taken)
+    taken = staged(replace(NEW, name="second", version="1"), State.CHALLENGER)
+    assert "second 1 is challenger: give this one a version, or a name, of its own" in refusal(
+        began(pipeline()), taken
+    )
 
 
 def test_a_retired_name_is_free_for_another_version_and_a_version_never_means_two_models():

@@ -19,7 +19,7 @@ TABLE = '\n[[features]]\nname = "a"\npath = "t.a"\ntype = "number"\ndefault = 0\
 def test_beginning_ends_when_everything_was_read_and_not_before(monkeypatch: pytest.MonkeyPatch):
     read = threading.Event()
 
-    def follow(_: object, __: str, told: Callable[[Sequence[Message], bool], None], ___: object) -> None:
+    def follow(_: object, __: str, told: Callable[[Sequence[Message], bool], None], *___: object) -> None:
         told([], False)
         read.wait(10)
         told([], True)

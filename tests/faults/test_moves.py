@@ -44,6 +44,26 @@ def late_after(pipeline: Up, history: History, at_ms: dict[int, int]) -> dict[st
     return dict(found.most_common(12))
 
 
+def latest(pipeline: Up, history: History, at_ms: dict[int, int], count: int = 10) -> list[str]:
+    """The latest answers: how late, of that in the log's way after the decision, by whom, so long after which move."""
+    found: dict[int, tuple[float, str]] = {}
+    moves = [(entry.log_ms, str(entry.record.after)) for entry in history.entries if isinstance(entry.record, Moved)]
+    with TopicReader(pipeline.cluster, pipeline.topics.decisions) as reader:
+        for message in reader.to_end():
+            decision = decode_decision(message.value() or b"")
+            offset = decision.ticket.offset
+            if decision.final and offset not in found:
+                late_ms = message.timestamp()[1] - at_ms[offset] - decision.budget_ms
+                way_ms = message.timestamp()[1] - at_ms[offset] - decision.used_ms
+                before_ms, to = max((move for move in moves if move[0] <= at_ms[offset]), default=(0, "start"))
+                who = f"{'standby' if decision.standby else 'owner'}, {decision.outcome}, {decision.reason}"
+                found[offset] = (
+                    late_ms,
+                    f"{late_ms} ms late, of these {way_ms:.0f} on the way; {to} +{at_ms[offset] - before_ms:.0f} ms; {who}",
+                )
+    return [said for _, said in sorted(found.values(), reverse=True)[:count]]
+
+
 @pytest.mark.timeout(600)
 def test_deploys_promotions_and_retirements_at_500_a_second(cluster: Cluster, tmp_path: Path, name: str, note: Note):
     file, state = write(tmp_path, name), tmp_path / "state"
@@ -59,6 +79,8 @@ def test_deploys_promotions_and_retirements_at_500_a_second(cluster: Cluster, tm
         history = RosterLog(cluster, load_file(file)).read()
         assert [pipeline.restarts(role) for role in UNTOUCHED] == [0] * len(UNTOUCHED), pipeline.logs()
         print(f"late, by the move before them and the seconds since: {late_after(pipeline, history, at_ms)}")
+        if LONG:
+            print("the latest:", *latest(pipeline, history, at_ms), sep="\n  ")
     moves = len(history.spans.spans) - 1
     note("models come and go", f"{moves} moves that counted, at {RATE}/s; nobody not entitled answered", found)
     assert_kept(found)

@@ -41,12 +41,17 @@ class OnTheWay(Sending):
         self.coupling = coupling
         self.positions = positions
         self.failed = failed
+        self.pending = 1  # until `sent`: a full queue may confirm the first before the last is in it
 
     def delivered(self, error: KafkaError | None, message: Message) -> None:
         """Delivery report of one record."""
-        self.pending -= 1
         if error is not None:
             self.failures.append((error, message))
+        self.sent()
+
+    def sent(self) -> None:
+        """One less to wait for."""
+        self.pending -= 1
         if not self.pending and self.failures:
             self.failed.append(self)
         elif not self.pending:
@@ -128,7 +133,9 @@ class Coupler:
         ]
         records += [Outgoing(self._scores, encode_scores(block), None, number) for block in sent.errors]
         if records:
-            await self._app.producer.send_batch(OnTheWay(coupling, sent.positions, self._failed), records)
+            sending = OnTheWay(coupling, sent.positions, self._failed)
+            await self._app.producer.send_batch(sending, records)
+            sending.sent()
         else:
             coupling.confirmed(sent.positions)
 

@@ -14,8 +14,9 @@ from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Kind, Model, Pipeline, Role
 from schemas.roster import State, definition_of
 from schemas.topics import Topics, topics_of
+from streams.core.beside import is_beside
 from streams.core.entitlement import History
-from streams.core.roster import is_beside, mistakes_in_models
+from streams.core.roster import mistakes_in_models
 from streams.kafka.admin import Admin
 from streams.kafka.roster_log import RosterLog
 from streams.models.artifact import ModelRefused, sum_to_trust

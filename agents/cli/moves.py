@@ -17,9 +17,11 @@ from schemas import roster
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Model, Pipeline
 from schemas.roster import Moved, State
+from streams.core.beside import place_of
 from streams.core.entitlement import History
 from streams.core.gates import as_table, figures_of, in_words, refusals
-from streams.core.roster import Promotion, place_of, refusal, rolled_back
+from streams.core.moves import refusal, rolled_back
+from streams.core.roster import Promotion
 from streams.kafka.clients import Cluster
 from streams.kafka.roster_log import MoveRefused, RosterLog
 

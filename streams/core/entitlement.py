@@ -14,8 +14,10 @@ from schemas.decisions import Decision
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.roster import Began, Moved, Noted, State, decode_roster
+from streams.core.beside import is_beside
+from streams.core.moves import after
 from streams.core.policy_combine import COMBINED
-from streams.core.roster import Roster, after, began, is_beside
+from streams.core.roster import Roster, began
 
 ALWAYS = float("-inf")
 

@@ -14,9 +14,10 @@ from schemas.pipeline import Kind, Model, Pipeline, Policy, PolicyKind, Role
 from schemas.roster import LEAD_MS, Began, Moved, Noted, State, decode_roster, definition_of, encode_roster, model_of
 from streams.core.entitlement import ALWAYS, History, PerSpan
 from streams.core.fan_out import FanOut
+from streams.core.moves import NEXT, after, refusal, rolled_back
 from streams.core.policy_branches import plan_of
 from streams.core.rendezvous import Rendezvous
-from streams.core.roster import FIRST, NEXT, Roster, after, began, refusal, rolled_back
+from streams.core.roster import FIRST, Roster, began
 from tests.unit.small import errors, pipeline, read, request, scores
 
 NEW = Model(name="third", version="2", kind=Kind.CONSTANT, value=0.8, role=Role.SHADOW)

@@ -23,8 +23,9 @@ from streams.archive.writer import Limits, PartitionWriter
 from streams.core.breaker import Breaker
 from streams.core.entitlement import History
 from streams.core.gathering import Gathering, Places
+from streams.core.moves import refusal
 from streams.core.rendezvous import Rendezvous
-from streams.core.roster import Roster, began, refusal
+from streams.core.roster import Roster, began
 from tests.unit.lived import START_MS, play
 from tests.unit.small import pipeline, read, request, scores
 from tests.unit.test_cast import cast, child, until

@@ -1,7 +1,7 @@
 """Models are deployed, promoted, rolled back and retired at full rate: nothing is lost, and hardly anything late.
 
-The bar is 99.9 % on time and none later than 250 ms beyond its budget. The second half of it is in the table and not
-asserted: on two cores that hold the broker too, a pause of the host is as long, moves or no moves.
+The bar is 99.9 % on time and none later than 250 ms beyond its budget; the long form asserts both, and names the
+latest answers: with the time from the decision to the log apart, a pause of the broker is told from one of ours.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ from tests.faults.load import Load, assert_kept, decisions, findings
 
 RATE = 500
 ROUNDS = 7 if LONG else 1
-LATE_SHARE, ON_TIME_MS = 0.001, 10
+LATE_SHARE, ON_TIME_MS, LATEST_MS = 0.001, 10, 250
 
 
 def late_after(pipeline: Up, history: History, at_ms: dict[int, int]) -> dict[str, int]:
@@ -88,3 +88,4 @@ def test_deploys_promotions_and_retirements_at_500_a_second(cluster: Cluster, tm
     if LONG:
         assert moves >= 20
         assert found.late <= LATE_SHARE * found.decided
+        assert found.worst_late_ms <= LATEST_MS

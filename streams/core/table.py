@@ -112,7 +112,9 @@ class Table:
         self._keeping = keeping or InMemory()
         self._in_memory = isinstance(self._keeping, InMemory)
         self._deletions = deque(standing.deletions if standing else ())
-        self._deleted = {key: (number, log_ms) for number, log_ms, key in self._deletions}
+        self._deleted: dict[bytes, list[tuple[int, int]]] = {}
+        for number, at_ms, deleted in self._deletions:
+            self._deleted.setdefault(deleted, []).append((number, at_ms))
         self._log_ms = standing.log_ms if standing else 0
         self._number = standing.number if standing else 0
 
@@ -127,7 +129,7 @@ class Table:
             raise UnreadableRecord("a record without a key is nobody's")
         if value is None:
             if self._keeping.get(key):
-                self._deleted[key] = (self._number, self._log_ms)
+                self._deleted.setdefault(key, []).append((self._number, self._log_ms))
                 self._deletions.append((self._number, self._log_ms, key))
             return
         if not value:
@@ -178,8 +180,7 @@ class Table:
         if at_ms is None:
             return None
         oldest_ms = ALWAYS if self._as_of is None else at_ms - self._max_age_ms
-        number, deleted_ms = self._deleted.get(key, (0, 0))
-        gone = number if deleted_ms <= log_ms else 0
+        gone = max((number for number, deleted_ms in self._deleted.get(key, ()) if deleted_ms <= log_ms), default=0)
         for place in range(bisect_right(versions, at_ms, key=_since_of) - 1, -1, -1):
             version = versions[place]
             if version.since_ms < oldest_ms:
@@ -224,13 +225,14 @@ class Table:
     def _purge(self, before_ms: int) -> None:
         """Let go of what was deleted before this log time."""
         while self._deletions and self._deletions[0][1] < before_ms:
-            number, _, key = self._deletions.popleft()
+            number, deleted_ms, key = self._deletions.popleft()
             versions = self._keeping.get(key) or []
             left = [version for version in versions if version.number > number]
             self.records += len(left) - len(versions)
             if len(left) < len(versions):
                 self._keeping.put(key, left)
-            if self._deleted.get(key, (0, 0))[0] == number:
+            self._deleted[key].remove((number, deleted_ms))
+            if not self._deleted[key]:
                 del self._deleted[key]
 
 

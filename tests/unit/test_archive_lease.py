@@ -145,7 +145,7 @@ def test_a_dead_process_of_this_host_is_known_by_its_number_and_one_of_another_b
             assert (time.monotonic() - began_s < LEASE_S) == at_once, holder
     lock.write_bytes(b"by an older version")
     with store_of(root).locked(lock, wait=True):
-        assert json.decode(lock.read_bytes())["host"] == ours
+        assert json.decode(objects.read(lock) or b"")["host"] == ours
 
 
 @pytest.mark.parametrize("point", ["compact.written", "compact.after_replace"])

@@ -226,6 +226,14 @@ def test_what_was_deleted_before_does_not_hide_what_came_after():
     assert wind(own, found, 2, 1_500) == 9
 
 
+def test_a_second_deletion_does_not_hide_the_first():
+    own, found = windy(1)
+    for at_ms in (1_000, 1_001):
+        found.take(b"EWR", None, at_ms)
+    assert wind(own, found, 2, 1_500) is None
+    assert wind(own, found, 2, 1_499) == 1
+
+
 @pytest.mark.parametrize("parts", [(LATEST,), (AS_OF,)])
 def test_a_table_holds_no_more_than_it_may(parts: tuple[str, ...]):
     own = of(parts[0] + "max_records = 3\n")

@@ -181,7 +181,7 @@ def test_what_is_gathered_and_judged_of_a_request_is_of_the_version_entitled():
     gathering.scored(scores("first", 0, version="1", score=0.9), 1, 1_002)
     head = gathering.head
     assert head is not None
-    assert (head.scores, head.without) == ({"first": 0.9}, set())
+    assert (head.scores, head.without) == ({"first": 0.9}, {})
 
     breaker = Breaker(BreakerSettings(requests=1), [], "first", "1", over=False, now_ms=0)
     breaker.asked(0, [request(0, 1_000)])

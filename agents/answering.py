@@ -20,7 +20,10 @@ from streams.kill_points import reached
 
 
 class Published(Sending):
-    """Decisions on their way; the rendezvous hears when they are all confirmed."""
+    """Decisions on their way; the rendezvous hears when they are all confirmed.
+
+    To hand them over is pending too: while a full queue is waited for, those before may all be confirmed.
+    """
 
     __slots__ = ("core", "offsets")
 
@@ -28,13 +31,20 @@ class Published(Sending):
         super().__init__()
         self.core = core
         self.offsets = offsets
+        self.pending = 1
 
     def delivered(self, error: KafkaError | None, message: Message) -> None:
         """Delivery report of one decision."""
+        super().delivered(error, message)
+        self._tell()
+
+    def handed_over(self) -> None:
+        """The producer has them all."""
         self.pending -= 1
-        if error is not None:
-            self.failures.append((error, message))
-        elif not self.pending and not self.failures:
+        self._tell()
+
+    def _tell(self) -> None:
+        if not self.pending and not self.failures:
             self.core.published(self.offsets)
 
 
@@ -67,6 +77,7 @@ class Answering:
                 copies.append(Outgoing(copy_to, value, request.key, -1, headers))
         reached(f"{self._role}.before_send")
         await producer.send_batch(sending, records)
+        sending.handed_over()
         if copies:
             await producer.send_copies(copies)
         reached(f"{self._role}.after_send_before_commit")

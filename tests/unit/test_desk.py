@@ -2,18 +2,21 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pytest
+from confluent_kafka import KafkaError
 from msgspec.structs import replace
 
+from agents.answering import Answering
 from agents.desk import PAUSE_S, TOGETHER_S, Desk
 from schemas.decisions import decode_decision
 from schemas.errors import Paused
 from schemas.probes import NO_TOKENS, encode_token, marked
 from streams.core.pending import Reply
 from streams.core.rendezvous import Rendezvous
-from streams.kafka.batch import Outgoing
+from streams.kafka.batch import Outgoing, Sending
 from streams.kafka.clients import Cluster
 from tests.unit.small import pipeline, request, scores
 
@@ -35,6 +38,27 @@ def test_a_desk_that_stood_still_says_nothing_ever_after(monkeypatch: pytest.Mon
             asyncio.run(desk.on_time())
         with pytest.raises(Paused, match=r"stood still for 3\.1 s"):
             asyncio.run(desk._publish(core, answered))
+
+
+@pytest.mark.parametrize("error", [None, KafkaError(KafkaError._MSG_TIMED_OUT)])
+def test_what_waits_for_a_full_queue_is_not_published_because_those_before_it_are(error: KafkaError | None):
+    core = Rendezvous(pipeline(), 0)
+    core.requests_seen([request(0), request(1)], 1_000)
+    answered = core.scores_offered(scores("first", 0, 1), 0, 1_004, 1_005)
+    watermarks: list[int] = []
+
+    class Full:
+        """Has room for one record at a time."""
+
+        async def send_batch(self, sending: Sending, records: Sequence[Outgoing]) -> None:
+            for number, _ in enumerate(records):
+                watermarks.append(core.checkpoint().raw)
+                sending.pending += 1
+                sending.delivered(error if number else None, None)  # type: ignore[arg-type]
+
+    asyncio.run(Answering(pipeline(), "rendezvous").publish(Full(), core, answered))  # type: ignore[arg-type]
+    assert watermarks == [0, 0]
+    assert (core.checkpoint().raw == 0) == (error is not None)
 
 
 def test_a_timer_that_is_due_right_after_another_waits_for_more():

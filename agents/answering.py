@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, Message
 from msgspec.structs import replace
 
 from schemas.decisions import encode_decision
@@ -14,38 +13,15 @@ from schemas.topics import Topics
 from streams.core.pending import Reply
 from streams.core.rendezvous import Rendezvous
 from streams.core.validator import header
-from streams.kafka.batch import Outgoing, Sending
+from streams.kafka.batch import Outgoing, Told
 from streams.kafka.producer import Producer
 from streams.kill_points import reached
 
+ECHOED_KEY = 64 << 10
+"""Bytes of a key that is given back. A larger one may not fit beside its decision; the id still tells."""
 
-class Published(Sending):
-    """Decisions on their way; the rendezvous hears when they are all confirmed.
-
-    To hand them over is pending too: while a full queue is waited for, those before may all be confirmed.
-    """
-
-    __slots__ = ("core", "offsets")
-
-    def __init__(self, core: Rendezvous, offsets: list[int]) -> None:
-        super().__init__()
-        self.core = core
-        self.offsets = offsets
-        self.pending = 1
-
-    def delivered(self, error: KafkaError | None, message: Message) -> None:
-        """Delivery report of one decision."""
-        super().delivered(error, message)
-        self._tell()
-
-    def handed_over(self) -> None:
-        """The producer has them all."""
-        self.pending -= 1
-        self._tell()
-
-    def _tell(self) -> None:
-        if not self.pending and not self.failures:
-            self.core.published(self.offsets)
+ECHOED_HEADERS = 8 << 10
+"""Bytes of headers that are given back; a request has no more, a record that is rejected may."""
 
 
 class Answering:
@@ -54,6 +30,7 @@ class Answering:
     def __init__(self, pipeline: Pipeline, role: str) -> None:
         self.tokens = NO_TOKENS
         self.decided = 0
+        self._failed: list[Told] = []
         self._role = role
         self._decisions = Topics(pipeline.name).decisions
         self._reply_to_prefix = pipeline.output.reply_to_prefix
@@ -62,7 +39,7 @@ class Answering:
     async def publish(self, producer: Producer, core: Rendezvous, replies: Sequence[Reply]) -> None:
         """Send what was decided; the core hears when the broker has it."""
         final = [reply.request.offset for reply in replies if reply.decision.final]
-        sending = Published(core, final)
+        sending = Told(lambda: core.published(final), self._failed)
         copies: list[Outgoing] = []
         records: list[Outgoing] = []
         for reply in replies:
@@ -71,10 +48,11 @@ class Answering:
                 decision = replace(decision, probe=True)
             self.decided += decision.final and not decision.probe
             headers = self._carry(request.headers) if request.headers else None
+            key = request.key if request.key is None or len(request.key) <= ECHOED_KEY else None
             value = encode_decision(decision)
-            records.append(Outgoing(self._decisions, value, request.key, decision.ticket.partition, headers))
+            records.append(Outgoing(self._decisions, value, key, decision.ticket.partition, headers))
             if request.headers and (copy_to := self._reply_to(request.headers)):
-                copies.append(Outgoing(copy_to, value, request.key, -1, headers))
+                copies.append(Outgoing(copy_to, value, key, -1, headers))
         reached(f"{self._role}.before_send")
         await producer.send_batch(sending, records)
         sending.handed_over()
@@ -82,8 +60,13 @@ class Answering:
             await producer.send_copies(copies)
         reached(f"{self._role}.after_send_before_commit")
 
+    async def settle(self, producer: Producer) -> None:
+        """A decision that the broker will never take is a dead letter; raises KafkaException for other failures."""
+        await producer.settle(self._failed)
+
     def _carry(self, headers: Headers) -> list[tuple[str, Any]]:
-        return [(name, value) for name, value in headers if name in self._carried]
+        carried = [(name, value) for name, value in headers if name in self._carried]
+        return carried if sum(len(name) + len(value or b"") for name, value in carried) <= ECHOED_HEADERS else []
 
     def _reply_to(self, headers: Headers) -> str | None:
         """The topic a producer wants its answer on, when the pipeline allows it."""

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, Message, TopicPartition
+from confluent_kafka import Message, TopicPartition
 from faust.types import TP
 
 from schemas.blocks import decode_scores, encode_json_rows, encode_rows, encode_scores
@@ -21,7 +21,7 @@ from schemas.pipeline import Model, Pipeline
 from schemas.topics import Topics
 from streams.core.coupling import Coupling, Sent
 from streams.core.fan_out import cut
-from streams.kafka.batch import Batch, Outgoing, Sending
+from streams.kafka.batch import Batch, Outgoing, Sending, Told
 from streams.kafka.clients import Cluster
 from streams.kafka.edge import Position
 from streams.kafka.reading import TopicReader
@@ -29,33 +29,6 @@ from streams.kafka.transport import BatchApp
 
 BEFORE_MS = 1_000
 """A score may be in its log this much before the row that needs it: two topics, two logs."""
-
-
-class OnTheWay(Sending):
-    """Rows and errors that were sent; the coupling hears when they are all confirmed."""
-
-    __slots__ = ("coupling", "failed", "positions")
-
-    def __init__(self, coupling: Coupling, positions: Sequence[int], failed: list["OnTheWay"]) -> None:
-        super().__init__()
-        self.coupling = coupling
-        self.positions = positions
-        self.failed = failed
-        self.pending = 1  # until `sent`: a full queue may confirm the first before the last is in it
-
-    def delivered(self, error: KafkaError | None, message: Message) -> None:
-        """Delivery report of one record."""
-        if error is not None:
-            self.failures.append((error, message))
-        self.sent()
-
-    def sent(self) -> None:
-        """One less to wait for."""
-        self.pending -= 1
-        if not self.pending and self.failures:
-            self.failed.append(self)
-        elif not self.pending:
-            self.coupling.confirmed(self.positions)
 
 
 class Coupler:
@@ -72,7 +45,7 @@ class Coupler:
         self._to = topics.model(model.name)
         self._couplings: dict[int, Coupling] = {}
         self._read: dict[int, int] = {}
-        self._failed: list[OnTheWay] = []
+        self._failed: list[Told] = []
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -96,7 +69,7 @@ class Coupler:
 
     async def take(self, batch: Batch) -> None:
         """Take note of rows or of scores, and send what became whole."""
-        await self._resolve()
+        await self._app.producer.settle(self._failed)
         coupling = self._couplings[batch.partition]
         for message in batch.messages:
             if batch.topic == self._scores:
@@ -133,18 +106,11 @@ class Coupler:
         ]
         records += [Outgoing(self._scores, encode_scores(block), None, number) for block in sent.errors]
         if records:
-            sending = OnTheWay(coupling, sent.positions, self._failed)
+            sending = Told(lambda: coupling.confirmed(sent.positions), self._failed)
             await self._app.producer.send_batch(sending, records)
-            sending.sent()
+            sending.handed_over()
         else:
             coupling.confirmed(sent.positions)
-
-    async def _resolve(self) -> None:
-        """What the broker will never take is a dead letter; raises KafkaException for any other failure."""
-        while self._failed:
-            sending = self._failed.pop()
-            await self._app.producer.resolve_failures(sending)
-            sending.coupling.confirmed(sending.positions)
 
     async def on_time(self) -> None:
         """Give up what is due although no record came."""

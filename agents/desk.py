@@ -309,8 +309,9 @@ class Desk:
         self._awake_s = now_s
 
     async def tick(self) -> None:
-        """Let the broker tell the time: one small record on `scores`."""
+        """Let the broker tell the time: one small record on `scores`. And see what became of decisions."""
         self._stay_awake()
+        await self.answering.settle(self._app.producer)
         numbers = sorted(self.cores)
         if self._passing:
             self._app.add_future(self._passing.look(self._app.producer.now_ms()))

@@ -161,7 +161,9 @@ def _scorer(place: Place, model: Model, number: int) -> Actor:
         for rows in WARM_UP_ROWS:
             score_rows(loaded, Given(np.zeros((rows, len(features))), (b"{}",) * rows))
         beginning = Beginning(pipeline, model, place.cluster, log)
-        for block in beginning.practice(len(features)) if place.rostered else ():
+        # Not after an end that was not a person's: the row that did it may be among them, and costs itself alone.
+        practises = place.rostered and not place.after and not suspects
+        for block in beginning.practice(len(features)) if practises else ():
             score_rows(loaded, Given(block.matrix.copy(), block.events))
     scoring = Scoring(
         model,

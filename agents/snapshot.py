@@ -88,7 +88,9 @@ def of_what(pipeline: Pipeline, topic_ids: Mapping[str, str]) -> str:
     """A digest of what a state depends on beside the log: the program, what is watched, this life of the topics."""
     settings = pipeline.monitor
     rows, fields = (settings.reference_rows, settings.fields) if settings else (0, ())
-    found = hashlib.sha256(msgpack.encode((pipeline.name, pipeline.request, pipeline.features, rows, fields)))
+    found = hashlib.sha256(
+        msgpack.encode((pipeline.name, pipeline.request, pipeline.features, pipeline.enrich, rows, fields))
+    )
     for name, topic_id in sorted(topic_ids.items()):
         found.update(f"{name}={topic_id}\n".encode())
     for path in sources():

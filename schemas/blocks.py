@@ -13,12 +13,16 @@ from typing import Annotated, Any, Final
 
 import numpy as np
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, json, msgpack
+from msgspec.structs import force_setattr
 from numpy.typing import NDArray
 
 from schemas.errors import UNREADABLE, UnreadableRecord
 
 MAX_ROWS: Final = 256
 """Rows of one block: bounds the time one record can hold an event loop."""
+
+REASON_CHARS: Final = 300
+"""Of a reason that somebody else gave: it goes into each decision."""
 
 Offsets = NDArray[np.int64]
 Matrix = NDArray[np.float64]
@@ -44,6 +48,11 @@ class RowError(Struct, frozen=True, array_like=True):
     offset: int
     reason: str
 
+    def __post_init__(self) -> None:
+        """Keep the beginning of a reason that is too long."""
+        if len(self.reason) > REASON_CHARS:
+            force_setattr(self, "reason", self.reason[:REASON_CHARS])
+
 
 class ScoreBlock(Struct, frozen=True, array_like=True, tag="scores/1"):
     """One model's scores, as they lie on `scores`: finite numbers, and the errors of rows without one."""
@@ -67,6 +76,11 @@ class NotAskedBlock(Struct, frozen=True, array_like=True, tag="not-asked/1"):
     models: tuple[str, ...]
     offsets: bytes
     reason: str
+
+    def __post_init__(self) -> None:
+        """Keep the beginning of a reason that is too long."""
+        if len(self.reason) > REASON_CHARS:
+            force_setattr(self, "reason", self.reason[:REASON_CHARS])
 
 
 class TickBlock(Struct, frozen=True, array_like=True, tag="tick/1"):

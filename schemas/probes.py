@@ -22,10 +22,13 @@ JOINED_MARK = "rv-joined"
 A probe is given the same each time, whatever its tables say now. It counts with a token that is known only.
 """
 
-JOINED_CAP = 128 << 10
-"""Bytes of records that are joined into one probe."""
+JOINED_CAP = 6 << 10
+"""Bytes of records that are joined into one probe: with its token they fit into what a request's headers may hold.
 
-JOINED_ROOM = 4 << 10
+A request into which more was joined becomes no probe.
+"""
+
+JOINED_ROOM = 1 << 10
 
 
 class TokenSum(Struct, frozen=True):

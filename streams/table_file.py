@@ -6,6 +6,7 @@ that, a host that goes down at most the file). Its pages have no checksums, so e
 with the file, it is said, and the table is read from its topic again.
 """
 
+import errno
 import logging
 import sqlite3
 from collections.abc import Iterator
@@ -76,6 +77,8 @@ class TableFile:
                     logger.warning("%s: %s: it is put aside, and the table read from its topic again", path, reason)
                 self._begin()
         except (OSError, sqlite3.OperationalError) as error:
+            if takes_nothing(error):
+                raise RendezvousError(f"{path}: {error}: free space; the router is started again") from error
             raise ConfigurationRefused(f"{path}: {error}; name a place that can be written") from error
 
     def _open(self, now_s: float) -> str:
@@ -86,6 +89,8 @@ class TableFile:
             row = self._database.execute("SELECT value FROM kept").fetchone()
             kept = _decode_kept(_checked(row[0])) if row else None
         except (sqlite3.DatabaseError, MsgspecError, TableDamaged) as error:
+            if takes_nothing(error):
+                raise RendezvousError(f"{self.path}: {error}: free space; the router is started again") from error
             if getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY":
                 raise RendezvousError(f"{self.path}: another process has it: end that router first") from error
             return f"damaged ({error})"
@@ -156,11 +161,20 @@ class TableFile:
         try:
             yield
         except (sqlite3.DatabaseError, MsgspecError, TableDamaged) as error:
+            if takes_nothing(error):
+                raise RendezvousError(f"{self.path}: {error}: free space; the router is started again") from error
             self._database.close()
             self.path.unlink(missing_ok=True)
             raise TableDamaged(
                 f"{self.path}: damaged ({error}): it is deleted, and the table read from its topic again"
             ) from error
+
+
+def takes_nothing(error: Exception) -> bool:
+    """Whether it is the disk that is full or fails, and not the file that is damaged."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR"))
 
 
 def _summed(value: bytes) -> bytes:

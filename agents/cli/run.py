@@ -75,7 +75,7 @@ def run(
     if role == "scorer":
         _bind_threads(pipeline, model)
     cluster = place.cluster(looked_at=supervised)
-    if not supervised:  # else `up` has just looked
+    if not supervised and role not in OF_A_MODEL:  # else `up` has just looked; a model may be the roster's only
         _look(cluster, pipeline, role, model)
     rostered = role in OF_A_MODEL and (rostered or not supervised)
     if rostered:

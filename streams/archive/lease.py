@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from msgspec import DecodeError, Struct, ValidationError, json
@@ -50,7 +51,7 @@ class Holder(Struct, frozen=True):
         """Whether it let go, or is of this host and not there any more."""
         if not self.life:
             return True
-        if self.host != socket.gethostname():
+        if self.host != here():
             return False
         if self.pid == os.getpid():
             return self.life not in _held
@@ -61,6 +62,16 @@ class Holder(Struct, frozen=True):
         except PermissionError:  # somebody else's: it lives
             return False
         return False
+
+
+@cache
+def here() -> str:
+    """Who shares our process numbers: containers may share a host's name and not those."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()} {boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # no Linux
+        return socket.gethostname()
 
 
 class Lease:
@@ -128,7 +139,7 @@ class Lease:
 @contextmanager
 def locked(path: Path, *, wait: bool = False) -> Iterator[Callable[[], None]]:
     """Alone with what this object stands for; raises ArchiveBusy. Call what it yields before each step: LockLost."""
-    ours = Holder(socket.gethostname(), os.getpid(), uuid.uuid4().hex)
+    ours = Holder(here(), os.getpid(), uuid.uuid4().hex)
     _held.add(ours.life)
     try:
         lease = _taken(path, ours, wait=wait)

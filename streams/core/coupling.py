@@ -26,7 +26,6 @@ KEPT = 50_000
 CATCH_UP_MS = 1_000.0
 """A row that is read after its deadline, as after a crash, waits so long: what it needs may be read later."""
 
-REASON_CHARS = 300
 ANY = ""
 """The version of those that were not asked: nobody knows it."""
 
@@ -83,9 +82,14 @@ class Coupling:
         self._next = position + 1
         self._open[position] = len(needing.rows.offsets)
         ready: list[Waiting] = []
+        fits = needing.rows.matrix.shape[1] == len(self._own) and {name for name, _ in needing.needs} == self._needed
         for place, offset in enumerate(needing.rows.offsets.tolist()):
             row = Waiting(needing, place, position, {})
-            if offset in self._waiting:  # a second copy: one of them is enough
+            if not fits:
+                self._refuse(
+                    row, offset, "was routed for other features or needs than the pipeline file has now", sent
+                )
+            elif offset in self._waiting:  # a second copy: one of them is enough
                 sent.positions.append(position)
             elif reason := self._complete(row, offset):
                 self._refuse(row, offset, reason, sent)
@@ -183,7 +187,7 @@ class Coupling:
 
     def _refuse(self, row: Waiting, offset: int, reason: str, sent: Sent) -> None:
         self.without += 1
-        error = RowError(offset, reason[:REASON_CHARS])
+        error = RowError(offset, reason)
         sent.errors.append(ScoreBlock(self._model.name, row.needing.version, b"", b"", (error,)))
         sent.positions.append(row.position)
 

@@ -21,6 +21,9 @@ from streams.core.event_shape import Fields, Number, Unfit, check_form, event_ty
 RECENT_MS: Final = 60_000
 """For so long (log time) a record that was replaced still counts for requests that are older than its successor."""
 
+PURGED_AT_ONCE: Final = 16
+"""Deletions that are carried out with each record: a hundred thousand at once would hold everybody."""
+
 HOUR_MS: Final = 3_600_000
 ALWAYS: Final = float("-inf")
 
@@ -224,7 +227,9 @@ class Table:
 
     def _purge(self, before_ms: int) -> None:
         """Let go of what was deleted before this log time."""
-        while self._deletions and self._deletions[0][1] < before_ms:
+        for _ in range(PURGED_AT_ONCE):
+            if not self._deletions or self._deletions[0][1] >= before_ms:
+                return
             number, deleted_ms, key = self._deletions.popleft()
             versions = self._keeping.get(key) or []
             left = [version for version in versions if version.number > number]
@@ -247,7 +252,12 @@ def key_of(value: Any) -> bytes | None:
 
 def time_of(value: Any) -> float | None:
     """A field of the event as a time (ms); None when it is none."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None
 
 
 def _since_of(version: Version) -> float:

@@ -4,7 +4,7 @@ A batch is finished when the agent has asked for the next one and every record p
 by the broker.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, Message
@@ -35,6 +35,39 @@ class Sending:
         self.pending -= 1
         if error is not None:
             self.failures.append((error, message))
+
+
+class Told(Sending):
+    """Records somebody waits for: `done` is called once all are confirmed.
+
+    With one that was refused they are put on `failed` instead.
+
+    To hand them over is pending too: while a full queue is waited for, those before may all be confirmed.
+    """
+
+    __slots__ = ("done", "failed")
+
+    def __init__(self, done: Callable[[], None], failed: list["Told"]) -> None:
+        super().__init__()
+        self.done = done
+        self.failed = failed
+        self.pending = 1
+
+    def delivered(self, error: KafkaError | None, message: Message) -> None:
+        """Delivery report of one record."""
+        if error is not None:
+            self.failures.append((error, message))
+        self.handed_over()
+
+    def handed_over(self) -> None:
+        """One less to wait for: called once when the producer has them all."""
+        self.pending -= 1
+        if self.pending:
+            return
+        if self.failures:
+            self.failed.append(self)
+        else:
+            self.done()
 
 
 class Batch(Sending):

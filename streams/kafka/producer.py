@@ -17,7 +17,7 @@ from mode import Service
 
 from schemas.dead_letters import DeadLetter, kept_value
 from streams.core.log_clock import LogClock
-from streams.kafka.batch import Batch, Outgoing, Sending
+from streams.kafka.batch import Batch, Outgoing, Sending, Told
 
 logger = logging.getLogger(__name__)
 
@@ -169,6 +169,17 @@ class Producer(base.Producer):
                 error.str(),
             )
             await self.dead_letter(batch, letter, _key(message), message.value())
+
+    async def settle(self, failed: list[Told]) -> None:
+        """What the broker refused for good becomes dead letters; who waits is told when it has those.
+
+        Raises KafkaException when a failure is of any other kind.
+        """
+        while failed:
+            told = failed.pop()
+            told.pending += 1
+            await self.resolve_failures(told)
+            told.handed_over()
 
     @Service.task
     async def _poll(self) -> None:

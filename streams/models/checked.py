@@ -11,7 +11,6 @@ import numpy as np
 from schemas.blocks import Matrix
 from streams.core.given import Given
 
-REASON_CHARS = 300
 NUMBERS = "fiub"
 """Kinds of numpy types that hold a score. Text is none, even if it reads like a number."""
 
@@ -76,7 +75,7 @@ def _one_by_one(values: Sequence[Any]) -> tuple[Matrix, dict[int, str]]:
 
 
 def _none(rows: int, reason: str) -> tuple[Matrix, dict[int, str]]:
-    return np.zeros(rows), dict.fromkeys(range(rows), reason[:REASON_CHARS])
+    return np.zeros(rows), dict.fromkeys(range(rows), reason)
 
 
 def _halves(score: Score, given: Given, error: Exception, elapsed_ms: float) -> tuple[Matrix, dict[int, str]]:

@@ -19,7 +19,7 @@ from streams.archive.disk import ArchiveBusy
 from streams.archive.forgetting import forget
 from streams.archive.inspection import troubles
 from streams.archive.layout import Layout
-from streams.archive.lease import Holder, Lease, LockLost
+from streams.archive.lease import Holder, Lease, LockLost, here
 from streams.archive.marks import read_marks
 from streams.archive.reader import read_partition
 from streams.archive.retention import DAY_MS, retire
@@ -132,7 +132,7 @@ def test_a_holder_is_told_that_another_has_taken_over_and_lets_nothing_go_that_i
 
 def test_a_dead_process_of_this_host_is_known_by_its_number_and_one_of_another_by_its_standing_still(root: Path):
     lock = root / "staging" / "lock"
-    ours = os.uname().nodename
+    ours = here()
     for holder, at_once in (
         (Holder(ours, os.getpid(), "an earlier life"), True),
         (Holder(ours, 1 << 22, "beyond the kernel's last number"), True),
@@ -269,3 +269,8 @@ def test_a_put_whose_answer_was_lost_is_known_for_ones_own(root: Path, monkeypat
         monkeypatch.setattr(lease, "RENEW_S", -1.0)
         still_ours()
         still_ours()
+
+
+def test_a_process_number_of_another_namespace_says_nothing_although_the_hosts_are_of_one_name():
+    assert Holder(here(), 1 << 22, "beyond the kernel's last number").gone
+    assert not Holder(here().rsplit(maxsplit=1)[0] + " pid:[1]", 1 << 22, "of a container").gone

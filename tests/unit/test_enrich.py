@@ -33,7 +33,7 @@ from streams.core.enriched_past import EnrichedPast
 from streams.core.enrichment import Enrichment, event_of
 from streams.core.fan_out import FanOut
 from streams.core.features import FeatureTable
-from streams.core.table import RECENT_MS, Table
+from streams.core.table import PURGED_AT_ONCE, RECENT_MS, Table, time_of
 from streams.pipeline_file import load
 from tests.unit.small import TEXT, pipeline, read
 
@@ -224,6 +224,25 @@ def test_what_was_deleted_before_does_not_hide_what_came_after():
     found.take(b"EWR", json.dumps({"from_ms": HOUR_MS, "wind": 9}).encode(), 1_000)
     assert wind(own, found, 2, 1_499) == 2
     assert wind(own, found, 2, 1_500) == 9
+
+
+def test_a_hundred_thousand_deletions_are_carried_out_a_few_with_each_record():
+    own = of(LATEST)
+    found = table(own)
+    for number in range(100):
+        found.take(b"%d" % number, b'{"limit": {"day": 8}}', 0)
+    for number in range(100):
+        found.take(b"%d" % number, None, 1)
+    left = []
+    for number in range(3):
+        found.take(b"x%d" % number, b"{}", 2 + RECENT_MS)
+        left.append(found.records - number - 1)
+        assert said(found, asked(own, who={"id": 99}, at_ms=2 + RECENT_MS)) is None, "deleted is deleted"
+    assert left == [100 - PURGED_AT_ONCE * (number + 1) for number in range(3)]
+
+
+def test_a_time_of_hundreds_of_digits_is_none():
+    assert time_of(10**400) is None
 
 
 def test_a_second_deletion_does_not_hide_the_first():

@@ -8,13 +8,11 @@ import lightgbm
 import msgspec
 import numpy as np
 import pytest
-from confluent_kafka import KafkaError
 from hypothesis import given
 from hypothesis import strategies as some
 from msgspec.structs import replace
 
 from agents.cli.past import read_past
-from agents.coupler import OnTheWay
 from schemas.blocks import NotAskedBlock, RowError, Rows, ScoreBlock, offsets_of, pack_offsets
 from schemas.errors import UnreadableRecord
 from schemas.needs import Needing, decode_needing, encode_needing
@@ -306,21 +304,15 @@ def test_every_row_is_sent_on_once_or_told_why_not_and_a_restart_reads_what_is_u
     assert (coupling.low(), coupling.waiting, bool(unsent)) == (len(records), 0, True)
 
 
-def test_nothing_is_confirmed_before_all_of_it_is_and_a_failure_is_kept_for_whoever_looks():
+def test_rows_that_were_routed_for_other_features_or_needs_are_refused_and_hold_nobody():
     coupling = Coupling(PIPELINE, NEEDING)
-    coupling.rows_offered(needing(1, 2), 0, AT_MS)
-    failed: list[OnTheWay] = []
-    for error in (None, KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)):
-        sending = OnTheWay(coupling, [0], failed)
-        sending.pending += 1
-        sending.delivered(None, None)  # type: ignore[arg-type]  a full queue: the second is not in it yet
-        sending.pending += 1
-        sending.sent()
-        assert (coupling.low(), failed) == (0, [])
-        sending.delivered(error, None)  # type: ignore[arg-type]
-    assert (coupling.low(), failed) == (0, [sending])
-    coupling.confirmed(failed[0].positions)
-    assert coupling.low() == 1
+    wide = replace(needing(1), rows=replace(needing(1).rows, matrix=np.zeros((1, 99))))
+    stranger = replace(needing(2), needs=(("nobody", "1"),))
+    for position, one in enumerate((wide, stranger)):
+        sent = coupling.rows_offered(one, position, AT_MS)
+        assert (list(reasons(sent)), sent.rows) == ([position + 1], [])
+        coupling.confirmed(sent.positions)
+    assert coupling.low() == 2
 
 
 def test_what_was_read_before_is_passed_over_and_a_second_copy_is_sent_no_second_time_while_it_waits():

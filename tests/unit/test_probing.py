@@ -21,6 +21,7 @@ from schemas.probes import (
 )
 from streams.core.kept_state import decode_state, encode_state
 from streams.core.probing import CANDIDATES, Candidate, Probe, Probing, Renaming, choose
+from streams.core.validator import MAX_HEADER_BYTES
 
 
 def candidates(count: int = 1_000) -> list[Candidate]:
@@ -145,3 +146,8 @@ def test_what_a_probe_cannot_have_brought_along_is_refused(value: bytes, says: s
 def test_what_is_no_token_is_refused():
     with pytest.raises(UnreadableRecord, match="no token"):
         decode_token(b"{}")
+
+
+def test_what_a_probe_brings_along_fits_into_what_a_request_may_carry():
+    headers = marked("t" * 64, "p-255", {"a": b"x" * JOINED_CAP, "b": b""})
+    assert sum(len(name) + len(value) for name, value in headers) <= MAX_HEADER_BYTES

@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 
 from schemas.errors import ConfigurationRefused, RendezvousError, UnreadableRecord
 from schemas.pipeline import Pipeline
-from streams.core.table import RECENT_MS, Table
+from streams.core.table import RECENT_MS, Table, Version
 from streams.table_file import TOO_OLD_S, TableDamaged, TableFile
 from tests.unit.test_enrich import AS_OF, HOUR_MS, LATEST, asked, of, said
 
@@ -182,3 +182,17 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ConfigurationRefused, match="name a place that can be written"):
         opened(tmp_path / "file" / "t.sqlite")
+
+
+def test_a_disk_that_is_full_is_said_and_costs_no_file(tmp_path: Path):
+    path = tmp_path / "t.sqlite"
+    filled(path)
+    file = opened(path)
+    (pages,) = file._execute("PRAGMA page_count").fetchone()
+    file._execute(f"PRAGMA max_page_count = {pages}")
+    large = [Version(0, 0, number, b"x" * 500) for number in range(1_000)]
+    with pytest.raises(RendezvousError, match="free space; the router is started again") as raised:
+        file.put(b"n", large)
+    assert not isinstance(raised.value, TableDamaged)
+    file.close()
+    assert opened(path).kept is not None

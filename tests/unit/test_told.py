@@ -1,0 +1,74 @@
+"""Who waits for records is told when they are all in the log, and of what the broker will never take."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+from msgspec.structs import replace
+
+from agents.answering import ECHOED_HEADERS, ECHOED_KEY, Answering
+from schemas.blocks import REASON_CHARS, decode_scores
+from schemas.requests import Headers
+from streams.core.rendezvous import Rendezvous
+from streams.kafka.batch import Outgoing, Sending, Told
+from streams.kafka.producer import Producer
+from tests.unit.small import pipeline, request, scores
+
+TOO_LARGE = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
+NOBODYS: Any = None
+
+
+@pytest.mark.parametrize("error", [None, TOO_LARGE])
+def test_nobody_is_told_before_all_are_confirmed_and_of_a_failure_only_whoever_looks(error: KafkaError | None):
+    done: list[int] = []
+    failed: list[Told] = []
+    told = Told(lambda: done.append(1), failed)
+    told.pending += 1
+    told.delivered(None, NOBODYS)  # a full queue: the second is not in it yet
+    told.pending += 1
+    told.handed_over()
+    assert (done, failed) == ([], [])
+    told.delivered(error, NOBODYS)
+    assert (done, failed) == (([1], []) if error is None else ([], [told]))
+
+
+def test_a_dead_letter_in_a_records_place_is_waited_for_and_then_told_once():
+    done: list[int] = []
+    failed: list[Told] = []
+    told = Told(lambda: done.append(1), failed)
+    told.pending += 1
+    told.handed_over()
+    told.delivered(TOO_LARGE, NOBODYS)
+
+    class Letters:
+        async def resolve_failures(self, batch: Sending) -> None:
+            batch.failures = []
+            batch.pending += 1
+
+    asyncio.run(Producer.settle(Letters(), failed))  # type: ignore[arg-type]
+    assert (done, failed) == ([], []), "the letter is on its way"
+    told.delivered(None, NOBODYS)
+    assert done == [1]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_key_and_headers_that_may_not_fit_beside_a_decision_are_not_given_back(more: int):
+    headers: Headers = [("traceparent", b"h" * (ECHOED_HEADERS - len("traceparent") + more))]
+    core, sent = Rendezvous(pipeline(), 0), list[Outgoing]()
+    core.requests_seen([replace(request(0), key=b"k" * (ECHOED_KEY + more), headers=headers)], 1_000)
+    replies = core.scores_offered(scores("first", 0), 0, 1_004, 1_005)
+
+    class Takes:
+        async def send_batch(self, _: Sending, records: list[Outgoing]) -> None:
+            sent.extend(records)
+
+    asyncio.run(Answering(pipeline(), "rendezvous").publish(Takes(), core, replies))  # type: ignore[arg-type]
+    (record,) = sent
+    assert (record.key is None, not record.headers) == (bool(more), bool(more))
+
+
+def test_a_reason_that_another_program_gives_is_cut_where_it_comes_in():
+    value = b'{"model": "first", "version": "1", "offset": 7, "error": "%s"}' % (b"x" * 1_000_000)
+    block = decode_scores(value)
+    assert [len(error.reason) for error in block.errors] == [REASON_CHARS]  # type: ignore[union-attr]

@@ -87,7 +87,7 @@ def named_apart(child: Child) -> Child:
 def _has_another(supervisor: Supervisor, child: Child) -> bool:
     """Whether a process of another version of its model is there, though it drains."""
     versions = {other.version for other in supervisor.children if other.model == child.model}
-    return bool(versions - {child.version, ANY})
+    return bool(child.version) and bool(versions - {child.version, ANY})  # a coupler is of all versions
 
 
 def _running(supervisor: Supervisor) -> dict[Served, list[Child]]:

@@ -98,7 +98,10 @@ class Noted(Struct, frozen=True, kw_only=True, tag_field="kind", tag="noted"):
 
 
 class Standing(Struct, frozen=True, kw_only=True):
-    """What one model is now: the value on `roster`; `position` is the offset of its last move in the history."""
+    """What one model is now: the value on `roster`; `position` is the offset of its last move in the history.
+
+    `as_of` is the offset of the last record of the history that its writer had read; -1 where none is said.
+    """
 
     model: str
     version: str
@@ -109,9 +112,11 @@ class Standing(Struct, frozen=True, kw_only=True):
     who: str
     why: str
     position: int
+    as_of: int = -1
 
 
 _decoder = json.Decoder(Began | Moved | Noted)
+_standing = json.Decoder(Standing)
 _encoder = json.Encoder()
 
 
@@ -131,6 +136,16 @@ def decode_roster(value: bytes | None) -> Began | Moved | Noted:
     if not all(said.isprintable() for said in _said(record)):
         raise UnreadableRecord("no record of a roster: it would write more than text to a terminal")
     return record
+
+
+def decode_standing(value: bytes | None) -> Standing:
+    """Read a value of `roster`; raises UnreadableRecord when it is none. Fields not known here are ignored."""
+    if value is None or len(value) > MAX_BYTES:
+        raise UnreadableRecord("no model's standing")
+    try:
+        return _standing.decode(value)
+    except UNREADABLE as error:
+        raise UnreadableRecord(f"no model's standing: {error}") from error
 
 
 def _said(record: Began | Moved | Noted) -> tuple[str, ...]:

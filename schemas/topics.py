@@ -88,7 +88,7 @@ ROSTER = Entry(
     "roster",
     "what a model is now, one JSON object by its name (compacted)",
     "operators, scorer, rendezvous",
-    "people",
+    "router, coupler, scorer, rendezvous, standby, operators, people",
 )
 ROSTER_HISTORY = Entry(
     "roster-history",

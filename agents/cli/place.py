@@ -97,11 +97,11 @@ def rostered(at: Cluster, of: Pipeline, model: str = "", version: str = "") -> P
     """The pipeline with every model that needs a process now: the roster's, once it has begun, else the file's.
 
     Of two versions of a name the one that is entitled, unless the other is asked for; raises ConfigurationRefused
-    when there is none such.
+    when there is none such, or when by this file the roster is another than it was said to be.
     """
     from streams.kafka.roster_log import RosterLog
 
-    history = RosterLog(at, of).read()
+    history = RosterLog(at, of).agreed()
     if not (history.begun or version):
         return of
     roster = history.roster
@@ -110,6 +110,13 @@ def rostered(at: Cluster, of: Pipeline, model: str = "", version: str = "") -> P
         raise ConfigurationRefused(f"no version {version!r} of {model!r}: `rendezvous models ls` says who is there")
     models = tuple(wanted.model if wanted and own.name == model else own for own in roster.scored())
     return replace(of, models=models)
+
+
+def refuse_another_roster(at: Cluster, of: Pipeline) -> None:
+    """Raises ConfigurationRefused when by this file the roster is another than it was said to be."""
+    from streams.kafka.roster_log import RosterLog
+
+    RosterLog(at, of).agreed()
 
 
 def beside(at: Cluster, of: Pipeline) -> tuple[Model, ...]:

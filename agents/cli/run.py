@@ -18,6 +18,8 @@ NICE = {"archiver": 10, "learner": 10, "monitor": 10}
 """What may wait gives way. Not the scorers: one that starts again would be seconds later (measured)."""
 
 OF_A_MODEL = ("scorer", "coupler")
+ROSTERED = (*OF_A_MODEL, "router", "rendezvous", "standby")
+"""Who is entitled is what they go by."""
 
 FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -82,6 +84,8 @@ def run(
         pipeline = place.rostered(cluster, pipeline, model, version)
         if not supervised:
             _look(cluster, pipeline, role, model)
+    elif role in ROSTERED:
+        place.refuse_another_roster(cluster, pipeline)
     from agents import process, roles  # who is refused needs none of it
 
     folder = file.resolve().parent

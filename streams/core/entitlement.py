@@ -17,7 +17,7 @@ from schemas.roster import Began, Moved, Noted, State, decode_roster
 from streams.core.beside import is_beside
 from streams.core.moves import after
 from streams.core.policy_combine import COMBINED
-from streams.core.roster import Roster, began
+from streams.core.roster import Member, NotOfThisFile, Roster, began
 
 ALWAYS = float("-inf")
 
@@ -87,6 +87,12 @@ class History:
         self.refused: list[tuple[int, str]] = []
         self.quarantined: dict[str, Noted] = {}
         """Models whose processes were given up, and why."""
+        self.foreign: list[tuple[int, str]] = []
+        """Those of them that would count by another pipeline file."""
+        self.stood: dict[str, list[tuple[int, Member]]] = {}
+        """By name, what each model came to be, and by which record."""
+        self.position = -1
+        """Of the last record."""
         self._pipeline = pipeline
         self._read = 0
 
@@ -98,11 +104,14 @@ class History:
     def take(self, value: bytes | None, position: int, log_ms: float) -> str:
         """Take the next record; returns why it does not count, empty when it does. It is passed over then."""
         self._read += 1
+        self.position = position
         self.spans = Spans(self.spans.spans, self._read)
         try:
             self._take(decode_roster(value), position, log_ms)
         except UnreadableRecord as error:
             self.refused.append((position, str(error)))
+            if isinstance(error, NotOfThisFile):
+                self.foreign.append((position, str(error)))
             return str(error)
         return ""
 
@@ -116,6 +125,7 @@ class History:
             if self.begun:
                 raise UnreadableRecord("the roster has begun before")
             self.roster = began(self._pipeline, record)
+            self._stand(position)
             from_ms = ALWAYS
             self.spans = Spans((Span(from_ms, self.roster.entitled(self._pipeline)),), self._read)
         else:
@@ -123,6 +133,7 @@ class History:
                 raise UnreadableRecord("the roster has not begun: its first record says who is there")
             aside = is_beside(self.roster, record)
             self.roster = after(self.roster, record, self._pipeline, log_ms, position)
+            self._stand(position)
             known = self.quarantined.get(record.model)
             if record.after is State.RETIRED and known and known.version == record.version:
                 del self.quarantined[record.model]
@@ -136,6 +147,13 @@ class History:
                 over = champion if self.roster.state(champion) is State.PASSED_OVER else ""
                 self.spans = Spans((*self.spans.spans, Span(from_ms, pipeline, over)), self._read)
         self.entries.append(Entry(position, log_ms, from_ms, record))
+
+    def _stand(self, position: int) -> None:
+        """Keep what this record has changed."""
+        for name, member in self.roster.members.items():
+            known = self.stood.setdefault(name, [])
+            if not known or known[-1][1] is not member:
+                known.append((position, member))
 
 
 Made = TypeVar("Made")

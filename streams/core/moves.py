@@ -18,6 +18,7 @@ from streams.core.policy_branches import answering_in
 from streams.core.roster import (
     FIRST,
     Member,
+    NotOfThisFile,
     Promotion,
     Roster,
     in_state,
@@ -163,4 +164,4 @@ def _refuse_too_few(found: Pipeline) -> None:
     policy, answering = found.policy, answering_in(found)
     left = sum(member.model in answering for member in policy.members) if policy.members else len(answering)
     if policy.kind is PolicyKind.COMBINE and left < policy.least:
-        raise UnreadableRecord(f"{left} models would be left to combine, and the policy needs {policy.least}")
+        raise NotOfThisFile(f"{left} models would be left to combine, and the policy needs {policy.least}")

@@ -19,6 +19,11 @@ from streams.core.pipeline_checks import mistakes_of
 
 FIRST = (State.CHAMPION, State.PASSED_OVER)
 
+
+class NotOfThisFile(UnreadableRecord):
+    """A record that would count by another pipeline file: its models, and this file, make no pipeline."""
+
+
 HOW_IT_RUNS = frozenset(
     {
         "name",
@@ -174,9 +179,9 @@ def mistakes_in_models(found: Pipeline, of_needs: str) -> list[Mistake]:
 
 
 def refuse_mistakes(found: Pipeline, of_needs: str = "") -> None:
-    """Raises UnreadableRecord with what is wrong with a pipeline's models."""
+    """Raises NotOfThisFile with what is wrong with a pipeline's models."""
     if mistakes := mistakes_in_models(found, of_needs):
-        raise UnreadableRecord("; ".join(map(str, mistakes)))
+        raise NotOfThisFile("; ".join(map(str, mistakes)))
 
 
 def _at_first(model: Model, record: Began | None) -> Member:

@@ -4,19 +4,21 @@ Whoever moves a model appends the move, reads the history back, and sees there w
 decides between two who move at once, and every reader sees the same. Kafka needs no lock for that, and has none.
 """
 
+import contextlib
 import time
 from collections.abc import Mapping
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from schemas.errors import ConfigurationRefused, KafkaUnreachable
+from schemas.errors import ConfigurationRefused, KafkaUnreachable, UnreadableRecord
 from schemas.pipeline import Pipeline
-from schemas.roster import Began, Moved, Noted, Standing, definition_of, encode_roster
+from schemas.roster import Began, Moved, Noted, Standing, decode_standing, definition_of, encode_roster
 from schemas.topics import Topics
 from streams.core.entitlement import History
-from streams.core.roster import Roster
+from streams.core.standings import differing
 from streams.kafka.clients import Cluster
 from streams.kafka.following import Folded
+from streams.kafka.reading import TopicReader
 
 CONFIRM_S = 10.0
 
@@ -38,9 +40,9 @@ class RosterLog(Folded[History]):
     def move(self, record: Moved) -> History:
         """Make a move and see that it counts; the first one writes down how the roster began.
 
-        Raises MoveRefused when it may not be made, or when another was first.
+        Raises MoveRefused when it may not be made, or when another was first; ConfigurationRefused as `agreed` does.
         """
-        if not self.read().begun:
+        if not self.agreed().begun:
             models = tuple(map(definition_of, self._pipeline.models))
             began = Began(models=models, who=record.who, at_ms=record.at_ms, why="the pipeline file")
             self._append(encode_roster(began))
@@ -49,8 +51,32 @@ class RosterLog(Folded[History]):
         for refused, reason in history.refused:
             if refused == position:
                 raise MoveRefused(reason)
-        self._tell(history.roster)
+        self._tell(history)
         return history
+
+    def agreed(self) -> History:
+        """Everything up to now; blocks.
+
+        Raises ConfigurationRefused when by the pipeline file of now it comes to something else than when the moves
+        were made.
+        """
+        standings = self._standings()  # first: the history has then all that they tell of
+        history = self.read()
+        if reason := differing(history, standings):
+            raise ConfigurationRefused(
+                f"{self._topics.roster}: {reason}. Take back what was changed in the file (a model that is retired "
+                "keeps its features), or give the pipeline another name"
+            )
+        return history
+
+    def _standings(self) -> list[Standing]:
+        """The last word on each model; what is no standing says nothing of any."""
+        found: dict[bytes | None, Standing] = {}
+        with TopicReader(self._cluster, self._topics.roster) as reader:
+            for message in reader.to_end():
+                with contextlib.suppress(UnreadableRecord):
+                    found[message.key()] = decode_standing(message.value())
+        return list(found.values())
 
     def note(self, record: Noted) -> None:
         """Write down what befell a model. It is no move, and does not begin the roster."""
@@ -59,7 +85,7 @@ class RosterLog(Folded[History]):
     def _append(self, value: bytes) -> int:
         return self._send(self._topics.roster_history, {None: value})
 
-    def _tell(self, roster: Roster) -> None:
+    def _tell(self, history: History) -> None:
         """Write every model's standing: all of them, so that the last writer has said the last word on each."""
         standings = {
             name: encode_roster(
@@ -73,9 +99,10 @@ class RosterLog(Folded[History]):
                     who=member.who,
                     why=member.why,
                     position=member.position,
+                    as_of=history.position,
                 )
             )
-            for name, member in roster.members.items()
+            for name, member in history.roster.members.items()
         }
         self._send(self._topics.roster, {name.encode(): value for name, value in standings.items()})
 

@@ -37,7 +37,11 @@ def test_the_readme_shows_the_rights_of_each_role():
 
 def test_a_scorer_reads_the_rows_of_its_own_model_only():
     reads = rights_of(pipeline(), "scorer", "second").reads
-    assert [topic.name for topic in reads] == [Topics("small").model("second"), Topics("small").roster_history]
+    assert [topic.name for topic in reads] == [
+        Topics("small").model("second"),
+        "small.roster",
+        "small.roster-history",
+    ]
 
 
 def test_one_principal_for_all_roles_needs_each_right_once():

@@ -21,9 +21,19 @@ Served = tuple[str, str]
 
 
 class Cast:
-    """Follows the roster and keeps a supervisor's scorers as it says; everybody else is left alone."""
+    """Follows the roster and keeps a supervisor's scorers as it says; everybody else is left alone.
 
-    def __init__(self, pipeline: Pipeline, cluster: Cluster, scorers_of: Callable[[Model], list[Child]]) -> None:
+    Nothing is started for those that were `refused` before, until they are retired: then they may enter anew, mended.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        cluster: Cluster,
+        scorers_of: Callable[[Model], list[Child]],
+        refused: Iterable[Served] = (),
+    ) -> None:
+        self._refused = set(refused)
         self._log = RosterLog(cluster, pipeline)
         self._scorers_of = scorers_of
         self._tasks: set[asyncio.Task[None]] = set()
@@ -57,7 +67,11 @@ class Cast:
     def scored(self, models: Iterable[Model], supervisor: Supervisor) -> None:
         """Start and drain what differs: a process is the same as long as whom it serves, and in which version, is."""
         wanted: dict[Served, Model] = {}
-        for model in models:
+        there = list(models)
+        self._refused &= {(model.name, model.version) for model in there}
+        for model in there:
+            if (model.name, model.version) in self._refused:
+                continue
             wanted |= {(model.name, model.version): model} if model.has_scorer else {}
             wanted |= {(model.name, ANY): model} if model.needs else {}
         running = _running(supervisor)

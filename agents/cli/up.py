@@ -77,7 +77,8 @@ def up(file: Path, as_json: bool, standby: bool | None, run: str | None) -> None
         if wrong := note_started_anew(cluster, pipeline):
             click.echo(f"the roster does not know who is tried again: {wrong}", err=True)
         children = _children(file, pipeline, refused, standby=standby, rostered=pipeline != of_file)
-        cast = Cast(of_file, cluster, lambda model: _scorers(file, replace(pipeline, models=(model,))))
+        down = [(model.name, model.version) for model in pipeline.models if model.name in refused]
+        cast = Cast(of_file, cluster, lambda model: _scorers(file, replace(pipeline, models=(model,))), down)
         for model in place.beside(cluster, of_file):
             children += _scorers(file, replace(pipeline, models=(model,)), beside=True)
         about = _about(file, pipeline, cluster, refused)

@@ -31,13 +31,13 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def cast(folder: Path, started: list[str]) -> Cast:
+def cast(folder: Path, started: list[str], *refused: tuple[str, str]) -> Cast:
     def scorers_of(model: Model) -> list[Child]:
         started.append(f"{model.name} {model.version}")
         names = (f"scorer.{model.name}", f"scorer.{model.name}.1")
         return [child(folder, name, version=model.version) for name in names]
 
-    return Cast(pipeline(), Cluster("nowhere:9"), scorers_of)
+    return Cast(pipeline(), Cluster("nowhere:9"), scorers_of, refused)
 
 
 def test_scorers_come_and_go_with_their_models_and_nobody_else_does(tmp_path: Path, monkeypatch):
@@ -66,6 +66,23 @@ def test_scorers_come_and_go_with_their_models_and_nobody_else_does(tmp_path: Pa
 
     asyncio.run(run())
     assert started == ["second 1", "second 2", "second 3"]
+
+
+def test_who_was_refused_at_the_start_has_no_scorer_until_it_comes_anew(tmp_path: Path):
+    started: list[str] = []
+
+    async def run() -> None:
+        keeper, found = Supervisor([], {}), cast(tmp_path, started, ("second", "1"))
+        needing = replace(SECOND, needs=("first",))
+        found.scored([FIRST, needing], keeper)
+        assert started == ["first 1"]
+        found.scored([FIRST, replace(SECOND, version="2")], keeper)
+        found.scored([FIRST], keeper)
+        found.scored([FIRST, SECOND], keeper)
+        await keeper.stop()
+
+    asyncio.run(run())
+    assert started == ["first 1", "second 2", "second 1"]
 
 
 def test_a_coupler_comes_and_goes_with_the_model_it_serves_though_nothing_here_scores_that(

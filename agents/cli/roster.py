@@ -64,8 +64,7 @@ def told(member: Member, history: History) -> dict[str, Any]:
 
 def _given_up(member: Member, history: History) -> Noted | None:
     """That its processes are given up, and why."""
-    found = history.quarantined.get(member.model.name)
-    return found if found and found.version == member.model.version else None
+    return history.quarantined.get((member.model.name, member.model.version))
 
 
 def row(member: Member, history: History) -> str:

@@ -14,7 +14,6 @@ from schemas.decisions import Decision
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.roster import Began, Moved, Noted, State, decode_roster
-from streams.core.beside import is_beside
 from streams.core.moves import after
 from streams.core.policy_combine import COMBINED
 from streams.core.roster import Member, NotOfThisFile, Roster, began
@@ -85,8 +84,8 @@ class History:
         self.spans = always(pipeline)
         self.entries: list[Entry] = []
         self.refused: list[tuple[int, str]] = []
-        self.quarantined: dict[str, Noted] = {}
-        """Models whose processes were given up, and why."""
+        self.quarantined: dict[tuple[str, str], Noted] = {}
+        """Whose processes were given up, by name and version, and why."""
         self.foreign: list[tuple[int, str]] = []
         """Those of them that would count by another pipeline file."""
         self.stood: dict[str, list[tuple[int, Member]]] = {}
@@ -118,9 +117,9 @@ class History:
     def _take(self, record: Began | Moved | Noted, position: int, log_ms: float) -> None:
         from_ms = log_ms
         if isinstance(record, Noted):
-            self.quarantined.pop(record.model, None)
+            self.quarantined.pop((record.model, record.version), None)
             if record.quarantined:
-                self.quarantined[record.model] = record
+                self.quarantined[record.model, record.version] = record
         elif isinstance(record, Began):
             if self.begun:
                 raise UnreadableRecord("the roster has begun before")
@@ -131,14 +130,10 @@ class History:
         else:
             if not self.begun:
                 raise UnreadableRecord("the roster has not begun: its first record says who is there")
-            aside = is_beside(self.roster, record)
             self.roster = after(self.roster, record, self._pipeline, log_ms, position)
             self._stand(position)
-            known = self.quarantined.get(record.model)
-            if record.after is State.RETIRED and known and known.version == record.version:
-                del self.quarantined[record.model]
-            elif record.definition is not None and not aside:
-                self.quarantined.pop(record.model, None)  # it was of another version
+            if record.after is State.RETIRED:
+                self.quarantined.pop((record.model, record.version), None)
             # In the order of the log, whatever leads they name.
             from_ms = max(self.spans.spans[-1].from_ms, log_ms + record.lead_ms)
             pipeline = self.roster.entitled(self._pipeline)

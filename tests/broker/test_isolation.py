@@ -115,7 +115,7 @@ def test_models_that_leak_crash_on_a_row_or_never_start_cost_the_others_nothing(
         assert "over its memory limit of 150 MB" in state("leaky")["reason"]
 
         history = RosterLog(cluster, load_file(file)).read()
-        assert {model: one.why for model, one in history.quarantined.items()} == {
+        assert {model: one.why for (model, _), one in history.quarantined.items()} == {
             model: state(model)["reason"] for model in ("doomed", "cursed")
         }
         assert not history.begun, "the pipeline file still says who is there"

@@ -309,7 +309,7 @@ def test_a_quarantine_stands_in_the_history_moves_nobody_and_does_not_begin_the_
     assert found.take(encode_roster(noted("second", quarantined=True, why="it dies")), 0, 1_000) == ""
     assert not found.begun
     assert found.spans.at(1e15) == pipeline()
-    assert [(name, one.why) for name, one in found.quarantined.items()] == [("second", "it dies")]
+    assert [(which, one.why) for which, one in found.quarantined.items()] == [(("second", "1"), "it dies")]
     for place, value in enumerate(records(promoted("second", State.CHALLENGER, "first")), 1):
         assert found.take(value, place, 1_000.0 * place) == ""
     assert found.roster.champion == "second", "it is asked as before: to pass it over is somebody's move"

@@ -8,13 +8,15 @@ from msgspec.structs import replace
 
 from agents import supervisor as supervising
 from agents.cli.golden import golden_check
+from agents.cli.roster import told
+from agents.given_up import note_started_anew
 from agents.supervisor import Supervisor
 from schemas.blocks import RowError
 from schemas.decisions import Outcome, decode_decision
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import BreakerSettings, Kind, Model, Role
 from schemas.rights import group_of
-from schemas.roster import LEAD_MS, Began, Moved, State, definition_of, encode_roster
+from schemas.roster import LEAD_MS, Began, Moved, Noted, State, definition_of, encode_roster
 from schemas.topics import Topics
 from streams.archive.layout import Layout
 from streams.archive.ranges import Period
@@ -26,6 +28,8 @@ from streams.core.gathering import Gathering, Places
 from streams.core.moves import refusal
 from streams.core.rendezvous import Rendezvous
 from streams.core.roster import Roster, began
+from streams.kafka.clients import Cluster
+from streams.kafka.roster_log import RosterLog
 from tests.unit.lived import START_MS, play
 from tests.unit.small import pipeline, read, request, scores
 from tests.unit.test_cast import cast, child, until
@@ -115,6 +119,28 @@ def test_the_yardstick_stays_what_it_is_and_rows_that_differ_need_a_name_of_thei
     assert "its features differ from those of 1, and one topic has the rows of both" in refusal(
         began(pipeline()), entry
     )
+
+
+def test_of_two_versions_each_is_in_quarantine_and_out_of_it_by_itself(monkeypatch: pytest.MonkeyPatch):
+    found = History(pipeline())
+    began_ = Began(models=tuple(map(definition_of, pipeline().models)), who="ann", at_ms=1)
+    notes = [
+        Noted(model="first", version=version, quarantined=True, who="supervisor", at_ms=1, why=f"{version} dies")
+        for version in ("1", "2")
+    ]
+    for place, record in enumerate((began_, *ARRIVES, *notes)):
+        assert found.take(encode_roster(record), place, 1_000.0 * place) == ""
+    shown = [told(member, found).get("quarantine") for member in (*found.roster.members.values(),)[:1]]
+    shown += [told(member, found).get("quarantine") for member in found.roster.beside.values()]
+    assert shown == ["1 dies", "2 dies"]
+    anew: list[tuple[str, str, bool]] = []
+    monkeypatch.setattr(RosterLog, "read", lambda _: found)
+    monkeypatch.setattr(RosterLog, "note", lambda _, one: anew.append((one.model, one.version, one.quarantined)))
+    assert note_started_anew(Cluster("nowhere:9"), pipeline()) == ""
+    assert anew == [("first", "1", False), ("first", "2", False)]
+    gone = move("first", State.SHADOW, State.RETIRED, "2")
+    assert found.take(encode_roster(gone), 9, 9_000.0) == ""
+    assert list(found.quarantined) == [("first", "1")]
 
 
 def test_a_name_is_retired_when_it_has_one_version_only():

@@ -66,13 +66,17 @@ def scoring_of(folder: Path, pipeline: Pipeline, model: Model) -> tuple[ScoreRow
 
     The columns are those of the pipeline's features and, after them, of the scores it needs in the order of `needs`.
     """
+    columns = columns_of(folder, pipeline, model)
+    return partial(score_rows, load(folder, model, pipeline.features_of(model))), columns
+
+
+def columns_of(folder: Path, pipeline: Pipeline, model: Model) -> tuple[int, ...]:
+    """Which columns a model takes; raises ModelRefused when its file says others. Nothing is loaded."""
     features = pipeline.features_of(model)
     if model.kind is Kind.LIGHTGBM:
         _check_features(folder, model, features)
-    score = load(folder, model, features)
     names = [*(feature.name for feature in pipeline.features), *model.needed_features]
-    columns = tuple(names.index(name) for name in features)
-    return partial(score_rows, score), columns
+    return tuple(names.index(name) for name in features)
 
 
 def _check_features(folder: Path, model: Model, features: tuple[str, ...]) -> None:

@@ -1,4 +1,7 @@
-"""A model at the door: its file is held against what is said of it, a child loads it, and it scores real rows."""
+"""A model at the door: its file is held against what is said of it, and a child loads it and scores real rows.
+
+Whatever its kind: this process is the operator's, whose words and whose end are not the model's.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +10,9 @@ import numpy as np
 
 from schemas.blocks import Matrix
 from schemas.pipeline import Model, Pipeline
-from streams.core.given import Given
-from streams.models.artifact import ModelRefused
-from streams.models.candidate import scoring_of
+from streams.models.artifact import ModelRefused, open_artifact, sum_of
+from streams.models.candidate import columns_of
+from streams.models.trying import Attempt, try_in_child
 
 PRACTICE = (0.0, 1.0)
 """What every feature is in the rows that are scored where there are no real ones yet."""
@@ -25,21 +28,25 @@ class Tried:
 
 
 def tried(folder: Path, pipeline: Pipeline, model: Model, rows: Matrix) -> Tried:
-    """Load a model as a scorer would, and score these n x F rows of the pipeline's features and the scores it needs.
+    """Load a model in a child, and score these n x F rows of the pipeline's features and the scores it needs.
 
     Raises ModelRefused: another file than its sha256 says, no regular file, too large, damaged, other features, a
-    number of scores that is not that of the rows, a score that is not finite or not in `[promotion]`'s range.
+    number of scores that is not that of the rows, a score that is not finite or not in `[promotion]`'s range; and
+    one that dies of it, or takes more than a minute.
     """
-    score, columns = scoring_of(folder, pipeline, model)
+    columns = columns_of(folder, pipeline, model)
+    sums = (sum_of(open_artifact(folder, model)),) if model.artifact else ()
     if not len(rows):
         rows = np.vstack([np.full(len(pipeline.features) + len(model.needs), value) for value in PRACTICE])
-    scores, errors = score(Given(rows[:, list(columns)]))
-    if errors:
-        row, reason = next(iter(errors.items()))
+    given = np.ascontiguousarray(rows[:, list(columns)], dtype=np.float64).tobytes()
+    found = try_in_child(Attempt(str(folder), model, pipeline.features_of(model), sums, given))
+    scores = [score for score in found.scores if score is not None]
+    if found.errors:
+        row, reason = next(iter(found.errors.items()))
         raise ModelRefused(
-            f"model {model.name}: {len(errors)} of {len(rows)} rows have no score, row {row}: {reason}"
+            f"model {model.name}: {len(found.errors)} of {len(rows)} rows have no score, row {row}: {reason}"
         )
-    least, most = float(scores.min()), float(scores.max())
+    least, most = min(scores), max(scores)
     low, high = pipeline.promotion.min, pipeline.promotion.max
     if (low is not None and least < low) or (high is not None and most > high):
         allowed = f"{_bound(low)} to {_bound(high)}"

@@ -1,25 +1,26 @@
-"""Load one model in a process that may die of it: `python -m streams.models.trial < ATTEMPT`."""
+"""Load one model, and score, in a process that may die of it: `python -m streams.models.trial < ATTEMPT`."""
 
 import contextlib
 import os
 import resource
 import sys
 from pathlib import Path
+from typing import Any
 
 from msgspec import json
 from msgspec.structs import replace
 
 from schemas.pipeline import Kind, Model
-from streams.models.trying import Attempt
+from streams.models.trying import Attempt, Found
 
 MEMORY_BYTES = 8 << 30
 CPU_S = 60
 
 
 def main() -> int:
-    """Exit 0 when the model loads, and its file scores; else say why on stderr, in one line."""
+    """Exit 0 when the model loads, and its file scores, the answer on stdout; else say why on stderr, in one line."""
     attempt = json.decode(sys.stdin.buffer.read(), type=Attempt)
-    say = os.fdopen(os.dup(2), "w")
+    say, answer = os.fdopen(os.dup(2), "w"), os.fdopen(os.dup(1), "wb")
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
@@ -30,28 +31,38 @@ def main() -> int:
     model = attempt.model
     try:
         score = load(Path(attempt.folder), replace(model, prepare=""), attempt.features, tried=attempt.tried)
-        if model.prepare:
-            resolve(model.prepare, f"model {model.name}: prepare")
+        prepare = resolve(model.prepare, f"model {model.name}: prepare") if model.prepare else None
     except ModelRefused as error:
         print(" ".join(str(error).split()), file=say)
         return 1
     except MemoryError as error:
         print(f"model {model.name}: {model.artifact or model.callable}: out of memory: {error}", file=say)
         return 1
-    if model.kind is Kind.PYTHON:
-        return 0  # it may know what it is given, and raise on what is made up
     import numpy as np
 
     from streams.core.given import Given
     from streams.models.checked import score_rows
 
     width = len(attempt.features)
-    rows = np.vstack([np.zeros(width), np.ones(width), np.full(width, 1e6)])
-    _, reasons = score_rows(score, Given(rows))
-    if reasons:
-        reason = " ".join(next(iter(reasons.values())).split())
-        print(f"model {model.name}: {model.artifact} {reason}; train or copy it again", file=say)
-        return 1
+    if (
+        model.artifact and model.kind is not Kind.PYTHON
+    ):  # that may know what it is given, and raise on what is made up
+        rows = np.vstack([np.zeros(width), np.ones(width), np.full(width, 1e6)])
+        _, reasons = score_rows(score, Given(rows))
+        if reasons:
+            reason = " ".join(next(iter(reasons.values())).split())
+            print(f"model {model.name}: {model.artifact} {reason}; train or copy it again", file=say)
+            return 1
+    found = Found([], {})
+    if attempt.rows:
+
+        def prepared(given: Given) -> Any:
+            return score(replace(given, matrix=prepare(given.matrix)) if prepare else given)
+
+        scores, errors = score_rows(prepared, Given(np.frombuffer(attempt.rows).reshape(-1, width).copy()))
+        found = Found(scores.tolist(), errors)
+    answer.write(json.encode(found))
+    answer.flush()
     return 0
 
 

@@ -1,7 +1,8 @@
 """A model is loaded first where a crash is harmless: in a child process, with limits, that says what is wrong.
 
 A damaged file may abort the process that loads it, and a model in Python may do anything: a child that dies is an
-answer. What a model prints there is dropped; only the last word, ours, is heard.
+answer. What a model prints there is dropped; only the last word, ours, is heard. A model that is added to a running
+pipeline scores there too.
 """
 
 import subprocess
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from msgspec import Struct, json
+from msgspec import DecodeError, Struct, json
 
 from schemas.pipeline import Kind, Model
 from streams.models.artifact import ModelRefused, sum_of
@@ -21,12 +22,23 @@ Tried = Callable[[Path, Model, tuple[str, ...], bytes], None]
 
 
 class Attempt(Struct, frozen=True):
-    """What a child process is told to load; `tried` are the bytes it need not hand on to another child."""
+    """What a child process is told to load; `tried` are the bytes it need not hand on to another child.
+
+    `rows` are scored then: float64, one row of the features after the other.
+    """
 
     folder: str
     model: Model
     features: tuple[str, ...]
     tried: tuple[str, ...] = ()
+    rows: bytes = b""
+
+
+class Found(Struct, frozen=True):
+    """What a child process answers: the scores of the rows, and the reason of each that has none, by its place."""
+
+    scores: list[float | None]
+    errors: dict[int, str]
 
 
 def unless_tried(sums: Collection[str]) -> Tried:
@@ -40,18 +52,23 @@ def unless_tried(sums: Collection[str]) -> Tried:
     return tried
 
 
-def try_in_child(attempt: Attempt) -> None:
-    """Load a model in a child process; raises ModelRefused with what it said, or how it died."""
+def try_in_child(attempt: Attempt) -> Found:
+    """Load a model in a child process, and score there; raises ModelRefused with what it said, or how it died."""
     model = attempt.model
-    what = f"model {model.name}: {model.artifact or model.callable}"
+    what = f"model {model.name}: {model.artifact or model.callable or model.kind}"
     command = [sys.executable, "-m", "streams.models.trial"]
     try:
         done = subprocess.run(command, input=json.encode(attempt), capture_output=True, timeout=TRIAL_S, check=False)
     except subprocess.TimeoutExpired as error:
-        raise ModelRefused(f"{what} does not load in {TRIAL_S} s; load less, or beforehand") from error
+        does = "load and score" if attempt.rows else "load"
+        raise ModelRefused(f"{what} does not {does} in {TRIAL_S} s; load less, or beforehand") from error
     if done.returncode < 0:
         remedy = "mend it" if model.kind is Kind.PYTHON else "it is damaged; train or copy it again"
         raise ModelRefused(f"{what} aborts the loader (signal {-done.returncode}): {remedy}")
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise ModelRefused(said[-1] if said else f"{what} ends the process that loads it, with {done.returncode}")
+    try:
+        return json.decode(done.stdout, type=Found)
+    except DecodeError as error:
+        raise ModelRefused(f"{what} ends the process that loads it, without a word; mend it") from error

@@ -1,5 +1,8 @@
 """A model at the door is tried on rows, and what is wrong with it is said."""
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +10,34 @@ import pytest
 from msgspec.structs import replace
 
 from schemas.pipeline import Kind, Model, Promotion, Role
+from streams.models import trying
 from streams.models.artifact import ModelRefused, sum_of, sum_to_trust
 from streams.models.entrance import Tried, tried
 from tests.unit.small import pipeline
 
 MODEL = Model(name="new", version="1", kind=Kind.CONSTANT, value=0.5, role=Role.SHADOW)
 ROWS = np.ones((3, 3))
+
+
+def hanging(matrix: np.ndarray) -> np.ndarray:
+    time.sleep(100)
+    return matrix[:, 0]
+
+
+def dying(matrix: np.ndarray) -> np.ndarray:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return matrix[:, 0]
+
+
+def leaving(matrix: np.ndarray) -> np.ndarray:
+    os._exit(0)
+    return matrix[:, 0]
+
+
+def talking(matrix: np.ndarray) -> np.ndarray:
+    print("I am loud", flush=True)
+    os.write(1, b"past Python too")
+    return matrix[:, 0] * os.getpid()
 
 
 def odd(matrix: np.ndarray) -> np.ndarray:
@@ -30,6 +55,33 @@ def test_scores_that_are_none_or_out_of_range_are_refused(tmp_path: Path):
         tried(tmp_path, pipeline(), strange, ROWS)
     with pytest.raises(ModelRefused, match=r"scores 1\.5 to 1\.5, and \[promotion\] allows 0 to 1"):
         tried(tmp_path, pipeline(promotion=Promotion(min=0, max=1)), replace(MODEL, value=1.5), ROWS)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("hanging", r"test_entrance:hanging does not load and score in 3 s; load less, or beforehand"),
+        ("dying", r"test_entrance:dying aborts the loader \(signal 11\): mend it"),
+        ("leaving", r"test_entrance:leaving ends the process that loads it, without a word; mend it"),
+    ],
+)
+def test_code_of_others_hangs_and_dies_in_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, said: str
+):
+    monkeypatch.setattr(trying, "TRIAL_S", 3)
+    strange = replace(MODEL, kind=Kind.PYTHON, value=None, callable=f"tests.unit.test_entrance:{function}")
+    with pytest.raises(ModelRefused, match=said):
+        tried(tmp_path, pipeline(), strange, ROWS)
+
+
+def test_code_of_others_prints_into_no_answer_of_ours_and_is_loaded_in_no_process_of_ours(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    loud = replace(MODEL, kind=Kind.PYTHON, value=None, callable="tests.unit.test_entrance:talking")
+    found = tried(tmp_path, pipeline(), loud, ROWS)
+    assert (found.rows, found.least) == (3, found.most)
+    assert found.least not in (0, os.getpid())
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_sum_is_what_is_said_else_what_stands_beside_the_file_else_the_files(tmp_path: Path):

@@ -36,7 +36,8 @@ DRAIN_S = 10.0
 """What a child that is not asked any more may still have to do; what is left then is of no use to anybody."""
 IDLE_S = 0.5
 IDLE_LOOKS = 3
-STAY_DOWN = {Superseded.exit_code: "fenced", ConfigurationRefused.exit_code: "refused"}
+REFUSED = "refused"
+STAY_DOWN = {Superseded.exit_code: "fenced", ConfigurationRefused.exit_code: REFUSED}
 QUARANTINE = "quarantine"
 DOWN = (*STAY_DOWN.values(), QUARANTINE)
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -77,7 +78,7 @@ class Child:
 
 
 GaveUp = Callable[[Child, Left], Awaitable[None]]
-"""Told of a child that is in quarantine, and of what it had in hand at its last end."""
+"""Told of a scorer that is in quarantine or refused, and of what it had in hand at its last end."""
 
 
 async def tell_nobody(child: Child, left: Left) -> None:
@@ -193,6 +194,8 @@ class Supervisor:
             child.reason = reason_of(code, left, last_line(child.log))
             if code in STAY_DOWN:
                 child.state = STAY_DOWN[code]
+                if child.in_hand and child.state == REFUSED:
+                    await self._gave_up(child, left)
                 return
             if to_blame(code, left) and ends.another(clock()):
                 await self._give_up(child, left)

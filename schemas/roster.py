@@ -86,7 +86,8 @@ class Moved(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="ki
 class Noted(Struct, frozen=True, kw_only=True, tag_field="kind", tag="noted"):
     """No move: a model's processes are given up by their supervisor (`quarantined`), or started again after that.
 
-    Its role stays what it is: it is asked, and does not answer. Passing it over, or retiring it, is somebody's move.
+    `refused` when they were never at work: what they run by is wrong, their model for one. Its role stays what it is:
+    it is asked, and does not answer. Passing it over, or retiring it, is somebody's move.
     """
 
     model: Line
@@ -95,6 +96,7 @@ class Noted(Struct, frozen=True, kw_only=True, tag_field="kind", tag="noted"):
     who: Line
     at_ms: int
     why: Line = ""
+    refused: bool = False
 
 
 class Standing(Struct, frozen=True, kw_only=True):

@@ -58,7 +58,7 @@ def told(member: Member, history: History) -> dict[str, Any]:
         "why": member.why,
         "file": model.artifact,
         "sha256": model.sha256,
-        **({"quarantine": given_up.why} if given_up else {}),
+        **({"refused" if given_up.refused else "quarantine": given_up.why} if given_up else {}),
     }
 
 
@@ -72,7 +72,10 @@ def row(member: Member, history: History) -> str:
     since = iso(int(member.since_ms)) if member.since_ms else "-"
     model = member.model
     given_up = _given_up(member, history)
-    why = f"in quarantine since {iso(given_up.at_ms)}: {given_up.why}" if given_up else member.why
+    why = member.why
+    if given_up:
+        how = "refused" if given_up.refused else "in quarantine"
+        why = f"{how} since {iso(given_up.at_ms)}: {given_up.why}"
     place = "beside" if history.roster.beside.get(model.name) is member else ""
     state = f"{member.state}, {place}" if place else member.state
     return f"{model.name:16} {state:11} {model.version:12} {since:20} {member.who:10} {why}"
@@ -93,6 +96,8 @@ def line(move: dict[str, Any]) -> str:
         return f"{move['position']:>4} {when} {move['who']}: the roster begins with {len(move['models'])} models"
     if move["kind"] == "noted":
         word = "is in quarantine" if move["quarantined"] else "is out of quarantine"
+        if move["refused"]:
+            word = "is refused" if move["quarantined"] else "is tried again"
         return f"{move['position']:>4} {when} {move['who']}: {move['model']} {move['version']} {word}: {move['why']}"
     what = f"{move['model']} {move['version']} {move.get('from') or 'new'} -> {move['to']}"
     what += f" in the place of {move['replaces']}" if move.get("replaces") else ""

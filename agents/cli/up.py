@@ -14,11 +14,11 @@ from msgspec.structs import replace
 from agents.born import Nursery
 from agents.cast import Cast, named_apart
 from agents.cli import place
-from agents.given_up import note_quarantine, note_started_anew
+from agents.given_up import note_given_up, note_started_anew
 from agents.in_hand import InHand, Left
 from agents.last_input import keep_last_input
 from agents.settings import environ, log_dir
-from agents.supervisor import Child, Supervisor
+from agents.supervisor import REFUSED, Child, Supervisor
 from schemas.pipeline import Model, Pipeline, PolicyKind
 from schemas.rights import group_of, rights_of, together
 from schemas.topics import topics_of
@@ -76,6 +76,10 @@ def up(file: Path, as_json: bool, standby: bool | None, run: str | None) -> None
             refused = _look_again(file, cluster, pipeline, standby=standby)
         if wrong := note_started_anew(cluster, pipeline):
             click.echo(f"the roster does not know who is tried again: {wrong}", err=True)
+        for name, error in refused.items():
+            version = pipeline.model(name).version
+            if wrong := note_given_up(cluster, pipeline, name, version, str(error), refused=True):
+                click.echo(f"the roster does not know that {name} is refused: {wrong}", err=True)
         children = _children(file, pipeline, refused, standby=standby, rostered=pipeline != of_file)
         down = [(model.name, model.version) for model in pipeline.models if model.name in refused]
         cast = Cast(of_file, cluster, lambda model: _scorers(file, replace(pipeline, models=(model,))), down)
@@ -151,9 +155,12 @@ async def _supervise(
 
     async def gave_up(child: Child, left: Left) -> None:
         model, version = child.model, child.version
-        if noted := await asyncio.to_thread(note_quarantine, cluster, pipeline, model, version, child.reason):
+        noted = await asyncio.to_thread(
+            note_given_up, cluster, pipeline, model, version, child.reason, refused=child.state == REFUSED
+        )
+        if noted:
             child.reason += f"; the roster does not know of it: {noted}"
-        if not left.rows:
+        if not left.rows or child.state == REFUSED:
             return
         failed = await asyncio.to_thread(keep_last_input, cluster, pipeline, model, left, child.reason)
         child.reason += f"; its last input is not in the dead letters: {failed}" if failed else ""

@@ -132,7 +132,7 @@ class History:
                 raise UnreadableRecord("the roster has not begun: its first record says who is there")
             self.roster = after(self.roster, record, self._pipeline, log_ms, position)
             self._stand(position)
-            if record.after is State.RETIRED:
+            if record.after is State.RETIRED or record.before is State.WARMING:  # it has arrived, at whose host ever
                 self.quarantined.pop((record.model, record.version), None)
             # In the order of the log, whatever leads they name.
             from_ms = max(self.spans.spans[-1].from_ms, log_ms + record.lead_ms)

@@ -9,6 +9,8 @@ from hypothesis import strategies as some
 from msgspec import json
 from msgspec.structs import replace
 
+from agents.cli.roster import event, line, row, told
+from agents.given_up import note_given_up, note_started_anew
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Kind, Model, Pipeline, Policy, PolicyKind, Role
 from schemas.roster import LEAD_MS, Began, Moved, Noted, State, decode_roster, definition_of, encode_roster, model_of
@@ -18,6 +20,8 @@ from streams.core.moves import NEXT, after, refusal, rolled_back
 from streams.core.policy_branches import plan_of
 from streams.core.rendezvous import Rendezvous
 from streams.core.roster import FIRST, Roster, began
+from streams.kafka.clients import Cluster
+from streams.kafka.roster_log import RosterLog
 from tests.unit.small import errors, pipeline, read, request, scores
 
 NEW = Model(name="third", version="2", kind=Kind.CONSTANT, value=0.8, role=Role.SHADOW)
@@ -323,6 +327,32 @@ def test_a_retired_model_is_in_quarantine_no_more():
     assert found.take(encode_roster(noted("mirror", quarantined=True)), 1, 1_000) == ""
     assert found.take(encode_roster(move("mirror", State.SHADOW, State.RETIRED)), 2, 2_000) == ""
     assert found.quarantined == {}
+
+
+def test_a_new_model_that_its_scorer_refuses_is_shown_until_it_is_tried_again_arrives_or_is_retired(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    found, sent = history(staged(), move("third", State.STAGED, State.WARMING, "2", why="a process loads it")), []
+
+    def taken(value: bytes | Moved) -> dict[str, object]:
+        value = value if isinstance(value, bytes) else encode_roster(value)
+        assert found.take(value, found.position + 1, 9_000.0) == ""
+        return told(found.roster.members["third"], found)
+
+    monkeypatch.setattr(RosterLog, "read", lambda _: found)
+    monkeypatch.setattr(RosterLog, "note", lambda _, record: sent.append(encode_roster(record)))
+    of = (Cluster("nowhere:9"), pipeline())
+    assert note_given_up(*of, "third", "2", "model third: no such file", refused=True) == ""
+    assert taken(sent[-1])["refused"] == "model third: no such file"
+    assert row(found.roster.members["third"], found).endswith("Z: model third: no such file")
+    assert "third 2 is refused: model third" in line(event(found.entries[-1]))
+    assert note_started_anew(*of) == ""
+    assert "refused" not in taken(sent[-1])
+    assert "third 2 is tried again: the pipeline was started anew" in line(event(found.entries[-1]))
+    assert "refused" in taken(sent[0])
+    assert "refused" not in taken(move("third", State.WARMING, State.SHADOW, "2")), "another host had its file"
+    assert "refused" in taken(sent[0])
+    assert "refused" not in taken(move("third", State.SHADOW, State.RETIRED, "2"))
 
 
 HOSTILE = [

@@ -123,6 +123,15 @@ def test_any_other_role_is_started_again_for_ever_and_one_that_is_refused_never(
     assert child.reason == "with exit code 5: no topic"
 
 
+def test_of_a_scorer_that_is_refused_it_is_told_once_and_of_no_other_role(tmp_path: Path):
+    command = ["/bin/sh", "-c", "echo model new: new.txt: No such file >&2; exit 5"]
+    child = Child("scorer.new", command, tmp_path / "n.log", in_hand=InHand.made(2))
+    assert [left.doing for left in kept(child)] == [Doing.NOTHING]
+    assert (child.state, child.restarts) == (supervisor.REFUSED, 0)
+    assert child.reason == "with exit code 5: model new: new.txt: No such file"
+    assert kept(Child("router", command, tmp_path / "r.log")) == []
+
+
 def test_what_is_in_hand_outlives_its_writer_and_a_file_keeps_it_too(tmp_path: Path):
     first = InHand.at(tmp_path / "notes" / "m.0", 2)
     with first.loading():

@@ -4,6 +4,9 @@ A role that ends is started again, at once the first time and then with growing 
 own. A role that was fenced (another process has its name) or refused (its configuration is wrong) stays down. So
 does a scorer whose model has made it end too often (`schemas.pipeline.Quarantine`): it is in quarantine until this
 program starts anew.
+
+A role has a watchdog of its own, which is a thread of it: it does not see that the whole process stands still, or
+that a model keeps the interpreter to itself. So a role that says nothing for long is ended here (`Hung`).
 """
 
 import asyncio
@@ -32,6 +35,8 @@ LOG_BYTES = 64 << 20
 """A log that is longer is cut to its end: a model prints as much as it likes, and the disk is the archive's too."""
 KEPT_BYTES = 1 << 20
 LOOK_S = 1.0
+STOOD_STILL = 3.0
+"""Looks that a look may come late: after more, this program itself stood still (SIGSTOP, a laptop that slept)."""
 DRAIN_S = 10.0
 """What a child that is not asked any more may still have to do; what is left then is of no use to anybody."""
 IDLE_S = 0.5
@@ -46,13 +51,27 @@ LOG_TAIL_BYTES = 4096
 REASON_CHARS = 300
 
 
+@dataclass(frozen=True, slots=True)
+class Hung:
+    """When a role is taken for hung, in seconds: it has been silent for so long, or a scorer before its first word.
+
+    What a role says is that it runs, or that it is starting: while the broker is away, too. Before that a scorer
+    loads its model, and the others read what they need to know, for as long as that takes.
+    """
+
+    silent_s: float = 45.0
+    loading_s: float = 120.0
+
+
 @dataclass
 class Child:
     """One role: how to start it, and how it is.
 
     `model` and `version` are whom it serves, if anybody. A scorer notes what it has `in_hand`, and is stopped by the
     rule of `quarantine`. `environment` gives way to that of all roles. `role` is the part of `command` that follows
-    `rendezvous`, where a nursery may bear it instead. `reason` is why it ended last.
+    `rendezvous`, where a nursery may bear it instead. `reason` is why it ended last. Of its process now, `heard_s` is
+    when it said something last, or was started, by the supervisor's clock; `spoke`, whether it ever did; and `hung`,
+    why it was ended for silence.
     """
 
     name: str
@@ -68,6 +87,9 @@ class Child:
     reason: str = ""
     process: asyncio.subprocess.Process | Born | None = None
     leaving: bool = False  # for good
+    heard_s: float = 0.0
+    spoke: bool = False
+    hung: str = ""
     model: str = ""
     version: str = ""
 
@@ -76,6 +98,8 @@ class Child:
         """The process now running, if any."""
         return self.process.pid if self.process and self.process.returncode is None else None
 
+
+HUNG = Hung()
 
 GaveUp = Callable[[Child, Left], Awaitable[None]]
 """Told of a scorer that is in quarantine or refused, and of what it had in hand at its last end."""
@@ -114,7 +138,9 @@ class Supervisor:
         environment: Mapping[str, str],
         gave_up: GaveUp = tell_nobody,
         nursery: Nursery | None = None,
+        hung: Hung = HUNG,
     ) -> None:
+        self._hung = hung
         self.children = list(children)
         self._environment = dict(environment)
         self._nursery = nursery
@@ -130,7 +156,7 @@ class Supervisor:
     async def start(self) -> None:
         """Start all children; returns at once."""
         self._tasks = [asyncio.create_task(self._keep(child)) for child in self.children]
-        self._tasks.append(asyncio.create_task(self._cut_logs()))
+        self._tasks += [asyncio.create_task(self._cut_logs()), asyncio.create_task(self._end_the_hung())]
 
     def add(self, child: Child) -> None:
         """Start one more."""
@@ -175,6 +201,20 @@ class Supervisor:
                 if size := cut(child.log):
                     sys.stderr.write(f"{child.name}: {child.log} had {size >> 20} MB, its end was kept\n")
 
+    async def _end_the_hung(self) -> None:
+        clock = asyncio.get_running_loop().time
+        looked_s = clock()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            before_s, looked_s = looked_s, clock()
+            stood_still = looked_s - before_s > STOOD_STILL * LOOK_S
+            for child in self.children:
+                if stood_still:  # this program did, and heard nobody meanwhile: they have all the time again
+                    child.heard_s = looked_s
+                elif child.pid and child.process and (why := hung(child, looked_s, self._hung)):
+                    child.hung = why
+                    child.process.kill()
+
     def _signal(self, number: signal.Signals) -> None:
         for child in self.children:
             if child.pid and child.process:
@@ -191,7 +231,7 @@ class Supervisor:
             if self._stopping or child.leaving:
                 break
             left = child.in_hand.left() if child.in_hand else Left(Doing.NOTHING)
-            child.reason = reason_of(code, left, last_line(child.log))
+            child.reason = reason_of(code, left, last_line(child.log), child.hung)
             if code in STAY_DOWN:
                 child.state = STAY_DOWN[code]
                 if child.in_hand and child.state == REFUSED:
@@ -239,6 +279,7 @@ class Supervisor:
                 start_new_session=True,
             )
         child.state = "starting"
+        child.heard_s, child.spoke, child.hung = asyncio.get_running_loop().time(), False, ""
         await self._follow(child, child.process)
         return await child.process.wait()
 
@@ -252,6 +293,17 @@ class Supervisor:
                 sys.stderr.write(f"{child.name}: {line.decode(errors='replace')}")
                 continue
             child.state = child.status.state
+            child.heard_s, child.spoke = asyncio.get_running_loop().time(), True
+
+
+def hung(child: Child, now_s: float, rule: Hung) -> str:
+    """Why a child is taken for hung; empty when it is not."""
+    silent_s = now_s - child.heard_s
+    if child.spoke:
+        return f"it said nothing for {rule.silent_s:g} s" if silent_s > rule.silent_s else ""
+    if child.in_hand and silent_s > rule.loading_s:
+        return f"it was starting for {rule.loading_s:g} s without a word"
+    return ""
 
 
 def to_blame(code: int, left: Left) -> bool:
@@ -260,9 +312,11 @@ def to_blame(code: int, left: Left) -> bool:
     return code == MEMORY_EXIT or own_signal or left.doing is not Doing.NOTHING
 
 
-def reason_of(code: int, left: Left, said: str) -> str:
-    """Why a process ended, in a person's words; `said` is the last line of its log."""
-    if code < 0:
+def reason_of(code: int, left: Left, said: str, hung: str = "") -> str:
+    """Why a process ended, in a person's words; `said` is the last line of its log, `hung` why it was ended here."""
+    if hung:
+        how = f"by its supervisor, because {hung}"
+    elif code < 0:
         name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
         how = f"by {name}"
     elif code == WATCHDOG_EXIT:

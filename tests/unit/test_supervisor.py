@@ -3,6 +3,8 @@
 import asyncio
 import signal
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from msgspec.structs import replace
 from agents import supervisor
 from agents.in_hand import Doing, InHand, Left
 from agents.status import APART_EXIT, WATCHDOG_EXIT
-from agents.supervisor import Child, Supervisor, reason_of, to_blame
+from agents.supervisor import Child, Hung, Supervisor, reason_of, to_blame
 from schemas.blocks import Rows, decode_rows, encode_rows
 from schemas.pipeline import Quarantine
 from streams.core.quarantine import Ends
@@ -121,6 +123,74 @@ def test_any_other_role_is_started_again_for_ever_and_one_that_is_refused_never(
     assert kept(child) == []
     assert (child.state, child.restarts) == ("refused", 8)
     assert child.reason == "with exit code 5: no topic"
+
+
+SAYS = """
+import os, re, signal, time
+def say(state, times):
+    for _ in range(times):
+        print('{"state": "%s", "rate": 0, "lag": 0}' % state, flush=True)
+        time.sleep(0.05)
+"""
+STANDS_STILL = SAYS + "say('running', 3); os.kill(os.getpid(), signal.SIGSTOP)"
+KEEPS_THE_INTERPRETER = SAYS + "say('running', 3); re.match('(a+)+$', 'a' * 40 + 'b')"
+LOADS_FOR_EVER = SAYS + "time.sleep(60)"
+BROKER_IS_AWAY = SAYS + "say('starting', 1000)"
+RUNS = SAYS + "say('running', 1000)"
+
+
+def lived(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, source: str, *, scorer: bool = True, still_s: float = 0
+) -> Child:
+    """One child for two seconds, or until it is started again; this program stands still when it has spoken."""
+    monkeypatch.setattr(supervisor, "LOOK_S", 0.05)
+    child = Child("scorer.m", [sys.executable, "-c", source], folder / "m.log")
+    child.in_hand = InHand.made(2) if scorer else None
+
+    async def run() -> None:
+        keeper = Supervisor([child], {}, hung=Hung(silent_s=0.6, loading_s=1.2))
+        await keeper.start()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2 + still_s):
+                while still_s and not child.spoke:
+                    await asyncio.sleep(0.01)
+                time.sleep(still_s)  # noqa: ASYNC251  nobody looks meanwhile
+                while child.restarts == 0:
+                    await asyncio.sleep(0.01)
+        await keeper.stop()
+
+    asyncio.run(run())
+    return child
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (STANDS_STILL, "by its supervisor, because it said nothing for 0.6 s"),
+        (KEEPS_THE_INTERPRETER, "by its supervisor, because it said nothing for 0.6 s"),
+        (LOADS_FOR_EVER, "by its supervisor, because it was starting for 1.2 s without a word"),
+    ],
+)
+def test_a_role_that_cannot_end_itself_is_ended_and_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, said: str
+):
+    child = lived(monkeypatch, tmp_path, source)
+    assert (child.restarts, child.reason) == (1, said)
+
+
+@pytest.mark.parametrize(
+    ("source", "scorer", "still_s"),
+    [
+        (BROKER_IS_AWAY, True, 0),  # it says that it is starting, for as long as that takes
+        (LOADS_FOR_EVER, False, 0),  # no scorer: it reads its state
+        (RUNS, True, 1.5),  # the supervisor stood still, and not its child
+    ],
+)
+def test_a_role_that_says_what_it_does_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, scorer: bool, still_s: float
+):
+    child = lived(monkeypatch, tmp_path, source, scorer=scorer, still_s=still_s)
+    assert (child.restarts, child.hung) == (0, "")
 
 
 def test_of_a_scorer_that_is_refused_it_is_told_once_and_of_no_other_role(tmp_path: Path):

@@ -114,7 +114,10 @@ def promote(
 @pipeline_option
 @json_option
 def rollback(why: str, who: str, file: Path | None, as_json: bool) -> None:
-    """Take back the last promotion: its champion is again what it was, and the one before it the champion."""
+    """Take back the last promotion: its champion is again what it was, and the one before it the champion.
+
+    Or its challenger is a shadow again, or the version before it is entitled. A canary stays one.
+    """
     pipeline, cluster, found = look(file)
     try:
         last = rolled_back(found.roster)
@@ -123,12 +126,26 @@ def rollback(why: str, who: str, file: Path | None, as_json: bool) -> None:
     if last.replaced:
         _back_to(cluster, pipeline, found, last, why, who, as_json=as_json)
         return
+    if not last.displaced:
+        _step_back(cluster, pipeline, found, last, why, who, as_json=as_json)
+        return
     member = found.roster.members[last.displaced]
     more = {"displaced": last.model, "displaced_to": last.before, "undoes": True}
     move = move_of(member.model, member.state, State.CHAMPION, why, who, **more)
     refuse(found, move)
     RosterLog(cluster, pipeline).move(move)
     done(move, f"{last.displaced} is the champion again, {last.model} a {last.before}", as_json)
+
+
+def _step_back(
+    cluster: Cluster, pipeline: Pipeline, found: History, last: Promotion, why: str, who: str, *, as_json: bool
+) -> None:
+    """Who came into the schedule is a shadow again."""
+    member = found.roster.members[last.model]
+    move = move_of(member.model, member.state, State.SHADOW, why, who, undoes=True)
+    refuse(found, move)
+    RosterLog(cluster, pipeline).move(move)
+    done(move, f"{last.model} is a shadow again", as_json)
 
 
 def _back_to(

@@ -89,7 +89,7 @@ def _refused_takeover(roster: Roster, member: Member, move: Moved, now: State) -
         return (
             f"{what} would take over from {move.replaces}, and {member.model.version} is {member.state}: look again"
         )
-    last = roster.promotions[-1] if roster.promotions else None
+    last = roster.last_over
     if move.undoes and (last is None or (last.model, last.replaced) != (move.model, move.version)):
         return f"the last promotion is not one over {what}: somebody else was first"
     return ""
@@ -114,7 +114,7 @@ def moved_beside(roster: Roster, move: Moved, placed: Member, of: Pipeline) -> R
         )
         members = {**members, name: placed}
         one = Promotion(name, State.SHADOW, name, move.version, move.replaces)
-        promotions = promotions[:-1] if move.undoes else (*promotions, one)
+        promotions = roster.but_last_over if move.undoes else (*promotions, one)
     elif move.after is State.RETIRED:
         del beside[name]
         gone = move.version

@@ -62,9 +62,13 @@ def after(roster: Roster, move: Moved, of: Pipeline, at_ms: float, position: int
             in_state(old.model, move.displaced_to), move.displaced_to, at_ms, move.who, why, position
         )
         if move.undoes:
-            promotions = promotions[:-1]
+            promotions = roster.but_last_over
         else:
             promotions = (*promotions, Promotion(move.model, move.before or State.SHADOW, move.displaced))
+    elif move.after is State.CHALLENGER:
+        promotions = (*promotions, Promotion(move.model, move.before or State.SHADOW, ""))
+    elif move.before is State.CHALLENGER:  # it stands in the schedule no more
+        promotions = tuple(one for one in promotions if one.displaced or one.model != move.model)
     found = replace(roster, members=members, promotions=promotions, artifacts=artifacts)
     if placed.state is not State.RETIRED:
         checked = _checked(found, of, placed.model)
@@ -117,9 +121,11 @@ def rolled_back(roster: Roster) -> Promotion:
 
 
 def _refused_rollback(roster: Roster, move: Moved) -> str:
-    if not roster.promotions:
+    if move.after is State.SHADOW and not move.displaced:
+        return _refused_step_back(roster, move)
+    last = roster.last_over
+    if last is None:
         return NOTHING_TO_UNDO
-    last = roster.promotions[-1]
     if last.replaced:
         return f"the last promotion is that of {last.model} {last.version} over {last.replaced}: somebody was first"
     if (move.model, move.after, move.displaced, move.displaced_to) != (
@@ -131,6 +137,17 @@ def _refused_rollback(roster: Roster, move: Moved) -> str:
         return f"the last promotion is that of {last.model} over {last.displaced}: somebody else was first"
     if move.before not in (State.CHALLENGER, State.SHADOW):
         return f"{move.model} is {move.before}: it cannot be the champion again. Promote another"
+    return ""
+
+
+def _refused_step_back(roster: Roster, move: Moved) -> str:
+    last = roster.promotions[-1] if roster.promotions else None
+    if last is None or last.displaced or last.model != move.model:
+        return f"the last promotion is not that of {move.model} to challenger: somebody else was first"
+    if move.before is not State.CHALLENGER or move.displaced_to:
+        return (
+            f"{move.model} is {move.before}: it steps back from challenger to shadow, and nobody makes room for that"
+        )
     return ""
 
 

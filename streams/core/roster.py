@@ -56,7 +56,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """Who became the champion, from which state, and whom they displaced; or which version took over from which."""
+    """Who became the champion, from which state, and whom they displaced; or which version took over from which.
+
+    Who became a challenger has displaced nobody.
+    """
 
     model: str
     before: State
@@ -75,6 +78,17 @@ class Roster:
     """What each version of a name was made of: a version never means two files."""
     beside: Mapping[str, Member] = field(default_factory=dict)
     """By name, the other version of it."""
+
+    @property
+    def last_over(self) -> Promotion | None:
+        """The last promotion in which somebody made room: those to challenger since then leave it as it was."""
+        return next((one for one in reversed(self.promotions) if one.displaced), None)
+
+    @property
+    def but_last_over(self) -> tuple[Promotion, ...]:
+        """The promotions without that."""
+        places = [place for place, one in enumerate(self.promotions) if one.displaced]
+        return self.promotions[: places[-1]] + self.promotions[places[-1] + 1 :] if places else self.promotions
 
     @property
     def champion(self) -> str:

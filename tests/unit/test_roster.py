@@ -19,7 +19,7 @@ from streams.core.fan_out import FanOut
 from streams.core.moves import NEXT, after, refusal, rolled_back
 from streams.core.policy_branches import plan_of
 from streams.core.rendezvous import Rendezvous
-from streams.core.roster import FIRST, Roster, began
+from streams.core.roster import FIRST, Promotion, Roster, began
 from streams.kafka.clients import Cluster
 from streams.kafka.roster_log import RosterLog
 from tests.unit.small import errors, pipeline, read, request, scores
@@ -43,6 +43,8 @@ def promoted(model: str, before: State, over: str, version: str = "1") -> Moved:
 
 def taken_back(roster: Roster) -> Moved:
     last = rolled_back(roster)
+    if not last.displaced:
+        return move(last.model, State.CHALLENGER, State.SHADOW, roster.members[last.model].model.version, undoes=True)
     old = roster.members[last.displaced]
     more = {"displaced": last.model, "displaced_to": last.before, "undoes": True}
     return move(last.displaced, old.state, State.CHAMPION, old.model.version, **more)
@@ -98,6 +100,45 @@ def test_rollbacks_take_back_one_promotion_after_the_other():
     assert roles(found) == START
     with pytest.raises(UnreadableRecord, match="no promotion is there"):
         rolled_back(found)
+
+
+JOINS = move("mirror", State.SHADOW, State.CHALLENGER)
+STEPS_BACK = move("mirror", State.CHALLENGER, State.SHADOW, undoes=True)
+
+
+def test_a_promotion_to_challenger_is_taken_back_before_an_older_one_of_a_champion():
+    older = promoted("second", State.CHALLENGER, "first")
+    found = moved(began(pipeline()), older, JOINS)
+    assert rolled_back(found) == Promotion("mirror", State.SHADOW, "")
+    found = moved(found, STEPS_BACK)
+    assert roles(found) == {**START, "first": "challenger", "second": "champion"}
+    assert roles(moved(found, taken_back(found))) == START
+    assert "mirror is shadow, not challenger: somebody else was first" in refusal(found, STEPS_BACK)
+    found = moved(began(pipeline()), JOINS, older)
+    assert "the last promotion is not that of mirror to challenger" in refusal(found, STEPS_BACK)
+
+
+def test_a_challenger_comes_to_the_front_and_all_is_taken_back_step_by_step():
+    found = moved(began(pipeline()), JOINS, promoted("mirror", State.CHALLENGER, "first"))
+    assert "mirror is champion, not challenger" in refusal(found, STEPS_BACK)
+    found = moved(found, taken_back(found))
+    assert roles(found) == {**START, "mirror": "challenger"}
+    assert roles(moved(found, STEPS_BACK)) == START
+
+
+def test_who_is_out_of_the_schedule_otherwise_leaves_no_promotion_to_take_back():
+    joined = moved(began(pipeline()), JOINS)
+    for out in (replace(STEPS_BACK, undoes=False), move("mirror", State.CHALLENGER, State.RETIRED)):
+        with pytest.raises(UnreadableRecord, match="no promotion is there"):
+            rolled_back(moved(joined, out))
+
+
+def test_a_rollback_that_counted_before_promotions_to_challenger_were_taken_back_counts_still():
+    found = moved(began(pipeline()), promoted("second", State.CHALLENGER, "first"), JOINS)
+    back = move("first", State.CHALLENGER, State.CHAMPION, displaced="second", displaced_to=State.CHALLENGER)
+    found = moved(found, replace(back, undoes=True))
+    assert roles(found) == {**START, "mirror": "challenger"}
+    assert roles(moved(found, STEPS_BACK)) == START
 
 
 def test_of_two_rollbacks_at_once_the_later_is_refused():

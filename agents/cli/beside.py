@@ -1,7 +1,7 @@
 """What a model has shown beside the champion: the last decisions and both models' scores, joined by ticket."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,9 @@ from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from streams.kafka.records import read_record
 from streams.models.loading import resolve
+
+LOOKED_AT = 2_000
+"""Decisions of each partition that are looked at, if the gates do not need more."""
 
 SETTLED_MS = 1_000
 """How long after its deadline a request's scores are waited for before it is judged."""
@@ -73,6 +76,27 @@ def shown(
         )
         for one in asked.values()
     ]
+
+
+def enough(look: Callable[[int], list[Shown]], needed: int, there: int) -> list[Shown]:
+    """What was shown on the last decisions: on so many of each partition that `needed` requests are among them.
+
+    Not each of them counts (a repeat, one that nobody could read): so it may have to look again, further back, but
+    for no more than are `there`.
+    """
+    last = max(LOOKED_AT, needed)
+    found = look(last)
+    while len(found) < needed and last < there:
+        last *= 4
+        found = look(last)
+    return found
+
+
+def decided_since(cluster: Cluster, pipeline: Pipeline, history: History, model: Model) -> int:
+    """How many decisions a partition has, at most, since this model has been scoring what the champion scores."""
+    with TopicReader(cluster, Topics(pipeline.name).decisions) as reader:
+        starts = reader.at_time(int(_since_ms(history, model, 0.0)))
+        return max(end - max(low, starts[number]) for number, (low, end) in reader.bounds().items())
 
 
 def beside_s(history: History, model: Model, oldest_ms: float) -> float:

@@ -10,7 +10,7 @@ import click
 import msgspec
 from msgspec.structs import replace
 
-from agents.cli.beside import beside_s, oldest_ms, shown
+from agents.cli.beside import beside_s, decided_since, enough, oldest_ms, shown
 from agents.cli.past import read_labels
 from agents.cli.roster import as_line, json_option, look, member_of, pipeline_option
 from schemas import roster
@@ -19,7 +19,7 @@ from schemas.pipeline import Model, Pipeline
 from schemas.roster import Moved, State
 from streams.core.beside import place_of
 from streams.core.entitlement import History
-from streams.core.gates import as_table, figures_of, in_words, refusals
+from streams.core.gates import Shown, as_table, figures_of, in_words, refusals
 from streams.core.moves import refusal, rolled_back
 from streams.core.roster import Promotion
 from streams.kafka.clients import Cluster
@@ -40,7 +40,9 @@ who_option = click.option("--who", default="", metavar="NAME", help="Who moves i
     help="To the front, into the schedule behind it, or to be the yardstick for ever.",
 )
 @click.option("--version", default="", help="Which of two versions of the name: it takes the other one's place.")
-@click.option("--last", default=2000, show_default=True, help="How many decisions of each partition are looked at.")
+@click.option(
+    "--last", type=int, help="How many decisions of each partition are looked at; else what the gates need."
+)
 @click.option("--labels", type=click.Path(path_type=Path), help="JSONL with request_id and label: what became of it.")
 @click.option("--force", is_flag=True, help="Although a gate says no; the history keeps what it said.")
 @click.option("--dry-run", is_flag=True, help="Only hold it against the gates.")
@@ -52,7 +54,7 @@ def promote(
     name: str,
     to: str,
     version: str,
-    last: int,
+    last: int | None,
     labels: Path | None,
     force: bool,
     dry_run: bool,
@@ -85,10 +87,20 @@ def promote(
     refuse(found, move)
     figures, said = None, []
     if state is not State.CANARY:
-        beside = shown(cluster, pipeline, found, member.model, last, read_labels(labels))
+        known = read_labels(labels)
+
+        def look_at(count: int) -> list[Shown]:
+            return shown(cluster, pipeline, found, member.model, count, known)
+
+        needed = pipeline.promotion.requests
+        beside = (
+            look_at(last) if last else enough(look_at, needed, decided_since(cluster, pipeline, found, member.model))
+        )
         seconds = beside_s(found, member.model, oldest_ms(cluster, pipeline))
         figures = figures_of(beside, pipeline.promotion, seconds)
         said = refusals(figures, pipeline.promotion)
+        if last and figures.requests < needed:
+            said.append(f"--last: only {last} decisions of each partition were looked at; leave it out")
         if not as_json:
             click.echo(f"{name}: {in_words(figures)}", err=True)
     table = {} if figures is None else as_table(figures)

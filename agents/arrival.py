@@ -1,6 +1,6 @@
 """A new model arrives: its scorer, once it has loaded the model and has its partitions, says so on the roster.
 
-The scorer says it, whoever has started it, because only it knows: a model that cannot be loaded stays staged.
+The scorer says it, whoever has started it, because only it knows: a model that cannot be loaded stays warming.
 """
 
 import asyncio

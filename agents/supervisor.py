@@ -47,6 +47,10 @@ QUARANTINE = "quarantine"
 DOWN = (*STAY_DOWN.values(), QUARANTINE)
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that others send, the kernel for one when memory is short: they may be no fault of the model."""
+WAYS_OUT = (
+    "Mend the model, then start the pipeline anew; or add it mended under another version (`rendezvous models add`), "
+    "promote or roll back to another, and retire this one"
+)
 LOG_TAIL_BYTES = 4096
 REASON_CHARS = 300
 
@@ -251,9 +255,7 @@ class Supervisor:
         child.reason = f"ended {rule.failures} times within {rule.within_s:g} s, at last {child.reason}"
         child.state = QUARANTINE
         with child.log.open("a") as log:
-            log.write(
-                f"{child.name} is in quarantine: {child.reason}. Mend the model, then start the pipeline anew\n"
-            )
+            log.write(f"{child.name} is in quarantine: {child.reason}. {WAYS_OUT}\n")
         await self._gave_up(child, left)
 
     async def _run(self, child: Child) -> int:

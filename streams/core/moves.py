@@ -163,7 +163,7 @@ def _unlawful(name: str, now: State, wanted: State) -> str:
     if now is State.CANARY:
         return f"{name} is the canary, the yardstick: it is never {wanted}. Add it anew under another name"
     if now in FIRST:
-        return f"{name} is the champion: promote another, and it makes room"
+        return f"{name} is the champion: promote another, or roll its promotion back, and it makes room"
     ways = ", ".join(NEXT[now])
     return f"{name} is {now}: from there it may become {ways}, not {wanted}"
 

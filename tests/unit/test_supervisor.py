@@ -110,6 +110,7 @@ def test_a_scorer_that_dies_again_and_again_is_given_up_with_its_last_input(
     said = (tmp_path / "m.log").read_text().splitlines()
     assert said[:3] == [" 0", *["by SIGSEGV on the row of raw 1/7 1"] * 2], "a life knows what ended the one before"
     assert "is in quarantine: ended 3 times" in said[3]
+    assert all(way in said[3] for way in ("start the pipeline anew", "models add", "roll back", "retire"))
     kept(Child("scorer.m", command, tmp_path / "m.log", in_hand=InHand.made(2), quarantine=RULE))
     assert (tmp_path / "m.log").read_text().splitlines()[4:] == said, "started anew, it has another chance"
 

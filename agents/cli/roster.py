@@ -21,10 +21,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdo
 
 
 def look(file: Path | None) -> tuple[Pipeline, Cluster, History]:
-    """The pipeline, its cluster, and the roster's history up to now."""
+    """The pipeline, its cluster, and the roster's history up to now.
+
+    Raises ConfigurationRefused when by this file the roster is another than it was said to be.
+    """
     pipeline = place.pipeline(file)
     cluster = place.cluster()
-    return pipeline, cluster, RosterLog(cluster, pipeline).read()
+    return pipeline, cluster, RosterLog(cluster, pipeline).agreed()
 
 
 def member_of(history: History, name: str, version: str = "") -> Member:

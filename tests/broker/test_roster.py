@@ -197,6 +197,55 @@ def test_of_two_operators_at_once_one_is_first_and_a_strangers_record_is_passed_
         assert "plain" in {decision.model for decision in decisions(pipeline, load)}
 
 
+RAIN = '[[features]]\nname = "rain"\ntype = "number"\ndefault = 0.0\n'
+
+
+@pytest.mark.timeout(300)
+def test_who_is_refused_is_shown_a_challenger_steps_back_and_a_file_that_changes_the_past_starts_nothing(
+    cluster: Cluster, tmp_path: Path, name: str
+):
+    file, state = write(tmp_path, name, more=RAIN), tmp_path / "state"
+    operator = Operator(cluster, file, state)
+    operator.environment["AT_HOME"] = "1"
+
+    def shown(model: str) -> dict[str, Any]:
+        return next(one for one in operator.says("ls") if one["model"] == model)
+
+    def said(*words: str) -> tuple[int, bool]:
+        command = [sys.executable, "-m", "agents", *words]
+        done = subprocess.run(command, env=environment(cluster, state), capture_output=True, text=True, check=False)
+        return done.returncode, "by this pipeline file good 1 is champion" in done.stderr and "'rain' is not declared" in done.stderr
+
+    with up(cluster, file, name, state) as pipeline:
+        operator.says("add", "old", "--value", "0.3", "--version", "1", "--features", "x,rain")
+        until(lambda: operator.is_("old", State.SHADOW), 30, "old scores")
+        operator.says("promote", "old", "--force")
+        operator.says("promote", "plain", "--force")
+        operator.says("retire", "old")
+
+        operator.says("add", "homeless", "--callable", "tests.broker.models:Homeless", "--version", "1")
+        until(lambda: "AT_HOME" in shown("homeless").get("refused", ""), 30, "its scorer has refused it")
+        assert shown("homeless")["state"] == State.WARMING
+
+        operator.says("add", "fresh", "--value", "0.4", "--version", "1")
+        until(lambda: operator.is_("fresh", State.SHADOW), 30, "fresh scores")
+        operator.says("promote", "fresh", "--to", "challenger", "--force")
+        assert operator.states()["fresh"] == State.CHALLENGER
+        operator.says("rollback")
+        assert (operator.states()["fresh"], operator.states()["plain"]) == (State.SHADOW, State.CHAMPION)
+        assert pipeline.restarts("rendezvous") == 0
+
+    write(tmp_path, name)
+    assert said("up", str(file)) == (5, True)
+    assert said("run", "rendezvous", str(file)) == (5, True)
+    assert said("models", "promote", "good", "--force", "-P", str(file)) == (5, True)
+    write(tmp_path, name, more=RAIN)
+    with up(cluster, file, name, state) as pipeline:
+        assert operator.states()["plain"] == State.CHAMPION, "good was not promoted by another file"
+        until(lambda: "AT_HOME" in shown("homeless").get("refused", ""), 10, "it is refused at the start")
+        assert "scorer.homeless" not in pipeline.status["roles"]
+
+
 BREAKER = FILE.replace("[default]", "[breaker]\nrequests = 100\nwell_s = 1\n\n[default]", 1)
 
 

@@ -214,7 +214,10 @@ def test_who_is_refused_is_shown_a_challenger_steps_back_and_a_file_that_changes
     def said(*words: str) -> tuple[int, bool]:
         command = [sys.executable, "-m", "agents", *words]
         done = subprocess.run(command, env=environment(cluster, state), capture_output=True, text=True, check=False)
-        return done.returncode, "by this pipeline file good 1 is champion" in done.stderr and "'rain' is not declared" in done.stderr
+        return (
+            done.returncode,
+            "by this pipeline file good 1 is champion" in done.stderr and "'rain' is not declared" in done.stderr,
+        )
 
     with up(cluster, file, name, state) as pipeline:
         operator.says("add", "old", "--value", "0.3", "--version", "1", "--features", "x,rain")

@@ -68,7 +68,7 @@ def test_scores_that_are_none_or_out_of_range_are_refused(tmp_path: Path):
 def test_code_of_others_hangs_and_dies_in_a_process_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, said: str
 ):
-    monkeypatch.setattr(trying, "TRIAL_S", 3)
+    monkeypatch.setattr(trying, "TRIAL_S", 3 if function == "hanging" else trying.TRIAL_S)
     strange = replace(MODEL, kind=Kind.PYTHON, value=None, callable=f"tests.unit.test_entrance:{function}")
     with pytest.raises(ModelRefused, match=said):
         tried(tmp_path, pipeline(), strange, ROWS)

@@ -143,16 +143,16 @@ RUNS = SAYS + "say('running', 1000)"
 def lived(
     monkeypatch: pytest.MonkeyPatch, folder: Path, source: str, *, scorer: bool = True, still_s: float = 0
 ) -> Child:
-    """One child for two seconds, or until it is started again; this program stands still when it has spoken."""
+    """One child for three seconds, or until it is started again; this program stands still when it has spoken."""
     monkeypatch.setattr(supervisor, "LOOK_S", 0.05)
     child = Child("scorer.m", [sys.executable, "-c", source], folder / "m.log")
     child.in_hand = InHand.made(2) if scorer else None
 
     async def run() -> None:
-        keeper = Supervisor([child], {}, hung=Hung(silent_s=0.6, loading_s=1.2))
+        keeper = Supervisor([child], {}, hung=Hung(silent_s=1, loading_s=2))
         await keeper.start()
         with suppress(TimeoutError):
-            async with asyncio.timeout(2 + still_s):
+            async with asyncio.timeout(3 + still_s):
                 while still_s and not child.spoke:
                     await asyncio.sleep(0.01)
                 time.sleep(still_s)  # noqa: ASYNC251  nobody looks meanwhile
@@ -167,9 +167,9 @@ def lived(
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        (STANDS_STILL, "by its supervisor, because it said nothing for 0.6 s"),
-        (KEEPS_THE_INTERPRETER, "by its supervisor, because it said nothing for 0.6 s"),
-        (LOADS_FOR_EVER, "by its supervisor, because it was starting for 1.2 s without a word"),
+        (STANDS_STILL, "by its supervisor, because it said nothing for 1 s"),
+        (KEEPS_THE_INTERPRETER, "by its supervisor, because it said nothing for 1 s"),
+        (LOADS_FOR_EVER, "by its supervisor, because it was starting for 2 s without a word"),
     ],
 )
 def test_a_role_that_cannot_end_itself_is_ended_and_started_again(
@@ -184,7 +184,7 @@ def test_a_role_that_cannot_end_itself_is_ended_and_started_again(
     [
         (BROKER_IS_AWAY, True, 0),  # it says that it is starting, for as long as that takes
         (LOADS_FOR_EVER, False, 0),  # no scorer: it reads its state
-        (RUNS, True, 1.5),  # the supervisor stood still, and not its child
+        (RUNS, True, 2),  # the supervisor stood still, and not its child
     ],
 )
 def test_a_role_that_says_what_it_does_is_left_alone(

@@ -103,6 +103,6 @@ def sources() -> Sequence[Path]:
     verdicts = Path(streams.core.verdicts.__path__[0])
     own = [
         verdicts.parent / f"{name}.py"
-        for name in ("watching", "alarms", "gathering", "probing", "score_figures", "watched_fields")
+        for name in ("watching", "alarms", "gathering", "blame", "probing", "score_figures", "watched_fields")
     ]
     return [*sorted(verdicts.glob("*.py")), *(path for path in own if path.exists())]

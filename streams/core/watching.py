@@ -15,6 +15,7 @@ from schemas.pipeline import MonitorSettings, Pipeline, Role
 from schemas.roster import Moved, State
 from schemas.verdicts import Reported, Verdict
 from streams.core.alarms import Alarms
+from streams.core.blame import ERROR
 from streams.core.entitlement import Entry, Spans
 from streams.core.gathering import Gathered
 from streams.core.probing import Probing
@@ -159,7 +160,8 @@ class Watching:
         if one.versions and any(self.versions.get(name) != version for name, version in one.versions.items()):
             self.versions |= one.versions
             versions = dict(self.versions)
-        return Event(float(one.at_ms), one.fields, one.scores, versions, one.took_ms or None, one.probe)
+        failed = tuple(name for name, why in one.without.items() if why == ERROR)
+        return Event(float(one.at_ms), one.fields, one.scores, versions, one.took_ms or None, one.probe, failed)
 
     def _report(self, verdict: Verdict, one: Gathered) -> Reported:
         assert self.judging is not None

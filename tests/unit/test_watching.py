@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+import pytest
 from msgspec.structs import replace
 
 from agents.snapshot import KEPT
@@ -164,3 +165,50 @@ def test_what_is_known_does_not_grow_over_days():
     assert watching.judging is not None
     assert watching.judging.watch.intake.last_ms > 3 * 86_400_000
     assert max(sizes) < 1.1 * sizes[0], sizes
+
+
+def asked_again(at: int, **without: str) -> list[Gathered]:
+    """A round of 16 probes, the same each time; `without` says which model has no score of the last one, and why."""
+    found = []
+    for number, one in enumerate(stream(16)):
+        answered = {name: score for name, score in one.scores.items() if number < 15 or name not in without}
+        probe = replace(one, ticket=Ticket(0, at), at_ms=10 * at, probe=f"p{number}", scores=answered)
+        found.append(replace(probe, without=without if number == 15 else {}))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("without", "word", "model"),
+    [
+        ({"second": "error"}, Word.CODE, "second"),
+        ({"second": "error", "mirror": "needed"}, Word.CODE, "second"),
+        ({"second": "error", "first": "error"}, Word.UPSTREAM, "first, second"),
+        ({"yardstick": "error"}, Word.CANARY, "yardstick"),
+        ({"second": "skipped"}, Word.HEALTHY, None),
+        ({"second": "timed out"}, Word.HEALTHY, None),
+    ],
+)
+def test_an_error_in_the_place_of_a_score_is_another_answer_to_a_probe(
+    without: dict[str, str], word: Word, model: str | None
+):
+    watching = fresh()
+    told(watching, stream(ROWS))
+    told(watching, iter(asked_again(ROWS)))
+    told(watching, stream(500, ROWS))
+    early = told(watching, iter(asked_again(ROWS + 500, **without)))
+    found = early + told(watching, stream(500, ROWS + 500))
+    assert [(one.verdict, one.model) for one in found] == [(word, model)]
+    if word is not Word.HEALTHY:
+        assert "1 of 16 probes answered otherwise, 1 with an error" in found[0].sentence
+        assert not found[0].rescaled
+        told(watching, stream(1, ROWS + 1_000))
+        again = told(watching, iter([*asked_again(ROWS + 1_001), *stream(999, ROWS + 1_001)]))
+        assert [one.verdict for one in again] == [Word.HEALTHY], "they answer as ever again"
+
+
+def test_a_model_that_failed_on_a_probe_in_the_reference_too_has_not_changed():
+    watching = fresh()
+    probes = [*asked_again(0), *asked_again(10, second="error"), *asked_again(20)]
+    told(watching, iter([*probes, *stream(ROWS)]))
+    found = told(watching, iter([*asked_again(ROWS), *asked_again(ROWS, second="error"), *stream(1_000, ROWS)]))
+    assert [one.verdict for one in found] == [Word.HEALTHY]

@@ -112,7 +112,10 @@ def _sized(scene: Scene, finding: Finding, said: Said, verdict: Verdict) -> Verd
     effect = effects.of_model(reference, events, live, reference.whole(), model)
     if finding.by_probes:
         count, asked, largest = scene.probes.share_changed(reference.models[model])
-        effect += f"; {count} of {asked} probes answered otherwise, by up to {effects.plain(largest)}"
+        failed = len(scene.probes.answers[reference.models[model]].failed)
+        effect += f"; {count} of {asked} probes answered otherwise"
+        effect += f", {failed} with an error" if failed else ""
+        effect += f", by up to {effects.plain(largest)}" if count > failed else ""
     rescaled = finding.word in (Word.CODE, Word.CANARY) and _order_kept(scene, finding, model, said)
     return replace(verdict, effect=effect, rescaled=rescaled, segment=None if rescaled else _segment(scene, model))
 
@@ -124,7 +127,8 @@ def _loudest(scene: Scene) -> int:
 
 def _order_kept(scene: Scene, finding: Finding, model: int, said: Said) -> bool:
     """Rescaled only: by the probes when they say so, else by the events since."""
-    if finding.by_probes and len(scene.probes.answers[scene.reference.models[model]].differ) > 1:
+    answers = scene.probes.answers[scene.reference.models[model]]
+    if finding.by_probes and (answers.failed or len(answers.differ) > 1):
         return scene.probes.order_kept(scene.reference.models[model])
     reference = scene.reference
     recent = [one for one in scene.ring.since(said.since_event) if one.start >= said.since_event]

@@ -14,6 +14,8 @@ from schemas.verdicts import Alarm, Reported, Word
 from streams.core.entitlement import Entry
 from streams.core.gathering import Gathered
 from streams.core.kept_state import decode_state, encode_state
+from streams.core.verdicts.telling import BARE
+from streams.core.verdicts.trouble import trouble_of
 from streams.core.watching import Watching, later
 from tests.unit.small import pipeline
 
@@ -212,3 +214,58 @@ def test_a_model_that_failed_on_a_probe_in_the_reference_too_has_not_changed():
     told(watching, iter([*probes, *stream(ROWS)]))
     found = told(watching, iter([*asked_again(ROWS), *asked_again(ROWS, second="error"), *stream(1_000, ROWS)]))
     assert [one.verdict for one in found] == [Word.HEALTHY]
+
+
+def two_fields(count: int, first: int, **wrong: float) -> Iterator[Gathered]:
+    """Requests with one more field, that no score depends on; `wrong` is added to a field."""
+    for one in stream(count, first):
+        one.fields |= {"y": float(np.random.default_rng(one.ticket.offset).normal())}
+        for name, more in wrong.items():
+            one.fields[name] += more
+        yield one
+
+
+def test_another_field_is_another_trouble_with_its_own_beginning_and_alarm():
+    watching = Watching(PIPELINE, SETTINGS, ("x", "y"))
+    first, second = ROWS + 1_000, ROWS + 4_000
+    told(watching, two_fields(ROWS + 1_000, 0))
+    old = told(watching, two_fields(3_000, first, y=4.0))
+    new = told(watching, two_fields(3_000, second, x=4.0))
+    assert {one.field for one in old} == {"y"}
+    assert [(one.field, one.alarm) for one in new if one.alarm] == [("x", Alarm.CHANGED)]
+    assert {abs(one.since_event - first) <= 250 for one in old if one.since_event} == {True}
+    assert {abs(one.since_event - second) <= 250 for one in new if one.field == "x" and one.since_event} == {True}
+    back = told(watching, two_fields(2_000, second + 3_000, y=4.0))
+    assert [one.since_event for one in back if one.field == "y"][-1] == old[0].since_event, (
+        "of what wavers, the first"
+    )
+
+
+def placed(count: int, first: int, where: str = "") -> Iterator[Gathered]:
+    """Requests from four places; second scores higher than it did in one of them."""
+    for one in stream(count, first):
+        one.fields["place"] = "abcd"[one.ticket.offset % 4]
+        if one.fields["place"] == where:
+            score = one.scores["second"]
+            one.scores["second"] = float(1 / (1 + np.exp(-2) * (1 - score) / score))
+        yield one
+
+
+def test_one_model_in_another_segment_is_another_trouble():
+    watching = Watching(PIPELINE, SETTINGS, ("x", "place"))
+    told(watching, placed(ROWS + 1_000, 0))
+    old = told(watching, placed(2_000, ROWS + 1_000, "a"))
+    new = told(watching, placed(4_000, ROWS + 3_000, "c"))
+    assert {one.segment for one in old if one.alarm} == {"place is a or b"}
+    assert [(one.model, one.segment) for one in new if one.alarm] == [("second", "place is c or d")]
+    [first] = {one.since_event for one in old if one.since_event}
+    assert [one.since_event for one in new if one.segment == "place is c or d"][-1] > first + 500
+
+
+def test_a_part_of_a_numbers_range_is_no_place_of_its_own():
+    low = replace(BARE, verdict=Word.CODE, model="first", segment="x is from 1 up to 2")
+    high = replace(low, segment="x is above 7.5")
+    assert trouble_of(low).same(trouble_of(high))
+    assert not trouble_of(replace(low, segment="x is red")).same(
+        trouble_of(replace(low, segment="x is blue or grey"))
+    )

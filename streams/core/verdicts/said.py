@@ -2,8 +2,7 @@
 
 from msgspec import Struct
 
-from streams.core.verdicts.cause import Finding
-from streams.core.verdicts.words import Word
+from streams.core.verdicts.trouble import Trouble
 
 
 class Bounds(Struct, frozen=True):
@@ -27,14 +26,22 @@ class Deploy(Struct, frozen=True):
 
 
 class Said(Struct, frozen=True):
-    """The last alarm, so that the same trouble keeps its beginning."""
+    """A trouble that was said and goes on, so that it keeps its beginning."""
 
-    word: Word
-    models: list[int]
+    trouble: Trouble
     since_event: int
     since_ms: int
 
-    def same(self, finding: Finding) -> bool:
-        """Whether a finding says it again."""
-        named = finding.word in (Word.CODE, Word.CANARY)
-        return self.word is finding.word and (not named or self.models == finding.models)
+
+MOST = 16
+"""Troubles whose beginnings are remembered until all is quiet."""
+
+
+def known(said: list[Said], trouble: Trouble) -> Said | None:
+    """The one of these that says the same, the last one first."""
+    return next((one for one in reversed(said) if one.trouble.same(trouble)), None)
+
+
+def remembered(said: list[Said], before: Said | None, last: Said) -> list[Said]:
+    """The same with this one as the last, in the place of what it was `before`."""
+    return [*(one for one in said if one is not before), last][-MOST:]

@@ -11,9 +11,10 @@ from streams.core.verdicts.order import expectation
 from streams.core.verdicts.probes import Probes
 from streams.core.verdicts.reference import BLOCK, WINDOW, Reference
 from streams.core.verdicts.ring import Ring
-from streams.core.verdicts.said import Deploy, Said
+from streams.core.verdicts.said import Deploy, Said, known, remembered
 from streams.core.verdicts.sentences import sentence
 from streams.core.verdicts.shifts import OWN, RAW
+from streams.core.verdicts.trouble import Trouble, trouble_of
 from streams.core.verdicts.words import QUIET, SEVERITY, Evidence, Statistic, Verdict, Word
 
 SHOWN = 6
@@ -37,15 +38,33 @@ def too_few(why: str, notes: list[str]) -> Verdict:
     return replace(BARE, verdict=Word.TOO_FEW, sentence=f"No answer: {why}.", notes=notes)
 
 
-def tell(scene: Scene, finding: Finding, last: Said | None, *, acquitted: bool) -> tuple[Verdict, Said | None]:
-    """The verdict, without its window's bounds; and what to remember of it."""
+def meant(reference: Reference, finding: Finding) -> Trouble:
+    """Whom a finding speaks of; where it is worst is not known yet."""
+    models = frozenset(reference.models[model] for model in finding.models)
+    return Trouble(finding.word, models, frozenset(reference.fields[field].name for field in finding.fields))
+
+
+def tell(scene: Scene, finding: Finding, before: list[Said], *, acquitted: bool) -> tuple[Verdict, list[Said]]:
+    """The verdict, without its window's bounds; and the troubles to remember: those of `before`, and this one."""
     changed = scene.probes.changed()
     witness = "changed: " + ", ".join(changed) if changed else "acquit" if acquitted else "none"
     evidence = _evidence(scene, witness, finding.statistic)
     bare = replace(BARE, verdict=finding.word, evidence=evidence, notes=scene.notes)
     if finding.word in QUIET:
-        return replace(bare, sentence=sentence(finding, [], [], bare)), None
-    said = _said(scene, finding, last)
+        return replace(bare, sentence=sentence(finding, [], [], bare)), []
+    trouble = meant(scene.reference, finding)
+    found = known(before, trouble)
+    said = found or _begun(scene, finding, trouble)
+    verdict = _told(scene, finding, said, bare)
+    trouble = trouble_of(verdict)
+    if not said.trouble.same(trouble):  # in another segment
+        found = known(before, trouble)
+        said = found or _begun(scene, finding, trouble)
+        verdict = _told(scene, finding, said, bare)
+    return verdict, remembered(before, found, replace(said, trouble=said.trouble.refined(trouble)))
+
+
+def _told(scene: Scene, finding: Finding, said: Said, bare: Verdict) -> Verdict:
     models = [scene.reference.models[model] for model in finding.models]
     fields = [scene.reference.fields[field].name for field in finding.fields]
     near = [one for one in scene.deploys if one.event >= said.since_event - NEAR]
@@ -60,7 +79,7 @@ def tell(scene: Scene, finding: Finding, last: Said | None, *, acquitted: bool) 
         deploys=[str(one) for one in near if not models or one.model in models],
     )
     verdict = _sized(scene, finding, said, verdict)
-    return replace(verdict, sentence=sentence(finding, models, fields, verdict)), said
+    return replace(verdict, sentence=sentence(finding, models, fields, verdict))
 
 
 BARE = Verdict(
@@ -78,16 +97,14 @@ BARE = Verdict(
 )
 
 
-def _said(scene: Scene, finding: Finding, last: Said | None) -> Said:
-    """The trouble's beginning: of the same trouble before, of the probes, or where the statistic began to lean."""
-    if last is not None and last.same(finding):
-        return last
+def _begun(scene: Scene, finding: Finding, trouble: Trouble) -> Said:
+    """A new trouble's beginning: by the probes, or where the statistic began to lean."""
     since = scene.probes.since() if finding.by_probes else None
     if since is not None:
         kept = next((one for one in reversed(scene.ring.blocks) if one.start <= since), scene.ring.blocks[0])
-        return Said(finding.word, finding.models, since, int(kept.start_ms))
+        return Said(trouble, since, int(kept.start_ms))
     kept = scene.ring.onset(finding.statistic or 0)
-    return Said(finding.word, finding.models, kept.start, int(kept.start_ms))
+    return Said(trouble, kept.start, int(kept.start_ms))
 
 
 def _sized(scene: Scene, finding: Finding, said: Said, verdict: Verdict) -> Verdict:

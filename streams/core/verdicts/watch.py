@@ -13,8 +13,8 @@ from streams.core.verdicts.intake import Intake
 from streams.core.verdicts.probes import Probes
 from streams.core.verdicts.reference import BLOCK, WINDOW, Reference
 from streams.core.verdicts.ring import Ring
-from streams.core.verdicts.said import Bounds, Deploy, Said
-from streams.core.verdicts.telling import NEAR, Scene, tell, too_few
+from streams.core.verdicts.said import Bounds, Deploy, Said, known
+from streams.core.verdicts.telling import NEAR, Scene, meant, tell, too_few
 from streams.core.verdicts.words import QUIET, Verdict
 
 ROWS = BLOCK * WINDOW
@@ -46,7 +46,7 @@ class Watch:
         self.place = 0
         self.window = 0
         self.said = False
-        self.last: Said | None = None
+        self.troubles: list[Said] = []
         self.ratios = np.empty(0)
         self.bounds = Bounds(setting.reference_rows, 0.0)
         self.versions: dict[str, Any] = {name: model.version for name, model in setting.models.items()}
@@ -162,7 +162,7 @@ class Watch:
         if finding is None or (not final and not self._news(finding)):
             return None
         scene = Scene(self.reference, self.ring, self.probes, self.ratios, list(self.deploys), self._notes())
-        draft, self.last = tell(scene, finding, self.last, acquitted=witness is Witness.ACQUITS)
+        draft, self.troubles = tell(scene, finding, self.troubles, acquitted=witness is Witness.ACQUITS)
         return self._close(draft, final=final)
 
     def _deployed_of_late(self) -> set[int]:
@@ -179,7 +179,8 @@ class Watch:
     def _news(self, finding: Finding) -> bool:
         if finding.word in QUIET:
             return False
-        return self.last is None or not self.last.same(finding)
+        assert self.reference is not None
+        return known(self.troubles, meant(self.reference, finding)) is None
 
     def _close(self, draft: Verdict, *, final: bool = True) -> Verdict:
         """Put the window's bounds to a verdict."""

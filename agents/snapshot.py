@@ -21,6 +21,7 @@ from streams.state_file import replace_file
 KEPT = (
     "streams.core.verdicts",
     "streams.core.watching",
+    "streams.core.deployed",
     "streams.core.alarms",
     "streams.core.probing",
     "streams.core.score_figures",
@@ -103,6 +104,15 @@ def sources() -> Sequence[Path]:
     verdicts = Path(streams.core.verdicts.__path__[0])
     own = [
         verdicts.parent / f"{name}.py"
-        for name in ("watching", "alarms", "gathering", "blame", "probing", "score_figures", "watched_fields")
+        for name in (
+            "watching",
+            "alarms",
+            "gathering",
+            "blame",
+            "deployed",
+            "probing",
+            "score_figures",
+            "watched_fields",
+        )
     ]
     return [*sorted(verdicts.glob("*.py")), *(path for path in own if path.exists())]

@@ -16,6 +16,7 @@ from schemas.roster import Moved, State
 from schemas.verdicts import Reported, Verdict
 from streams.core.alarms import Alarms
 from streams.core.blame import ERROR
+from streams.core.deployed import Standing, changes, standing
 from streams.core.entitlement import Entry, Spans
 from streams.core.gathering import Gathered
 from streams.core.probing import Probing
@@ -78,7 +79,7 @@ class Watching:
         self.answers: Counter[str] = Counter()
         self.winners: Counter[str] = Counter()
         self.figures = ScoreFigures()
-        self.versions: dict[str, str] = {}
+        self.standing = Standing()
         self.moves = 0
         self.handed = 0
 
@@ -99,6 +100,7 @@ class Watching:
         if one.joined is None:  # by then nobody knows what models were given, nor that the tables had nothing
             self._not_joined(one, pipeline)
             return None
+        versions = self._deployed(pipeline)
         if self.judging is None:
             self.judging = Watched(self._setting(pipeline), one)
         elif not self.judging.name:
@@ -106,7 +108,7 @@ class Watching:
         elif self.learning is None and self._other_models(pipeline, self.judging):
             self.learning = Watched(self._setting(pipeline), one)
         self._count(one, pipeline)
-        event = self._event(one)
+        event = self._event(one, versions)
         if self.learning is not None:
             if self._other_models(pipeline, self.learning):
                 self.learning = None
@@ -138,16 +140,19 @@ class Watching:
             record = entry.record
             if isinstance(record, Moved) and record.after not in PREPARING:
                 fresh = True
-                self._note(record.model, record.version, record.before, record.after)
-                if record.displaced and record.displaced_to is not None:
-                    self._note(record.displaced, "", State.CHAMPION, record.displaced_to)
         return fresh
 
-    def _note(self, model: str, version: str, before: State | None, after: State) -> None:
-        named = f"{after} ({version})" if version else str(after)
-        for watched in (self.judging, self.learning):
-            if watched is not None:
-                watched.watch.deploys.append(Deploy(watched.watch.place, model, str(before or "new"), named))
+    def _deployed(self, pipeline: Pipeline) -> dict[str, str] | None:
+        """Note what is deployed now; the versions, when they are others."""
+        before, now = self.standing, standing(pipeline, self.standing)
+        if now == before:
+            return None
+        self.standing = now
+        for one in changes(before, now):
+            for watched in (self.judging, self.learning):
+                if watched is not None:
+                    watched.watch.deploys.append(Deploy(watched.watch.place, one.model, one.before, one.after))
+        return dict(now.versions)
 
     def _take_turns(self, report: Reported | None) -> None:
         """The next watch judges once it can, and nobody is alarmed by the one before."""
@@ -155,11 +160,7 @@ class Watching:
         if learnt and report is not None and self.alarms.told is None:
             self.judging, self.learning, self.reference = self.learning, None, ""
 
-    def _event(self, one: Gathered) -> Event:
-        versions = None
-        if one.versions and any(self.versions.get(name) != version for name, version in one.versions.items()):
-            self.versions |= one.versions
-            versions = dict(self.versions)
+    def _event(self, one: Gathered, versions: dict[str, str] | None) -> Event:
         failed = tuple(name for name, why in one.without.items() if why == ERROR)
         return Event(float(one.at_ms), one.fields, one.scores, versions, one.took_ms or None, one.probe, failed)
 

@@ -8,9 +8,10 @@ from msgspec.structs import replace
 
 from agents.snapshot import KEPT
 from schemas.decisions import Ticket
-from schemas.pipeline import MonitorSettings, Pipeline
+from schemas.pipeline import MonitorSettings, Pipeline, Role
 from schemas.roster import Moved, State
 from schemas.verdicts import Alarm, Reported, Word
+from streams.core.deployed import Change, Standing, changes, standing
 from streams.core.entitlement import Entry
 from streams.core.gathering import Gathered
 from streams.core.kept_state import decode_state, encode_state
@@ -118,15 +119,75 @@ def entry(model: str, before: State | None, after: State, from_ms: float) -> Ent
     return Entry(0, from_ms - 500, from_ms, record)
 
 
-def test_moves_count_from_their_time_and_stand_beside_what_began_near_them():
+def test_moves_count_from_their_time_and_to_be_staged_is_nobodys_business():
     watching = fresh()
     told(watching, stream(ROWS + 1_000))
     moves = [entry("second", State.SHADOW, State.CHALLENGER, 100.0), entry("first", None, State.STAGED, 200.0)]
     moves.append(entry("second", State.CHALLENGER, State.SHADOW, 1e6))
     assert watching.moved(moves, 150.0)
-    assert not watching.moved(moves, 5_000.0), "to be staged is nobody's business"
-    [first, *_] = told(watching, stream(1_000, ROWS + 1_000, wrong="second"))
-    assert first.deploys == [f"second shadow -> challenger (1) at event {ROWS + 1_000}"]
+    assert not watching.moved(moves, 5_000.0)
+
+
+def with_model(name: str, of: Pipeline = PIPELINE, **changes: object) -> Pipeline:
+    """The pipeline with one of its models otherwise."""
+    return replace(of, models=tuple(replace(one, **changes) if one.name == name else one for one in of.models))
+
+
+TAKEN_OVER = with_model("second", version="2")
+SHADOWED = with_model("second", role=Role.SHADOW)
+PASSED_OVER = with_model("first", role=Role.SHADOW)
+PROMOTED = with_model("second", with_model("first", role=Role.CHALLENGER), role=Role.CHAMPION)
+WITHOUT = replace(PIPELINE, models=tuple(one for one in PIPELINE.models if one.name != "mirror"))
+ONSET = ROWS + 14_000
+
+
+@pytest.mark.parametrize(
+    ("place", "then", "named"),
+    [
+        (ONSET - 9_000, TAKEN_OVER, ["second 1 -> 2"]),
+        (ONSET - 11_000, TAKEN_OVER, []),
+        (ONSET + 500, TAKEN_OVER, ["second 1 -> 2"]),
+        (ONSET + 1_500, TAKEN_OVER, []),
+        (ONSET - 500, SHADOWED, []),
+        (ONSET - 500, PASSED_OVER, []),
+        (ONSET - 500, PROMOTED, ["second first's place -> champion (1)"]),
+        (ONSET - 500, WITHOUT, []),
+    ],
+)
+def test_only_a_deploy_of_the_model_near_the_beginning_stands_beside_it(place: int, then: Pipeline, named: list[str]):
+    watching = fresh()
+    found = []
+    for number, one in enumerate(stream(ROWS + 17_000)):
+        if number >= ONSET:
+            one.scores["second"] = 1 - one.scores["second"]
+        found += told(watching, iter([one]), then if number >= place else PIPELINE)
+    last = [one for one in found if one.verdict == "code"][-1]
+    assert (last.model, abs((last.since_event or 0) - ONSET) <= 250) == ("second", True)
+    assert last.deploys == [f"{one} at event {place}" for one in named]
+    assert ("It began near a deploy: " in last.sentence) is bool(named)
+
+
+def test_of_several_deploys_the_nearest_to_the_beginning_is_named():
+    watching = fresh()
+    told(watching, stream(ROWS + 1_000))
+    begins = ROWS + 4_000
+    told(watching, stream(3_000, ROWS + 1_000), TAKEN_OVER)
+    third = with_model("second", version="3")
+    found = told(watching, stream(700, begins, wrong="second"), third)
+    found += told(watching, stream(2_000, begins + 700, wrong="second"), with_model("second", version="4"))
+    last = [one for one in found if one.verdict == "code"][-1]
+    assert [one.partition(" at ")[0] for one in last.deploys] == ["second 2 -> 3", "second 3 -> 4", "second 1 -> 2"]
+    assert "It began near a deploy: second 2 -> 3 at event" in last.sentence
+
+
+def test_whoever_comes_or_goes_is_a_deploy():
+    now = standing(PIPELINE, Standing())
+    assert list(changes(Standing(), now)) == []
+    assert list(changes(now, standing(WITHOUT, now))) == [Change("mirror", "1", "gone")]
+    assert list(changes(standing(WITHOUT, now), now)) == [Change("mirror", "new", "1")]
+    over = standing(PASSED_OVER, now)
+    assert (over.champion, list(changes(now, over))) == ("first", [])
+    assert [one.model for one in changes(now, standing(PROMOTED, over))] == ["second"]
 
 
 def test_a_new_model_is_learnt_beside_the_watch_that_judges_and_then_judged():

@@ -19,6 +19,9 @@ from streams.core.verdicts.words import QUIET, SEVERITY, Evidence, Statistic, Ve
 
 SHOWN = 6
 NEAR = 10 * BLOCK * WINDOW
+AFTER = BLOCK * WINDOW
+"""A deploy is near what began up to so many events after it; or, as beginnings are known roughly, before it."""
+
 SEGMENT_LEAD = 1.3
 
 
@@ -67,7 +70,8 @@ def tell(scene: Scene, finding: Finding, before: list[Said], *, acquitted: bool)
 def _told(scene: Scene, finding: Finding, said: Said, bare: Verdict) -> Verdict:
     models = [scene.reference.models[model] for model in finding.models]
     fields = [scene.reference.fields[field].name for field in finding.fields]
-    near = [one for one in scene.deploys if one.event >= said.since_event - NEAR]
+    near = [one for one in scene.deploys if -NEAR <= one.event - said.since_event <= AFTER]
+    near.sort(key=lambda one: abs(one.event - said.since_event))
     verdict = replace(
         bare,
         severity=SEVERITY[finding.word],

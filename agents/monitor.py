@@ -162,7 +162,7 @@ class Monitor:
                 if not report.quiet and report.evidence.probes == "none":
                     self._prober.ask()  # is it the code, or what it is given?
                 if self._beside is not None:
-                    report = self._beside.evidence(report, self._watching.recent(), self._moves)
+                    report = self._beside.evidence(report, self._watching, self._moves)
                 await self._telling.say(report)
 
     def _offer_as_probe(self, one: Gathered) -> None:

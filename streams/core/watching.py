@@ -22,7 +22,7 @@ from streams.core.gathering import Gathered
 from streams.core.probing import Probing
 from streams.core.score_figures import ScoreFigures
 from streams.core.verdicts.events import Event, Model, Setting
-from streams.core.verdicts.said import Deploy
+from streams.core.verdicts.said import Deploy, near
 from streams.core.verdicts.watch import LEAST_REFERENCE, MOST_REFERENCE, Watch
 
 EVERY = 250
@@ -151,7 +151,8 @@ class Watching:
         for one in changes(before, now):
             for watched in (self.judging, self.learning):
                 if watched is not None:
-                    watched.watch.deploys.append(Deploy(watched.watch.place, one.model, one.before, one.after))
+                    deploy = Deploy(watched.watch.place, one.model, one.before, one.after, takeover=False)
+                    watched.watch.deploys.append(deploy)
         return dict(now.versions)
 
     def _take_turns(self, report: Reported | None) -> None:
@@ -184,6 +185,13 @@ class Watching:
         self.answers.clear()
         self.winners.clear()
         return report
+
+    def taken_over(self, model: str, since_event: int | None) -> tuple[str, str] | None:
+        """The versions of a name before and after the takeover nearest to where something began; None without one."""
+        if self.judging is None or since_event is None:
+            return None
+        found = near(self.judging.watch.deploys, since_event)
+        return next(((one.before, one.after) for one in found if one.takeover and one.model == model), None)
 
     def recent(self) -> list[dict[str, Any]]:
         """The fields of the last window's requests, so far as they are remembered."""

@@ -1,7 +1,10 @@
 """What is remembered between verdicts: where windows begin, what was deployed, and the trouble that goes on."""
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
+from streams.core.verdicts.reference import BLOCK, WINDOW
 from streams.core.verdicts.trouble import Trouble
 
 
@@ -12,17 +15,28 @@ class Bounds(Struct, frozen=True):
     at_ms: float
 
 
+NEAR, AFTER = 10 * BLOCK * WINDOW, BLOCK * WINDOW
+"""A deploy is near what began up to so many events after it, or before it: beginnings are known roughly."""
+
+
 class Deploy(Struct, frozen=True):
-    """A model's version changed before this event."""
+    """A model's version changed before this event, or (`takeover` is false) it came, went, or became the champion."""
 
     event: int
     model: str
     before: str
     after: str
+    takeover: bool = True
 
     def __str__(self) -> str:
         """As the sentence has it."""
         return f"{self.model} {self.before} -> {self.after} at event {self.event}"
+
+
+def near(deploys: Iterable[Deploy], since_event: int) -> list[Deploy]:
+    """Those near the beginning of something, the nearest first."""
+    found = [one for one in deploys if -NEAR <= one.event - since_event <= AFTER]
+    return sorted(found, key=lambda one: abs(one.event - since_event))
 
 
 class Said(Struct, frozen=True):

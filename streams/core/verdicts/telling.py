@@ -9,19 +9,15 @@ from streams.core.verdicts import effects
 from streams.core.verdicts.cause import Finding
 from streams.core.verdicts.order import expectation
 from streams.core.verdicts.probes import Probes
-from streams.core.verdicts.reference import BLOCK, WINDOW, Reference
+from streams.core.verdicts.reference import Reference
 from streams.core.verdicts.ring import Ring
-from streams.core.verdicts.said import Deploy, Said, known, remembered
+from streams.core.verdicts.said import Deploy, Said, known, near, remembered
 from streams.core.verdicts.sentences import sentence
 from streams.core.verdicts.shifts import OWN, RAW
 from streams.core.verdicts.trouble import Trouble, trouble_of
 from streams.core.verdicts.words import QUIET, SEVERITY, Evidence, Statistic, Verdict, Word
 
 SHOWN = 6
-NEAR = 10 * BLOCK * WINDOW
-AFTER = BLOCK * WINDOW
-"""A deploy is near what began up to so many events after it; or, as beginnings are known roughly, before it."""
-
 SEGMENT_LEAD = 1.3
 
 
@@ -70,8 +66,6 @@ def tell(scene: Scene, finding: Finding, before: list[Said], *, acquitted: bool)
 def _told(scene: Scene, finding: Finding, said: Said, bare: Verdict) -> Verdict:
     models = [scene.reference.models[model] for model in finding.models]
     fields = [scene.reference.fields[field].name for field in finding.fields]
-    near = [one for one in scene.deploys if -NEAR <= one.event - said.since_event <= AFTER]
-    near.sort(key=lambda one: abs(one.event - said.since_event))
     verdict = replace(
         bare,
         severity=SEVERITY[finding.word],
@@ -80,7 +74,7 @@ def _told(scene: Scene, finding: Finding, said: Said, bare: Verdict) -> Verdict:
         since_event=said.since_event,
         since_ms=said.since_ms,
         also=finding.also,
-        deploys=[str(one) for one in near if not models or one.model in models],
+        deploys=[str(one) for one in near(scene.deploys, said.since_event) if not models or one.model in models],
     )
     verdict = _sized(scene, finding, said, verdict)
     return replace(verdict, sentence=sentence(finding, models, fields, verdict))

@@ -13,8 +13,8 @@ from streams.core.verdicts.intake import Intake
 from streams.core.verdicts.probes import Probes
 from streams.core.verdicts.reference import BLOCK, WINDOW, Reference
 from streams.core.verdicts.ring import Ring
-from streams.core.verdicts.said import Bounds, Deploy, Said, known
-from streams.core.verdicts.telling import NEAR, Scene, meant, tell, too_few
+from streams.core.verdicts.said import NEAR, Bounds, Deploy, Said, known
+from streams.core.verdicts.telling import Scene, meant, tell, too_few
 from streams.core.verdicts.words import QUIET, Verdict
 
 ROWS = BLOCK * WINDOW

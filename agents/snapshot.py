@@ -20,7 +20,9 @@ from streams.state_file import replace_file
 
 KEPT = (
     "streams.core.verdicts",
+    "streams.core.watched",
     "streams.core.watching",
+    "streams.core.attendance",
     "streams.core.deployed",
     "streams.core.alarms",
     "streams.core.probing",
@@ -106,9 +108,13 @@ def sources() -> Sequence[Path]:
         verdicts.parent / f"{name}.py"
         for name in (
             "watching",
+            "watched",
             "alarms",
             "gathering",
             "blame",
+            "attendance",
+            "absences",
+            "risen",
             "deployed",
             "probing",
             "score_figures",

@@ -6,6 +6,7 @@ speak of, where there are probes: they are asked at once, and tell before the ne
 """
 
 from schemas.verdicts import Alarm, Severity, Verdict, Word
+from streams.core.absences import COUNTED
 from streams.core.verdicts.trouble import Trouble, trouble_of
 
 CODE = (Word.CODE, Word.UPSTREAM, Word.CANARY)
@@ -63,6 +64,8 @@ class Alarms:
         return alarm
 
     def _doubtful(self, verdict: Verdict) -> bool:
+        if verdict.evidence.moved and verdict.evidence.moved[0].what in COUNTED:
+            return False
         return self._probed and verdict.verdict in CODE and verdict.evidence.probes == "none"
 
     def _heard_quiet(self) -> Alarm | None:

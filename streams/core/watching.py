@@ -4,16 +4,16 @@ A watch has one reference. When the roster gives the pipeline other models, one 
 one that judges, and takes its place when its reference is complete and nothing is wrong. Reads no clock.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec.structs import asdict, replace
 
-from schemas.decisions import Ticket
 from schemas.pipeline import MonitorSettings, Pipeline, Role
-from schemas.roster import Moved, State
+from schemas.roster import Began, Moved, Noted, State
 from schemas.verdicts import Reported, Verdict
+from streams.core.absences import with_absences
 from streams.core.alarms import Alarms
 from streams.core.blame import ERROR
 from streams.core.deployed import Standing, changes, standing
@@ -23,44 +23,11 @@ from streams.core.probing import Probing
 from streams.core.score_figures import ScoreFigures
 from streams.core.verdicts.events import Event, Model, Setting
 from streams.core.verdicts.said import Deploy, near
-from streams.core.verdicts.watch import LEAST_REFERENCE, MOST_REFERENCE, Watch
+from streams.core.verdicts.watch import LEAST_REFERENCE, MOST_REFERENCE
+from streams.core.watched import Watched
 
-EVERY = 250
-"""Events between two that are remembered with their tickets: the grain in which a change's beginning is known."""
-
-REMEMBERED = 64
 PREPARING = (State.STAGED, State.WARMING)
 """States in which nothing is asked of a model yet."""
-
-
-class Watched:
-    """One watch and where its events lie in the log."""
-
-    def __init__(self, setting: Setting, first: Gathered) -> None:
-        self.name = f"{first.ticket}@{first.at_ms}"
-        self.watch = Watch(setting)
-        self.window_begins = first.ticket
-        self.tickets: deque[tuple[int, Ticket]] = deque([(0, first.ticket)], maxlen=REMEMBERED)
-        self.since: tuple[int, Ticket] | None = None
-
-    def offer(self, one: Gathered, event: Event) -> Verdict | None:
-        """One event; the verdict that it completes."""
-        watch = self.watch
-        if one.probe is None and watch.place % EVERY == 0:
-            self.tickets.append((watch.place, one.ticket))
-        verdict = watch.offer(event)
-        if one.probe is None and watch.bounds.event == watch.place - 1:
-            self.window_begins = one.ticket
-        return verdict
-
-    def ticket_of(self, event: int | None) -> Ticket | None:
-        """The request in whose neighbourhood an event of the watch lies, the last known one before it."""
-        if event is None:
-            return None
-        if self.since is None or self.since[0] != event:  # what began long ago is not forgotten
-            near = next((ticket for place, ticket in reversed(self.tickets) if place <= event), self.tickets[0][1])
-            self.since = (event, near)
-        return self.since[1]
 
 
 class Watching:
@@ -80,6 +47,7 @@ class Watching:
         self.winners: Counter[str] = Counter()
         self.figures = ScoreFigures()
         self.standing = Standing()
+        self.quarantined: dict[str, str] = {}
         self.moves = 0
         self.handed = 0
 
@@ -113,9 +81,9 @@ class Watching:
             if self._other_models(pipeline, self.learning):
                 self.learning = None
             else:
-                self.learning.offer(one, event)
-        verdict = self.judging.offer(one, event)
-        report = self._report(verdict, one) if verdict is not None else None
+                self.learning.offer(one, event, self.quarantined)
+        verdict = self.judging.offer(one, event, self.quarantined)
+        report = self._report(verdict, one, pipeline) if verdict is not None else None
         self._take_turns(report)
         return report
 
@@ -138,9 +106,19 @@ class Watching:
                 break
             self.moves += 1
             record = entry.record
+            self._quarantine(record)
             if isinstance(record, Moved) and record.after not in PREPARING:
                 fresh = True
         return fresh
+
+    def _quarantine(self, record: Began | Moved | Noted) -> None:
+        """Whose processes were given up is known, and nobody is told again; until it is said to be back, or goes."""
+        if isinstance(record, Noted) and record.quarantined:
+            self.quarantined[record.model] = record.version
+            return
+        ends = isinstance(record, Noted) or (isinstance(record, Moved) and record.after is State.RETIRED)
+        if ends and self.quarantined.get(record.model) == record.version:
+            del self.quarantined[record.model]
 
     def _deployed(self, pipeline: Pipeline) -> dict[str, str] | None:
         """Note what is deployed now; the versions, when they are others."""
@@ -165,8 +143,20 @@ class Watching:
         failed = tuple(name for name, why in one.without.items() if why == ERROR)
         return Event(float(one.at_ms), one.fields, one.scores, versions, one.took_ms or None, one.probe, failed)
 
-    def _report(self, verdict: Verdict, one: Gathered) -> Reported:
+    def _present(self, verdict: Verdict, pipeline: Pipeline) -> Verdict:
+        """The verdict with those that no longer answer, of the models that are asked now."""
         assert self.judging is not None
+        expected = {
+            model.name: model.role
+            for model in pipeline.models
+            if model.role is not Role.DECOY and self.quarantined.get(model.name) != model.version
+        }
+        roles = expected | {self.standing.champion: Role.CHAMPION}  # passed over, too
+        return with_absences(verdict, self.judging.attendance.absent(expected), roles)
+
+    def _report(self, verdict: Verdict, one: Gathered, pipeline: Pipeline) -> Reported:
+        assert self.judging is not None
+        verdict = self._present(verdict, pipeline)
         alarm = self.alarms.heard(verdict)
         verdict = replace(verdict, evidence=replace(verdict.evidence, reference=self._reference()))
         report = Reported(
@@ -226,6 +216,7 @@ def learnt(pipeline: Pipeline, fields: Sequence[str], past: Iterable[Gathered], 
     found = own.judging
     if found is None or found.watch.place < LEAST_REFERENCE:
         raise ValueError(f"{found.watch.place if found else 0:,} requests; at least {LEAST_REFERENCE:,} are needed")
+    found.attendance.learn()
     found.watch.freeze()
     if found.watch.without:
         raise ValueError(found.watch.without)

@@ -128,9 +128,9 @@ def test_moves_count_from_their_time_and_to_be_staged_is_nobodys_business():
     assert not watching.moved(moves, 5_000.0)
 
 
-def with_model(name: str, of: Pipeline = PIPELINE, **changes: object) -> Pipeline:
+def with_model(which: str, of: Pipeline = PIPELINE, **changes: object) -> Pipeline:
     """The pipeline with one of its models otherwise."""
-    return replace(of, models=tuple(replace(one, **changes) if one.name == name else one for one in of.models))
+    return replace(of, models=tuple(replace(one, **changes) if one.name == which else one for one in of.models))
 
 
 TAKEN_OVER = with_model("second", version="2")

@@ -116,6 +116,7 @@ def sources() -> Sequence[Path]:
             "absences",
             "risen",
             "deployed",
+            "newcomers",
             "probing",
             "score_figures",
             "watched_fields",

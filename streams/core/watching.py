@@ -1,7 +1,8 @@
 """The watch over a pipeline that runs: gathered requests in, the records of `verdicts` out.
 
 A watch has one reference. When the roster gives the pipeline other models, one more watch begins to learn beside the
-one that judges, and takes its place when its reference is complete and nothing is wrong. Reads no clock.
+one that judges, and takes its place when its reference is complete and nothing is wrong; where a person has set the
+reference, it speaks of the new models only. Reads no clock.
 """
 
 from collections import Counter
@@ -19,6 +20,7 @@ from streams.core.blame import ERROR
 from streams.core.deployed import Standing, changes, standing
 from streams.core.entitlement import Entry, Spans
 from streams.core.gathering import Gathered
+from streams.core.newcomers import with_newcomers
 from streams.core.probing import Probing
 from streams.core.score_figures import ScoreFigures
 from streams.core.verdicts.events import Event, Model, Setting
@@ -43,6 +45,8 @@ class Watching:
         self.reference = ""
         """Which window a person set as the reference, when, and who; empty while it is learnt from the log."""
         self.learning: Watched | None = None
+        self.heard: Verdict | None = None
+        """What the watch that is to take its turn, or stands beside a reference that was set, has said last."""
         self.answers: Counter[str] = Counter()
         self.winners: Counter[str] = Counter()
         self.figures = ScoreFigures()
@@ -60,7 +64,7 @@ class Watching:
 
     def refer(self, said: str, watched: Watched) -> None:
         """Judge by a reference that was set, from the next request on."""
-        self.reference, self.judging, self.learning = said, watched, None
+        self.reference, self.judging, self.learning, self.heard = said, watched, None, None
 
     def offer(self, one: Gathered, pipeline: Pipeline) -> Reported | None:
         """One request, in the order of the log, and the models of its time; the record that it completes."""
@@ -79,9 +83,9 @@ class Watching:
         event = self._event(one, versions)
         if self.learning is not None:
             if self._other_models(pipeline, self.learning):
-                self.learning = None
+                self.learning = self.heard = None
             else:
-                self.learning.offer(one, event, self.quarantined)
+                self.heard = self.learning.offer(one, event, self.quarantined) or self.heard
         verdict = self.judging.offer(one, event, self.quarantined)
         report = self._report(verdict, one, pipeline) if verdict is not None else None
         self._take_turns(report)
@@ -134,10 +138,10 @@ class Watching:
         return dict(now.versions)
 
     def _take_turns(self, report: Reported | None) -> None:
-        """The next watch judges once it can, and nobody is alarmed by the one before."""
+        """The next watch judges once it can, and nobody is alarmed by the one before; one that was set stays."""
         learnt = self.learning is not None and self.learning.watch.place >= self.settings.reference_rows
-        if learnt and report is not None and self.alarms.told is None:
-            self.judging, self.learning, self.reference = self.learning, None, ""
+        if learnt and report is not None and self.alarms.told is None and not self.reference:
+            self.judging, self.learning, self.heard = self.learning, None, None
 
     def _event(self, one: Gathered, versions: dict[str, str] | None) -> Event:
         failed = tuple(name for name, why in one.without.items() if why == ERROR)
@@ -156,6 +160,8 @@ class Watching:
 
     def _report(self, verdict: Verdict, one: Gathered, pipeline: Pipeline) -> Reported:
         assert self.judging is not None
+        if self.reference:
+            verdict = with_newcomers(verdict, self.judging, self.learning, self.heard)
         verdict = self._present(verdict, pipeline)
         alarm = self.alarms.heard(verdict)
         verdict = replace(verdict, evidence=replace(verdict.evidence, reference=self._reference()))

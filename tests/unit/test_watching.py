@@ -330,3 +330,55 @@ def test_a_part_of_a_numbers_range_is_no_place_of_its_own():
     assert not trouble_of(replace(low, segment="x is red")).same(
         trouble_of(replace(low, segment="x is blue or grey"))
     )
+
+
+GROWN = replace(PIPELINE, models=(*PIPELINE.models, replace(PIPELINE.models[1], name="better")))
+
+
+def with_a_set_reference() -> Watching:
+    """Judging by a reference that was set, and with one model more since 500 requests."""
+    watching, past = fresh(), fresh()
+    told(past, stream(ROWS))
+    assert past.judging is not None
+    watching.refer("this and that week, set by anna", past.judging)
+    told(watching, stream(500, ROWS))
+    found = told(watching, stream(2 * ROWS, ROWS + 500, more="better"), GROWN)
+    assert {one.verdict for one in found} == {Word.HEALTHY}
+    assert ["which are being learnt" in note for one in found for note in one.notes] == [True, True, False, False]
+    return watching
+
+
+def test_a_reference_that_was_set_goes_on_judging_when_a_model_is_added():
+    watching = with_a_set_reference()
+    first = ROWS + watching.handed
+    found = told(watching, stream(1_000, first, wrong="second", more="better"), GROWN)
+    assert {(one.verdict, one.model) for one in found} == {(Word.CODE, "second")}
+    assert all("this and that week, set by anna" in one.evidence.reference for one in found)
+    assert {one.watch for one in found} == {"0/0@0"}
+    beside = f"2,000 requests from 0/{ROWS + 500}@{10 * ROWS + 5_000} on, learnt"
+    assert found[0].notes == [f"better: not in the reference that was set; held against {beside}"]
+
+
+def test_a_model_that_a_set_reference_lacks_is_judged_by_one_that_was_learnt():
+    watching = with_a_set_reference()
+    first = ROWS + watching.handed
+    newer = with_model("better", GROWN, version="2")
+    told(watching, stream(500, first, more="better"), newer)
+    found = told(watching, stream(2_000, first + 500, wrong="better", more="better"), newer)
+    named = [one for one in found if one.verdict is Word.CODE]
+    assert {one.model for one in named} == {"better"}
+    assert named[0].alarm is Alarm.RAISED
+    assert named[0].since_event is not None
+    assert named[0].since_ticket is not None
+    assert abs(named[0].since_event - first - 500) <= 250
+    assert abs(named[0].since_ticket.offset - first - 500) <= 500
+    assert named[0].deploys == [f"better 1 -> 2 at event {first}"]
+    assert named[0].deploys[0] in named[0].sentence
+    assert "this and that week, set by anna" in named[0].evidence.reference
+    both = decode_state(encode_state(watching, KEPT), KEPT)
+    assert both.learning is not None
+    anew = fresh()
+    told(anew, stream(ROWS))
+    assert anew.judging is not None
+    both.refer("another week", anew.judging)
+    assert (both.learning, both.heard) == (None, None)

@@ -382,3 +382,12 @@ def test_a_model_that_a_set_reference_lacks_is_judged_by_one_that_was_learnt():
     assert anew.judging is not None
     both.refer("another week", anew.judging)
     assert (both.learning, both.heard) == (None, None)
+
+
+def test_a_window_has_a_verdict_though_probes_tell_of_a_model_that_the_reference_lacks():
+    watching = fresh()
+    for one in stream(ROWS):
+        told(watching, iter([replace(one, scores={name: one.scores[name] for name in NAMES if name != "mirror"})]))
+    told(watching, iter(asked_again(ROWS)))
+    found = told(watching, iter([*asked_again(ROWS, mirror="error"), *stream(1_000, ROWS)]))
+    assert [(one.verdict, one.evidence.probes) for one in found] == [(Word.HEALTHY, "changed: mirror")]

@@ -117,6 +117,7 @@ def sources() -> Sequence[Path]:
             "risen",
             "deployed",
             "newcomers",
+            "thin",
             "probing",
             "score_figures",
             "watched_fields",

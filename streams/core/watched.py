@@ -26,6 +26,9 @@ class Watched:
         self.tickets: deque[tuple[int, Ticket]] = deque([(0, first.ticket)], maxlen=REMEMBERED)
         self.since: tuple[int, Ticket] | None = None
         self.attendance = Attendance()
+        self.slowest_ms = 0.0
+        """The longest time that so many requests as are remembered together (`EVERY`) took in the reference."""
+        self.began_ms = float(first.at_ms)
 
     def offer(self, one: Gathered, event: Event, quarantined: Mapping[str, str]) -> Verdict | None:
         """One event; the verdict that it completes. `quarantined` are versions by name."""
@@ -33,6 +36,9 @@ class Watched:
         if one.probe is None:
             if watch.place % EVERY == 0:
                 self.tickets.append((watch.place, one.ticket))
+                if 0 < watch.place <= watch.setting.reference_rows:
+                    self.slowest_ms = max(self.slowest_ms, one.at_ms - self.began_ms)
+                self.began_ms = float(one.at_ms)
             self.attendance.take(one, watch.place, quarantined)
         verdict = watch.offer(event)
         if one.probe is None:
@@ -52,6 +58,19 @@ class Watched:
         if event is None:
             return None
         if self.since is None or self.since[0] != event:  # what began long ago is not forgotten
-            near = next((ticket for place, ticket in reversed(self.tickets) if place <= event), self.tickets[0][1])
-            self.since = (event, near)
+            self.since = (event, self._near(event))
         return self.since[1]
+
+    def _near(self, event: int) -> Ticket:
+        return next((ticket for place, ticket in reversed(self.tickets) if place <= event), self.tickets[0][1])
+
+    def expire(self, at_ms: float, span: str, last: Ticket) -> Verdict | None:
+        """Close the window by time; `last` was the last request. What follows has to be said with `next_window`."""
+        if self.watch.begins == self.watch.place:
+            self.window_begins = last
+        return self.watch.expire(at_ms, span)
+
+    def next_window(self, began: int) -> None:
+        """After one that was closed by time and `began` at that event: the next one has begun, perhaps."""
+        if began != self.watch.begins < self.watch.place:
+            self.window_begins = self._near(self.watch.begins)

@@ -6,11 +6,12 @@ reference, it speaks of the new models only. Reads no clock.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from msgspec.structs import asdict, replace
 
+from schemas.decisions import Ticket
 from schemas.pipeline import MonitorSettings, Pipeline, Role
 from schemas.roster import Began, Moved, Noted, State
 from schemas.verdicts import Reported, Verdict
@@ -23,10 +24,11 @@ from streams.core.gathering import Gathered
 from streams.core.newcomers import with_newcomers
 from streams.core.probing import Probing
 from streams.core.score_figures import ScoreFigures
+from streams.core.thin import span_of, thin
 from streams.core.verdicts.events import Event, Model, Setting
 from streams.core.verdicts.said import Deploy, near
 from streams.core.verdicts.watch import LEAST_REFERENCE, MOST_REFERENCE
-from streams.core.watched import Watched
+from streams.core.watched import EVERY, Watched
 
 PREPARING = (State.STAGED, State.WARMING)
 """States in which nothing is asked of a model yet."""
@@ -52,6 +54,9 @@ class Watching:
         self.figures = ScoreFigures()
         self.standing = Standing()
         self.quarantined: dict[str, str] = {}
+        self.closed_ms: float | None = None
+        """When the last record was made, by the log's time; None until requests are judged."""
+        self.ticket: Ticket | None = None
         self.moves = 0
         self.handed = 0
 
@@ -65,6 +70,27 @@ class Watching:
     def refer(self, said: str, watched: Watched) -> None:
         """Judge by a reference that was set, from the next request on."""
         self.reference, self.judging, self.learning, self.heard = said, watched, None, None
+        self.closed_ms = None
+
+    @property
+    def due_ms(self) -> float:
+        """The log time after which there is to be a record, whatever has come until then."""
+        return float("inf") if self.closed_ms is None else self.closed_ms + self.settings.window_s * 1e3
+
+    def expire(self, until_ms: float, spans: Spans) -> Iterator[Reported]:
+        """The records that are due before this log time, when all requests until then were offered."""
+        while self.judging is not None and self.ticket is not None and self.due_ms < until_ms:
+            at_ms, window_ms, watched = self.due_ms, self.settings.window_s * 1e3, self.judging
+            self.closed_ms, began = at_ms, watched.watch.begins
+            verdict = watched.expire(at_ms, span_of(window_ms), self.ticket)
+            if verdict is None:  # it was said before
+                watched.next_window(began)
+                continue
+            verdict = thin(verdict, self.answers.total(), window_ms, (EVERY, watched.slowest_ms))
+            verdict = replace(verdict, said_at_ms=int(at_ms), to_ms=int(at_ms))
+            report = self._report(verdict, self.ticket, spans.at(at_ms))
+            watched.next_window(began)
+            yield report
 
     def offer(self, one: Gathered, pipeline: Pipeline) -> Reported | None:
         """One request, in the order of the log, and the models of its time; the record that it completes."""
@@ -87,7 +113,11 @@ class Watching:
             else:
                 self.heard = self.learning.offer(one, event, self.quarantined) or self.heard
         verdict = self.judging.offer(one, event, self.quarantined)
-        report = self._report(verdict, one, pipeline) if verdict is not None else None
+        if one.probe is None:
+            self.ticket = one.ticket
+        report = self._report(verdict, one.ticket, pipeline) if verdict is not None else None
+        if report is not None or (self.closed_ms is None and self.judging.watch.begins < self.judging.watch.place):
+            self.closed_ms = float(one.at_ms)
         self._take_turns(report)
         return report
 
@@ -158,7 +188,7 @@ class Watching:
         roles = expected | {self.standing.champion: Role.CHAMPION}  # passed over, too
         return with_absences(verdict, self.judging.attendance.absent(expected), roles)
 
-    def _report(self, verdict: Verdict, one: Gathered, pipeline: Pipeline) -> Reported:
+    def _report(self, verdict: Verdict, ticket: Ticket, pipeline: Pipeline) -> Reported:
         assert self.judging is not None
         if self.reference:
             verdict = with_newcomers(verdict, self.judging, self.learning, self.heard)
@@ -170,7 +200,7 @@ class Watching:
             pipeline=self.pipeline,
             watch=self.judging.name,
             from_ticket=self.judging.window_begins,
-            said_at_ticket=one.ticket,
+            said_at_ticket=ticket,
             since_ticket=self.judging.ticket_of(verdict.since_event),
             answers=dict(self.answers),
             winners=dict(self.winners),

@@ -147,10 +147,12 @@ class Watching:
 
     def _quarantine(self, record: Began | Moved | Noted) -> None:
         """Whose processes were given up is known, and nobody is told again; until it is said to be back, or goes."""
+        if isinstance(record, Began):
+            return
         if isinstance(record, Noted) and record.quarantined:
             self.quarantined[record.model] = record.version
             return
-        ends = isinstance(record, Noted) or (isinstance(record, Moved) and record.after is State.RETIRED)
+        ends = isinstance(record, Noted) or record.after is State.RETIRED
         if ends and self.quarantined.get(record.model) == record.version:
             del self.quarantined[record.model]
 

@@ -5,7 +5,7 @@ All of it is read in threads or processes of its own: the monitor goes on readin
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ from schemas.pipeline import Pipeline
 from schemas.probes import Tokens
 from schemas.verdicts import Reported
 from streams.core.training import Training
-from streams.core.versions import last_two, suspected
+from streams.core.versions import files_of, suspected
 from streams.core.watched_fields import WatchedFields
 from streams.core.watching import Watching
 from streams.models.fingerprints import fingerprints_of
@@ -29,7 +29,6 @@ class Beside:
     """Of one pipeline, in the folder of its `file`; its archive; and where a reference is set."""
 
     def __init__(self, pipeline: Pipeline, fields: WatchedFields, file: Path, archive: Path, reference: Path) -> None:
-        self._pipeline = pipeline
         self._folder = file.parent
         self._frozen = Frozen(pipeline, fields, reference, archive)
         self._replayed = Replayed(file, archive)
@@ -57,11 +56,12 @@ class Beside:
         for one in why:
             logger.warning("%s", one)
 
-    def evidence(self, report: Reported, recent: Sequence[Mapping[str, object]], moves: Moves) -> Reported:
+    def evidence(self, report: Reported, watching: Watching, moves: Moves) -> Reported:
         """The same with how far this is from training, and what a replay has proved."""
-        evidence = replace(report.evidence, training=self._training.beside(recent))
+        evidence = replace(report.evidence, training=self._training.beside(watching.recent()))
         model = suspected(report, moves.spans.at(report.said_at_ms))
-        both = last_two(model, [entry.record for entry in moves.entries], self._pipeline) if model else None
+        versions = watching.taken_over(model, report.since_event) if model else None
+        both = files_of(model, versions, moves.spans) if model and versions else None
         if model and both:
             self._replayed.ask(model, both)
             evidence = replace(evidence, replayed=self._replayed.said)

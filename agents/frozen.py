@@ -21,8 +21,9 @@ from streams.core.entitlement import Spans
 from streams.core.frozen_reference import FrozenReference, misfits
 from streams.core.gathering import AFTER_MS, Gathered, Gathering, Places, decode_outcome
 from streams.core.validator import Validator
+from streams.core.watched import Watched
 from streams.core.watched_fields import WatchedFields
-from streams.core.watching import Watched, Watching, learnt
+from streams.core.watching import Watching, learnt
 from streams.reference_file import read_reference
 
 logger = logging.getLogger(__name__)

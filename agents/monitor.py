@@ -25,6 +25,7 @@ from agents.snapshot import SnapshotFile, SnapshotLost
 from agents.telling import Telling
 from schemas.pipeline import MonitorSettings, Pipeline
 from schemas.topics import Topics
+from schemas.verdicts import Reported
 from streams.core.entitlement import always
 from streams.core.gathering import Gathered, Places
 from streams.core.probing import Probe
@@ -153,17 +154,26 @@ class Monitor:
             one = self._reading.hand_on()
             if one is None:
                 return
+            await self._expire(one.at_ms)
             self._offer_as_probe(one)
             if self._watching.moved(self._moves.entries, one.at_ms):
                 self._prober.ask()
                 await self._train(one.at_ms)
             report = self._watching.offer(one, self._moves.spans.at(one.at_ms))
             if report is not None:
-                if not report.quiet and report.evidence.probes == "none":
-                    self._prober.ask()  # is it the code, or what it is given?
-                if self._beside is not None:
-                    report = self._beside.evidence(report, self._watching.recent(), self._moves)
-                await self._telling.say(report)
+                await self._say(report)
+
+    async def _expire(self, until_ms: float) -> None:
+        """Say what is due by the log's time, however little has come."""
+        for report in self._watching.expire(until_ms, self._moves.spans):
+            await self._say(report)
+
+    async def _say(self, report: Reported) -> None:
+        if not report.quiet and report.evidence.probes == "none":
+            self._prober.ask()  # is it the code, or what it is given?
+        if self._beside is not None:
+            report = self._beside.evidence(report, self._watching, self._moves)
+        await self._telling.say(report)
 
     def _offer_as_probe(self, one: Gathered) -> None:
         """With what was joined into it, so that it can be given the same again."""
@@ -172,9 +182,10 @@ class Monitor:
 
     async def look(self) -> None:
         """Go on although nothing came, and keep what is known now and then."""
-        await self._reading.settle(self._app)
+        await self._reading.settle(self._app, self._watching.due_ms)
         async with self._lock:
             await self._go_on()
+            await self._expire(self._reading.frontier_ms)
             self._reading.pace(self._app)
             if self._reading.gatherings and self._settings.probes:
                 await self._prober.announce()

@@ -122,11 +122,16 @@ class Reading:
         far = ahead(self.gatherings.values())
         app.consumer.leave_alone(frozenset(TP(self.topics[log], number) for number, log in far))
 
-    async def settle(self, app: BatchApp) -> None:
-        """Ask how far the logs reach when somebody waits for what may never come."""
+    @property
+    def frontier_ms(self) -> float:
+        """No request before this log time is still to be handed on, of any partition."""
+        return min((gathering.frontier_ms for gathering in self.gatherings.values()), default=float("-inf"))
+
+    async def settle(self, app: BatchApp, due_ms: float) -> None:
+        """Ask how far the logs reach when somebody waits for what may never come, or a verdict is due."""
         asked_ms = app.producer.now_ms() - SKEW_MS
         gatherings = dict(self.gatherings)
-        if not any(gathering.overdue(asked_ms) for gathering in gatherings.values()):
+        if asked_ms <= due_ms and not any(gathering.overdue(asked_ms) for gathering in gatherings.values()):
             return
         places = {TP(topic, number): log for number in gatherings for log, topic in self.topics.items()}
         try:

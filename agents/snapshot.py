@@ -20,7 +20,10 @@ from streams.state_file import replace_file
 
 KEPT = (
     "streams.core.verdicts",
+    "streams.core.watched",
     "streams.core.watching",
+    "streams.core.attendance",
+    "streams.core.deployed",
     "streams.core.alarms",
     "streams.core.probing",
     "streams.core.score_figures",
@@ -103,6 +106,21 @@ def sources() -> Sequence[Path]:
     verdicts = Path(streams.core.verdicts.__path__[0])
     own = [
         verdicts.parent / f"{name}.py"
-        for name in ("watching", "alarms", "gathering", "probing", "score_figures", "watched_fields")
+        for name in (
+            "watching",
+            "watched",
+            "alarms",
+            "gathering",
+            "blame",
+            "attendance",
+            "absences",
+            "risen",
+            "deployed",
+            "newcomers",
+            "thin",
+            "probing",
+            "score_figures",
+            "watched_fields",
+        )
     ]
     return [*sorted(verdicts.glob("*.py")), *(path for path in own if path.exists())]

@@ -80,7 +80,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
     """What is said about the events `from_event`..`to_event` (places in the stream, probes not counted).
 
     It may be said before the window ends (`said_at_event`), when the evidence is clear. Times are event times in
-    milliseconds since 1970. `since_*` is where the change began, to a quarter of a window.
+    milliseconds since 1970. `since_*` is where the change began, to a quarter of a window. `deploys` are those near
+    that, the nearest first: a model that came or went, another version, another champion.
     """
 
     window: int

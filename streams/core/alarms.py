@@ -6,6 +6,8 @@ speak of, where there are probes: they are asked at once, and tell before the ne
 """
 
 from schemas.verdicts import Alarm, Severity, Verdict, Word
+from streams.core.absences import COUNTED
+from streams.core.verdicts.trouble import Trouble, trouble_of
 
 CODE = (Word.CODE, Word.UPSTREAM, Word.CANARY)
 """What a probe would have answered otherwise to."""
@@ -19,11 +21,11 @@ class Alarms:
 
     def __init__(self, quiet_windows: int, remind_s: float, *, probed: bool = False) -> None:
         self.rule(quiet_windows, remind_s, probed=probed)
-        self.told: tuple[Word, str | None] | None = None
+        self.told: Trouble | None = None
         self._severity: Severity | None = None
         self._told_ms = 0
         self._quiet = 0
-        self._other: tuple[Word, str | None] | None = None
+        self._other: Trouble | None = None
         self._others = 0
 
     def rule(self, quiet_windows: int, remind_s: float, *, probed: bool) -> None:
@@ -35,7 +37,7 @@ class Alarms:
     @property
     def word(self) -> Word | None:
         """The word of the state that people know of; None when all is well."""
-        return self.told[0] if self.told else None
+        return self.told.word if self.told else None
 
     def heard(self, verdict: Verdict) -> Alarm | None:
         """What the next verdict is to them; None when it is nothing new."""
@@ -44,15 +46,16 @@ class Alarms:
         if verdict.quiet:
             return self._heard_quiet()
         self._quiet = 0
-        says = (verdict.verdict, verdict.model)
-        if self.told == says:
+        says = trouble_of(verdict)
+        if self.told is not None and self.told.same(says):
             self._others = 0
+            self.told = self.told.refined(says)
             if verdict.said_at_ms - self._told_ms < self._remind_ms:
                 return None
             self._told_ms = verdict.said_at_ms
             return Alarm.REMINDER
         graver = verdict.severity is Severity.PAGE and self._severity is not Severity.PAGE
-        self._others = self._others + 1 if self._other == says else 1
+        self._others = self._others + 1 if self._other is not None and self._other.same(says) else 1
         self._other = says
         if self._others < AGAIN and ((self.told and not graver) or self._doubtful(verdict)):
             return None
@@ -61,6 +64,8 @@ class Alarms:
         return alarm
 
     def _doubtful(self, verdict: Verdict) -> bool:
+        if verdict.evidence.moved and verdict.evidence.moved[0].what in COUNTED:
+            return False
         return self._probed and verdict.verdict in CODE and verdict.evidence.probes == "none"
 
     def _heard_quiet(self) -> Alarm | None:

@@ -16,6 +16,7 @@ from schemas.decisions import Ticket
 from schemas.errors import UNREADABLE, UnreadableRecord
 from schemas.pipeline import Pipeline, Role
 from schemas.requests import Rejection, Request
+from streams.core.blame import SKIPPED, blame
 from streams.core.entitlement import PerSpan, Spans, always
 from streams.core.races import NUMBERS
 
@@ -65,8 +66,9 @@ def decode_outcome(value: bytes | None) -> Outcome:
 class Gathered(Struct, gc=False):
     """One request with what came for it, of the models and versions that are `expected`.
 
-    `took_ms` are from raw's log time to each score's. `joined` are the tables' records, by table; None as long as the
-    router has not said them. `record` is the producer's key and value, where somebody asked for it to be kept.
+    `took_ms` are from raw's log time to each score's; `without` says why a model has none (`streams.core.blame`).
+    `joined` are the tables' records, by table; None as long as the router has not said them. `record` is the
+    producer's key and value, where somebody asked for it to be kept.
     """
 
     ticket: Ticket
@@ -182,10 +184,10 @@ class Gathering:
                 for offset, score in zip(offsets_of(block.offsets), scores_of(block.scores), strict=True):
                     self._tell(offset, _Scored(model, version, score, log_ms), at)
                 for error in block.errors:
-                    self._tell(error.offset, _Failed(model, version, log_ms), at)
+                    self._tell(error.offset, _Failed(model, version, blame(error.reason), log_ms), at)
             case NotAskedBlock():
                 for offset in offsets_of(block.offsets):
-                    self._tell(offset, _Without(block.models, "skipped", log_ms), at)
+                    self._tell(offset, _Without(block.models, SKIPPED, log_ms), at)
             case RejectionBlock():
                 for row in block.rows:
                     self._tell(row.offset, _Refused(log_ms), at)
@@ -328,11 +330,12 @@ class _Without(Struct, frozen=True, gc=False):
 class _Failed(Struct, frozen=True, gc=False):
     model: str
     version: str
+    why: str
     log_ms: int
 
     def __call__(self, one: Gathered) -> None:
         if self.log_ms <= one.leave_ms and one.expected.get(self.model) == self.version:
-            one.without.setdefault(self.model, "error")
+            one.without.setdefault(self.model, self.why)
 
 
 class _Refused(Struct, frozen=True, gc=False):

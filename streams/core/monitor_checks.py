@@ -9,6 +9,7 @@ from streams.core.mistakes import PATH, Mistake, doubles
 LEAST_ROWS, MOST_ROWS = 2_000, 200_000
 LEAST_PROBES, MOST_PROBES = 16, 256
 LEAST_PROBE_S = 1.0
+LEAST_WINDOW_S = 10.0
 
 
 def monitor_mistakes(pipeline: Pipeline) -> Iterator[Mistake]:
@@ -29,6 +30,8 @@ def monitor_mistakes(pipeline: Pipeline) -> Iterator[Mistake]:
         yield Mistake("monitor.probes", "out of bounds", f"write {LEAST_PROBES} to {MOST_PROBES}, or 0 for none")
     if not settings.probe_s >= LEAST_PROBE_S:
         yield Mistake("monitor.probe_s", "too often", "write 60: once a minute")
+    if not settings.window_s >= LEAST_WINDOW_S:
+        yield Mistake("monitor.window_s", "too short", "write 300: five minutes")
     if settings.quiet_windows < 1:
         yield Mistake("monitor.quiet_windows", "must be positive", "write 3")
     for key in ("remind_s", "webhook_s"):

@@ -12,6 +12,7 @@ import numpy as np
 from schemas.blocks import Matrix
 from schemas.pipeline import Pipeline, Role
 from schemas.verdicts import ModelFigures
+from streams.core.blame import FAILED, SKIPPED
 from streams.core.gathering import Gathered
 
 NEWEST = 10_000
@@ -81,8 +82,8 @@ class Own:
             asked=self.asked,
             scored=_share(self.scored, self.asked),
             late=_share(self.late, self.asked),
-            errors=_share(self.without["error"], self.asked),
-            skipped=_share(self.without["skipped"], self.asked),
+            errors=_share(sum(self.without[why] for why in FAILED), self.asked),
+            skipped=_share(self.without[SKIPPED], self.asked),
             scores={name: round(value, 6) for name, value in shares.items()},
             latency_ms={name: round(ms, 1) for name, ms in times.items() if ms is not None},
             wins={why: _share(count, decided) for why, count in self.wins.most_common()},

@@ -1,16 +1,14 @@
-"""The files that a model has had, by the roster: what a second look at the same input can be taken with.
+"""The files of a model before and after a takeover: what a second look at the same input can be taken with.
 
-A model of one name may come back with another file once it was retired; then both versions can be asked the same.
+Only of versions that answered under that name, one after the other, near where the trouble began: two files that
+differ always score differently, and what was deployed long ago, or never, is no cause.
 """
-
-from collections.abc import Iterable
 
 from msgspec import Struct
 
-from schemas.errors import UnreadableRecord
-from schemas.pipeline import Model, Pipeline, Role
-from schemas.roster import Began, Moved, Noted, model_of
+from schemas.pipeline import Pipeline, Role
 from schemas.verdicts import Verdict, Word
+from streams.core.entitlement import Spans
 
 
 class Version(Struct, frozen=True):
@@ -20,28 +18,15 @@ class Version(Struct, frozen=True):
     artifact: str
 
 
-def last_two(
-    model: str, records: Iterable[Began | Moved | Noted], pipeline: Pipeline
-) -> tuple[Version, Version] | None:
-    """The file before the last one, and the last one, of a model's name; None when there was only one.
-
-    The pipeline is that of its file, with which the roster began.
-    """
-    found: list[Version] = []
-    given = [one for one in pipeline.models if one.name == model]
-    for one in (*given, *_defined(model, records)):
-        if one.artifact and (not found or found[-1].artifact != one.artifact):
-            found.append(Version(one.version, one.artifact))
-    return (found[-2], found[-1]) if len(found) > 1 else None
-
-
-def _defined(model: str, records: Iterable[Began | Moved | Noted]) -> Iterable[Model]:
-    for record in records:
-        if isinstance(record, Moved) and record.model == model and record.definition is not None:
-            try:
-                yield model_of(record.definition, Role.SHADOW)
-            except UnreadableRecord:  # of another program; a roster that is read has none
-                continue
+def files_of(model: str, versions: tuple[str, str], spans: Spans) -> tuple[Version, Version] | None:
+    """The files of two versions of a name, each as it was entitled; None without two different ones."""
+    found: dict[str, Version] = {}
+    for span in spans.spans:
+        for one in span.pipeline.models:
+            if one.name == model and one.artifact:
+                found[one.version] = Version(one.version, one.artifact)
+    old, new = (found.get(version) for version in versions)
+    return (old, new) if old and new and old.artifact != new.artifact else None
 
 
 def suspected(verdict: Verdict, pipeline: Pipeline) -> str | None:

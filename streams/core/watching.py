@@ -1,64 +1,37 @@
 """The watch over a pipeline that runs: gathered requests in, the records of `verdicts` out.
 
 A watch has one reference. When the roster gives the pipeline other models, one more watch begins to learn beside the
-one that judges, and takes its place when its reference is complete and nothing is wrong. Reads no clock.
+one that judges, and takes its place when its reference is complete and nothing is wrong; where a person has set the
+reference, it speaks of the new models only. Reads no clock.
 """
 
-from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from msgspec.structs import asdict, replace
 
 from schemas.decisions import Ticket
 from schemas.pipeline import MonitorSettings, Pipeline, Role
-from schemas.roster import Moved, State
+from schemas.roster import Began, Moved, Noted, State
 from schemas.verdicts import Reported, Verdict
+from streams.core.absences import with_absences
 from streams.core.alarms import Alarms
+from streams.core.blame import ERROR
+from streams.core.deployed import Standing, changes, standing
 from streams.core.entitlement import Entry, Spans
 from streams.core.gathering import Gathered
+from streams.core.newcomers import with_newcomers
 from streams.core.probing import Probing
 from streams.core.score_figures import ScoreFigures
+from streams.core.thin import span_of, thin
 from streams.core.verdicts.events import Event, Model, Setting
-from streams.core.verdicts.said import Deploy
-from streams.core.verdicts.watch import LEAST_REFERENCE, MOST_REFERENCE, Watch
+from streams.core.verdicts.said import Deploy, near
+from streams.core.verdicts.watch import LEAST_REFERENCE, MOST_REFERENCE
+from streams.core.watched import EVERY, Watched
 
-EVERY = 250
-"""Events between two that are remembered with their tickets: the grain in which a change's beginning is known."""
-
-REMEMBERED = 64
 PREPARING = (State.STAGED, State.WARMING)
 """States in which nothing is asked of a model yet."""
-
-
-class Watched:
-    """One watch and where its events lie in the log."""
-
-    def __init__(self, setting: Setting, first: Gathered) -> None:
-        self.name = f"{first.ticket}@{first.at_ms}"
-        self.watch = Watch(setting)
-        self.window_begins = first.ticket
-        self.tickets: deque[tuple[int, Ticket]] = deque([(0, first.ticket)], maxlen=REMEMBERED)
-        self.since: tuple[int, Ticket] | None = None
-
-    def offer(self, one: Gathered, event: Event) -> Verdict | None:
-        """One event; the verdict that it completes."""
-        watch = self.watch
-        if one.probe is None and watch.place % EVERY == 0:
-            self.tickets.append((watch.place, one.ticket))
-        verdict = watch.offer(event)
-        if one.probe is None and watch.bounds.event == watch.place - 1:
-            self.window_begins = one.ticket
-        return verdict
-
-    def ticket_of(self, event: int | None) -> Ticket | None:
-        """The request in whose neighbourhood an event of the watch lies, the last known one before it."""
-        if event is None:
-            return None
-        if self.since is None or self.since[0] != event:  # what began long ago is not forgotten
-            near = next((ticket for place, ticket in reversed(self.tickets) if place <= event), self.tickets[0][1])
-            self.since = (event, near)
-        return self.since[1]
 
 
 class Watching:
@@ -74,10 +47,16 @@ class Watching:
         self.reference = ""
         """Which window a person set as the reference, when, and who; empty while it is learnt from the log."""
         self.learning: Watched | None = None
+        self.heard: Verdict | None = None
+        """What the watch that is to take its turn, or stands beside a reference that was set, has said last."""
         self.answers: Counter[str] = Counter()
         self.winners: Counter[str] = Counter()
         self.figures = ScoreFigures()
-        self.versions: dict[str, str] = {}
+        self.standing = Standing()
+        self.quarantined: dict[str, str] = {}
+        self.closed_ms: float | None = None
+        """When the last record was made, by the log's time; None until requests are judged."""
+        self.ticket: Ticket | None = None
         self.moves = 0
         self.handed = 0
 
@@ -90,7 +69,28 @@ class Watching:
 
     def refer(self, said: str, watched: Watched) -> None:
         """Judge by a reference that was set, from the next request on."""
-        self.reference, self.judging, self.learning = said, watched, None
+        self.reference, self.judging, self.learning, self.heard = said, watched, None, None
+        self.closed_ms = None
+
+    @property
+    def due_ms(self) -> float:
+        """The log time after which there is to be a record, whatever has come until then."""
+        return float("inf") if self.closed_ms is None else self.closed_ms + self.settings.window_s * 1e3
+
+    def expire(self, until_ms: float, spans: Spans) -> Iterator[Reported]:
+        """The records that are due before this log time, when all requests until then were offered."""
+        while self.judging is not None and self.ticket is not None and self.due_ms < until_ms:
+            at_ms, window_ms, watched = self.due_ms, self.settings.window_s * 1e3, self.judging
+            self.closed_ms, began = at_ms, watched.watch.begins
+            verdict = watched.expire(at_ms, span_of(window_ms), self.ticket)
+            if verdict is None:  # it was said before
+                watched.next_window(began)
+                continue
+            verdict = thin(verdict, self.answers.total(), window_ms, (EVERY, watched.slowest_ms))
+            verdict = replace(verdict, said_at_ms=int(at_ms), to_ms=int(at_ms))
+            report = self._report(verdict, self.ticket, spans.at(at_ms))
+            watched.next_window(began)
+            yield report
 
     def offer(self, one: Gathered, pipeline: Pipeline) -> Reported | None:
         """One request, in the order of the log, and the models of its time; the record that it completes."""
@@ -98,6 +98,7 @@ class Watching:
         if one.joined is None:  # by then nobody knows what models were given, nor that the tables had nothing
             self._not_joined(one, pipeline)
             return None
+        versions = self._deployed(pipeline)
         if self.judging is None:
             self.judging = Watched(self._setting(pipeline), one)
         elif not self.judging.name:
@@ -105,14 +106,18 @@ class Watching:
         elif self.learning is None and self._other_models(pipeline, self.judging):
             self.learning = Watched(self._setting(pipeline), one)
         self._count(one, pipeline)
-        event = self._event(one)
+        event = self._event(one, versions)
         if self.learning is not None:
             if self._other_models(pipeline, self.learning):
-                self.learning = None
+                self.learning = self.heard = None
             else:
-                self.learning.offer(one, event)
-        verdict = self.judging.offer(one, event)
-        report = self._report(verdict, one) if verdict is not None else None
+                self.heard = self.learning.offer(one, event, self.quarantined) or self.heard
+        verdict = self.judging.offer(one, event, self.quarantined)
+        if one.probe is None:
+            self.ticket = one.ticket
+        report = self._report(verdict, one.ticket, pipeline) if verdict is not None else None
+        if report is not None or (self.closed_ms is None and self.judging.watch.begins < self.judging.watch.place):
+            self.closed_ms = float(one.at_ms)
         self._take_turns(report)
         return report
 
@@ -135,34 +140,61 @@ class Watching:
                 break
             self.moves += 1
             record = entry.record
+            self._quarantine(record)
             if isinstance(record, Moved) and record.after not in PREPARING:
                 fresh = True
-                self._note(record.model, record.version, record.before, record.after)
-                if record.displaced and record.displaced_to is not None:
-                    self._note(record.displaced, "", State.CHAMPION, record.displaced_to)
         return fresh
 
-    def _note(self, model: str, version: str, before: State | None, after: State) -> None:
-        named = f"{after} ({version})" if version else str(after)
-        for watched in (self.judging, self.learning):
-            if watched is not None:
-                watched.watch.deploys.append(Deploy(watched.watch.place, model, str(before or "new"), named))
+    def _quarantine(self, record: Began | Moved | Noted) -> None:
+        """Whose processes were given up is known, and nobody is told again; until it is said to be back, or goes."""
+        if isinstance(record, Began):
+            return
+        if isinstance(record, Noted) and record.quarantined:
+            self.quarantined[record.model] = record.version
+            return
+        ends = isinstance(record, Noted) or record.after is State.RETIRED
+        if ends and self.quarantined.get(record.model) == record.version:
+            del self.quarantined[record.model]
+
+    def _deployed(self, pipeline: Pipeline) -> dict[str, str] | None:
+        """Note what is deployed now; the versions, when they are others."""
+        before, now = self.standing, standing(pipeline, self.standing)
+        if now == before:
+            return None
+        self.standing = now
+        for one in changes(before, now):
+            for watched in (self.judging, self.learning):
+                if watched is not None:
+                    deploy = Deploy(watched.watch.place, one.model, one.before, one.after, takeover=False)
+                    watched.watch.deploys.append(deploy)
+        return dict(now.versions)
 
     def _take_turns(self, report: Reported | None) -> None:
-        """The next watch judges once it can, and nobody is alarmed by the one before."""
+        """The next watch judges once it can, and nobody is alarmed by the one before; one that was set stays."""
         learnt = self.learning is not None and self.learning.watch.place >= self.settings.reference_rows
-        if learnt and report is not None and self.alarms.told is None:
-            self.judging, self.learning, self.reference = self.learning, None, ""
+        if learnt and report is not None and self.alarms.told is None and not self.reference:
+            self.judging, self.learning, self.heard = self.learning, None, None
 
-    def _event(self, one: Gathered) -> Event:
-        versions = None
-        if one.versions and any(self.versions.get(name) != version for name, version in one.versions.items()):
-            self.versions |= one.versions
-            versions = dict(self.versions)
-        return Event(float(one.at_ms), one.fields, one.scores, versions, one.took_ms or None, one.probe)
+    def _event(self, one: Gathered, versions: dict[str, str] | None) -> Event:
+        failed = tuple(name for name, why in one.without.items() if why == ERROR)
+        return Event(float(one.at_ms), one.fields, one.scores, versions, one.took_ms or None, one.probe, failed)
 
-    def _report(self, verdict: Verdict, one: Gathered) -> Reported:
+    def _present(self, verdict: Verdict, pipeline: Pipeline) -> Verdict:
+        """The verdict with those that no longer answer, of the models that are asked now."""
         assert self.judging is not None
+        expected = {
+            model.name: model.role
+            for model in pipeline.models
+            if model.role is not Role.DECOY and self.quarantined.get(model.name) != model.version
+        }
+        roles = expected | {self.standing.champion: Role.CHAMPION}  # passed over, too
+        return with_absences(verdict, self.judging.attendance.absent(expected), roles)
+
+    def _report(self, verdict: Verdict, ticket: Ticket, pipeline: Pipeline) -> Reported:
+        assert self.judging is not None
+        if self.reference:
+            verdict = with_newcomers(verdict, self.judging, self.learning, self.heard)
+        verdict = self._present(verdict, pipeline)
         alarm = self.alarms.heard(verdict)
         verdict = replace(verdict, evidence=replace(verdict.evidence, reference=self._reference()))
         report = Reported(
@@ -170,7 +202,7 @@ class Watching:
             pipeline=self.pipeline,
             watch=self.judging.name,
             from_ticket=self.judging.window_begins,
-            said_at_ticket=one.ticket,
+            said_at_ticket=ticket,
             since_ticket=self.judging.ticket_of(verdict.since_event),
             answers=dict(self.answers),
             winners=dict(self.winners),
@@ -181,6 +213,13 @@ class Watching:
         self.answers.clear()
         self.winners.clear()
         return report
+
+    def taken_over(self, model: str, since_event: int | None) -> tuple[str, str] | None:
+        """The versions of a name before and after the takeover nearest to where something began; None without one."""
+        if self.judging is None or since_event is None:
+            return None
+        found = near(self.judging.watch.deploys, since_event)
+        return next(((one.before, one.after) for one in found if one.takeover and one.model == model), None)
 
     def recent(self) -> list[dict[str, Any]]:
         """The fields of the last window's requests, so far as they are remembered."""
@@ -215,6 +254,7 @@ def learnt(pipeline: Pipeline, fields: Sequence[str], past: Iterable[Gathered], 
     found = own.judging
     if found is None or found.watch.place < LEAST_REFERENCE:
         raise ValueError(f"{found.watch.place if found else 0:,} requests; at least {LEAST_REFERENCE:,} are needed")
+    found.attendance.learn()
     found.watch.freeze()
     if found.watch.without:
         raise ValueError(found.watch.without)

@@ -136,6 +136,13 @@ def steady(matrix: Matrix) -> Matrix:
     return 1 / (1 + np.exp(-matrix[:, 0] - 0.3 * matrix[:, 1]))
 
 
+def failing(matrix: Matrix) -> Matrix:
+    """Scores as `other` does, and raises as long as the switch is on."""
+    if os.path.exists(os.environ["SWITCH"]):  # noqa: PTH110  (asked for each block)
+        raise ValueError("switched")
+    return other(matrix)
+
+
 def other(matrix: Matrix) -> Matrix:
     """Another one; as soon as the file SWITCH is there it takes its first field for something else."""
     wrong = os.path.exists(os.environ.get("SWITCH", "/nowhere"))  # noqa: PTH110  (asked for each block)

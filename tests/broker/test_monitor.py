@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,35 @@ def test_probes_name_the_model_without_a_customers_request_and_are_in_nobodys_co
     assert found["probes"] >= 32
     assert (again["decided"], again["lost"]) == (count + 1, 0), "a rendezvous that starts knows every token"
     assert again["probes"] > found["probes"]
+
+
+@pytest.mark.timeout(300)
+def test_a_model_that_fails_and_a_producer_that_is_silent_are_told_each_window_once(
+    cluster: Cluster, tmp_path: Path, name: str
+):
+    state, switch = tmp_path / "state", tmp_path / "broken"
+    text = (WATCHED % {"rows": ROWS}).replace("models:other", "models:failing")
+    file = write(tmp_path, name, budget_ms=1_000, more="probes = 0\nwindow_s = 10", text=text)
+    with up(cluster, file, name, state, more={"SWITCH": str(switch)}) as pipeline:
+        send(cluster, pipeline.topics.raw, requests(0, ROWS + 1_000), RATE)
+        until(lambda: len(verdicts(pipeline)) >= 1, 60, "a verdict")
+        switch.touch()
+        send(cluster, pipeline.topics.raw, requests(ROWS + 1_000, 1_000), RATE)
+        until(lambda: len(verdicts(pipeline)) >= 2, 60, "another")
+        until(lambda: verdicts(pipeline)[-1].verdict == "traffic", 60, "silence is told")
+        kill(pipeline)
+        until(lambda: pipeline.running("monitor", 1), 30, "the monitor is back")
+        silent = len(verdicts(pipeline))
+        until(lambda: len(verdicts(pipeline)) >= silent + 2, 60, "it goes on telling")
+        found = verdicts(pipeline)
+    first, second, *others = found
+    assert (first.verdict, first.window) == ("healthy", 0)
+    assert (second.verdict, second.model, second.severity, second.alarm) == ("code", "other", "page", Alarm.RAISED)
+    assert "an error for " in second.sentence
+    assert [one.window for one in found] == list(range(len(found))), "none is lost, and none told twice"
+    assert {one.verdict for one in others} == {"traffic"}
+    apart = [later.said_at_ms - earlier.said_at_ms for earlier, later in pairwise(others)]
+    assert set(apart) == {10_000}, "by the broker's clock, whoever was dead meanwhile"
 
 
 def kill(pipeline: Up) -> None:

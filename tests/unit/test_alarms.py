@@ -25,12 +25,15 @@ MINUTE_MS = 60_000
 def heard(
     *words: str, quiet_windows: int = 3, remind_s: float = 3_600, probes: str = "none", probed: bool = False
 ) -> list[Alarm | None]:
-    """What a verdict a minute comes to; `code:full` names the model."""
+    """What a verdict a minute comes to; `code:full` names the model, `data:/x` the field, `code:full@a` the segment."""
     alarms = Alarms(quiet_windows, remind_s, probed=probed)
     found = []
     for number, text in enumerate(words):
-        word, _, model = text.partition(":")
+        word, _, subject = text.partition(":")
+        subject, _, segment = subject.partition("@")
+        model, _, field = subject.partition("/")
         at = replace(BARE, verdict=Word(word), severity=SEVERITY.get(Word(word)), model=model or None)
+        at = replace(at, field=field or None, segment=segment or None)
         at = replace(at, evidence=Evidence([], [], probes))
         found.append(alarms.heard(replace(at, said_at_ms=number * MINUTE_MS)))
     return found
@@ -75,3 +78,19 @@ def test_where_there_are_probes_a_change_of_code_that_only_statistics_see_has_to
     assert heard("data", probed=True) == [Alarm.RAISED]
     assert heard("data", "code:full", "data", probed=True) == [Alarm.RAISED, None, None]
     assert heard("data", "code:full", "code:full", probed=True) == [Alarm.RAISED, None, Alarm.CHANGED]
+
+
+def test_another_field_is_another_cause_and_so_is_another_segment():
+    assert heard("data:/x", "data:/y", "data:/y") == [Alarm.RAISED, None, Alarm.CHANGED]
+    assert heard("code:full@a", "code:full@b", "code:full@b") == [Alarm.RAISED, None, Alarm.CHANGED]
+
+
+def test_one_of_several_fields_and_what_is_not_said_are_no_other_cause():
+    assert heard("data:/x", "data:/x, y", "data:/x, y", "data:/x") == [Alarm.RAISED, None, None, None]
+    assert heard("code:full", "code:full@b", "code:full", "code:full@b") == [Alarm.RAISED, None, None, None]
+    assert heard("data", "data:/x", "data:/y", "data:/y") == [Alarm.RAISED, None, None, Alarm.CHANGED]
+    assert heard("code:full", *["code:full@a"] * 2, *["code:full@b"] * 2) == [
+        Alarm.RAISED,
+        *[None] * 3,
+        Alarm.CHANGED,
+    ]

@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from schemas.pipeline import Kind, Model, Role
+from streams.core.blame import ERROR, TIMED_OUT, blame
 from streams.core.given import Given
 from streams.models.checked import score_rows
 from streams.models.endpoint import Endpoint
@@ -78,6 +79,7 @@ def test_of_a_block_that_the_server_refuses_one_row_is_lost(asking: Asking):
     with served(Server(infer=refused_with_7)) as server:
         scores, reasons = scored(asking.at(server.url), rows)
     assert reasons == {7: "the server said 400: seven is unlucky"}
+    assert blame(reasons[7]) == ERROR
     assert [score for row, score in enumerate(scores) if row != 7] == [2.0 * n for n in range(16) if n != 7]
 
 
@@ -94,6 +96,7 @@ def test_a_server_that_is_slow_costs_what_the_rows_had_left_and_is_asked_once(as
         _, reasons = scored(endpoint, left_ms=150)
         took_s = time.monotonic() - started_s
         assert set(reasons.values()) == {"the server did not answer within the 150 ms that were left"}
+        assert set(map(blame, reasons.values())) == {TIMED_OUT}
         assert len(reasons) == 3
         assert took_s < 10, "far under what the server would have taken"
         assert len(server.asked) == 1

@@ -117,7 +117,8 @@ def test_errors_models_not_asked_and_refusals_are_not_waited_for():
     first, *others = MODELS
     one.scored(NotAskedBlock(tuple(name for name, _ in others), pack_offsets([0, 1]), "too late"), 0, 105)
     one.scored(ScoreBlock(*first, b"", b"", (RowError(0, "broken"),)), 1, 106)
-    assert one.hand_on().scores == {}
+    assert (found := one.hand_on()).scores == {}
+    assert found.without == {first[0]: "error"} | {name: "skipped" for name, _ in others}
     assert not one.ready
     one.scored(scores(*first, {1: 0.5}), 2, 107)
     one.scored(RejectionBlock((RowError(2, "no"),)), 3, 108)

@@ -22,6 +22,7 @@ from schemas.rights import rights_of
 from schemas.roster import State
 from schemas.topics import topics_of
 from streams.archive.ranges import Period
+from streams.core.blame import NEEDED, blame
 from streams.core.coupling import CATCH_UP_MS, KEPT, Coupling, Sent
 from streams.core.fan_out import OVERLOADED, FanOut
 from streams.core.given import Given
@@ -240,11 +241,14 @@ def test_a_row_without_its_score_is_an_error_that_says_whose_and_why():
     coupling.rows_offered(needing(1, 2, 3), 0, AT_MS)
     failed = ScoreBlock("first", "1", b"", b"", (RowError(1, "raised"),))
     assert reasons(coupling.scores_offered(failed)) == {1: "needs first, which has no score: raised"}
+    assert blame("needs first, which has no score: raised") == NEEDED
     passed = NotAskedBlock(("first", "mirror"), pack_offsets([2]), OVERLOADED)
     assert reasons(coupling.scores_offered(passed)) == {2: f"needs first, which was not asked: {OVERLOADED}"}
+    assert blame(f"needs first, which was not asked: {OVERLOADED}") == NEEDED
     assert coupling.next_due_ms == DEADLINE_MS
     assert coupling.due(DEADLINE_MS - 0.1) == Sent()
-    assert reasons(coupling.due(DEADLINE_MS)) == {3: "needs first, whose score did not come in time"}
+    assert reasons(last := coupling.due(DEADLINE_MS)) == {3: "needs first, whose score did not come in time"}
+    assert {blame(reason) for reason in reasons(last).values()} == {NEEDED}
     assert (coupling.next_due_ms, coupling.without) == (None, 3)
     assert coupling.scores_offered(scores("first", 3)) == Sent()
 

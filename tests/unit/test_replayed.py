@@ -6,39 +6,86 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from agents.beside import Beside
 from agents.replayed import Replayed
-from schemas.pipeline import Model, Role
-from schemas.roster import Began, Moved, Noted, State, definition_of
+from agents.roster_watch import Moves
+from schemas.pipeline import Role
 from schemas.verdicts import Word
+from streams.core.entitlement import Span, Spans
 from streams.core.verdicts.telling import BARE
-from streams.core.versions import Version, last_two, suspected
+from streams.core.versions import Version, files_of, suspected
+from streams.core.watched_fields import WatchedFields
+from streams.core.watching import Watching
 from streams.pipeline_file import load
 from tests.unit.lived import play
 from tests.unit.small import TEXT, pipeline
 from tests.unit.test_diff import TREES, event, trained
+from tests.unit.test_watching import ROWS, SETTINGS, fresh, stream, told, two_fields
 
 PIPELINE = pipeline()
 OLD, NEW = Version("1", "trees.txt"), Version("2", "b.txt")
 
 
-def moved(model: Model, after: State = State.STAGED) -> Moved:
-    definition = definition_of(model) if after is State.STAGED else None
-    return Moved(
-        model=model.name, version=model.version, before=None, after=after, who="anna", at_ms=1, definition=definition
+def had(*files: tuple[str, str], name: str = "trees") -> Spans:
+    """One span after the other in each of which the champion's name had this version and file."""
+    own = replace(PIPELINE.models[0], name=name, kind="lightgbm", sha256="x")
+    given = [replace(own, version=version, artifact=artifact) for version, artifact in files]
+    return Spans(
+        tuple(Span(float(at), replace(PIPELINE, models=(one, *PIPELINE.models[1:]))) for at, one in enumerate(given))
     )
 
 
-def test_the_last_two_files_of_a_name_are_those_of_the_pipeline_file_and_of_the_roster():
-    first = replace(PIPELINE.models[0], name="trees", kind="lightgbm", version="1", artifact="trees.txt", sha256="x")
-    own = replace(PIPELINE, models=(first, *PIPELINE.models[1:]))
-    second = replace(first, version="2", artifact="b.txt")
-    moves = [Began(models=(), who="x", at_ms=0), moved(first, State.RETIRED), moved(second)]
-    assert last_two("trees", moves, own) == (OLD, NEW)
-    assert last_two("trees", moves[:2], own) is None
-    assert last_two("trees", [*moves, moved(replace(second, version="3"))], own) == (OLD, NEW), "the same file again"
-    assert last_two("other", moves, own) is None
-    noted = Noted(model="trees", version="1", quarantined=True, who="x", at_ms=0)
-    assert last_two("trees", [noted, moved(replace(second, name="other"))], own) is None
+def test_both_files_are_those_of_versions_that_were_entitled():
+    both = (OLD.version, NEW.version)
+    spans = had(("1", "trees.txt"), ("2", "b.txt"), ("3", "c.txt"))
+    assert files_of("trees", both, spans) == (OLD, NEW)
+    assert files_of("trees", ("2", "1"), spans) == (NEW, OLD), "taken back"
+    assert files_of("trees", both, had(("1", "trees.txt"), ("3", "c.txt"))) is None, "staged, and never entitled"
+    assert files_of("trees", both, had(("1", "trees.txt"), ("2", "trees.txt"))) is None, "the same file again"
+    assert files_of("other", both, spans) is None
+    assert files_of("trees", both, had(("1", ""), ("2", ""))) is None, "no file at all"
+
+
+@pytest.mark.parametrize(
+    ("taken_over_at", "wrong", "asked"),
+    [(ROWS + 900, "first", True), (ROWS + 900, "second", False), (None, "first", False)],
+)
+def test_a_replay_is_asked_for_when_a_takeover_lies_near_the_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken_over_at: int | None, wrong: str, asked: bool
+):
+    spans = had(("1", "trees.txt"), ("2", "b.txt"), name="first")
+    before, after = (span.pipeline for span in spans.spans)
+    beside = Beside(PIPELINE, WatchedFields(PIPELINE, ()), tmp_path / "p.toml", tmp_path, tmp_path / "r.json")
+    questions = []
+    monkeypatch.setattr(Replayed, "ask", lambda _, *question: questions.append(question))
+    watching = fresh()
+    for number, one in enumerate(stream(ROWS + 2_000)):
+        if number >= ROWS + 1_000:
+            one.scores[wrong] = 1 - one.scores[wrong]
+        report = watching.offer(one, after if taken_over_at is not None and number >= taken_over_at else before)
+        if report is not None:
+            beside.evidence(report, watching, Moves((), spans))
+    assert (("first", (OLD, NEW)) in questions) is asked
+    assert bool(questions) is asked
+
+
+def test_new_data_long_after_the_champion_was_retrained_asks_for_no_replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    spans = had(("1", "trees.txt"), ("2", "b.txt"), name="first")
+    before, after = (span.pipeline for span in spans.spans)
+    beside = Beside(PIPELINE, WatchedFields(PIPELINE, ()), tmp_path / "p.toml", tmp_path, tmp_path / "r.json")
+    questions, words = [], []
+    monkeypatch.setattr(Replayed, "ask", lambda _, *question: questions.append(question))
+    watching = Watching(PIPELINE, SETTINGS, ("x", "y"))
+    begins = ROWS + 15_000
+    told(watching, two_fields(ROWS + 500, 0), before)
+    told(watching, two_fields(14_500, ROWS + 500), after)
+    for report in told(watching, two_fields(2_000, begins, y=4.0), after):
+        words.append(report.verdict)
+        beside.evidence(report, watching, Moves((), spans))
+    assert Word.DATA in words
+    assert questions == []
 
 
 @pytest.mark.parametrize(

@@ -120,12 +120,10 @@ class Moves:
 
 def find(reference: Reference, moves: Moves, probes: Probes, *, final: bool, witness: Witness) -> Finding | None:
     """The word for this evidence; None when it is better to wait, which the end of a window (`final`) does not."""
-    if changed := probes.changed():
+    if changed := [reference.models.index(name) for name in probes.changed() if name in reference.models]:
         if not final and not probes.settled():
             return None
-        return _by_probes(
-            reference, moves, [reference.models.index(name) for name in changed if name in reference.models]
-        )
+        return _by_probes(reference, moves, changed)
     enough = (1.0 if final else EARLY) * (HURRIED if moves.hurried else 1.0)
     raw, joint = _top(moves.raw), _top(moves.joint)
     if max(raw, joint) >= enough:
@@ -179,9 +177,7 @@ def _strange(moves: Moves) -> Finding:
     )
 
 
-def _by_probes(reference: Reference, moves: Moves, models: list[int]) -> Finding | None:
-    if not models:
-        return None
+def _by_probes(reference: Reference, moves: Moves, models: list[int]) -> Finding:
     word = Word.UPSTREAM if len(models) > 1 else Word.CANARY if reference.canaries[models[0]] else Word.CODE
     also = []
     if _top(moves.raw) >= 1.0:

@@ -30,7 +30,10 @@ class Setting(Struct, frozen=True):
 
 
 class Event(Struct):
-    """One request: raw fields, every model's score. Nothing in it is trusted; a probe has a key."""
+    """One request: raw fields, every model's score. Nothing in it is trusted; a probe has a key.
+
+    `failed` are models that answered it with an error of their own: late, not asked or silent is none.
+    """
 
     ts_ms: float
     features: dict[str, Any]
@@ -38,6 +41,7 @@ class Event(Struct):
     versions: dict[str, Any] | None = None
     latency_ms: Any = None
     probe: str | None = None
+    failed: tuple[str, ...] = ()
 
 
 def read_setting(given: object) -> Setting:

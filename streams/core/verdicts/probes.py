@@ -1,7 +1,7 @@
 """Probes: frozen raw records that go down the live road again and again. A model is a function of its input.
 
-Whoever answers a probe otherwise than the first time has changed, whatever the input does meanwhile. Nobody's answer
-changed: the code is acquitted.
+Whoever answers a probe otherwise than the first time has changed, whatever the input does meanwhile; an error in the
+place of a score is another answer. Nobody's answer changed: the code is acquitted.
 """
 
 from collections import deque
@@ -19,11 +19,13 @@ CERTAIN_Z = 6.0
 
 
 class Answers(Struct):
-    """One model's answers to the probes: the first to each, the last, and which differ."""
+    """One model's answers to the probes: the first to each, the last, which differ, and which are errors now."""
 
     first: dict[str, float] = {}
     last: dict[str, float] = {}
     differ: set[str] = set()
+    failed: set[str] = set()
+    fails: bool = False  # in the reference, too, it answered now and then with an error: that is no change
     noise: float = 0.0  # root mean square of differences in the reference; 0 for a model without randomness
     repeats: int = 0
     squares: float = 0.0
@@ -55,6 +57,8 @@ class Probes:
         for name, score in zip(self.models, found.tolist(), strict=True):
             if score == score:  # noqa: PLR0124  (not NaN)
                 self._answered(self.answers[name], key, score, place, frozen=frozen)
+            elif name in event.failed:
+                _failed(self.answers[name], key, place, frozen=frozen)
         if self.changed():
             self.since_change += 1
 
@@ -71,16 +75,14 @@ class Probes:
                 mine.noise = 0.0
             return
         mine.last[key] = score
+        mine.failed.discard(key)
         if mine.noise:
+            _as_ever(mine, key)
             self._noisy(mine, difference, place)
-            return
-        if abs(difference) > SAME * max(1.0, abs(mine.first[key])):
-            mine.differ.add(key)
-            mine.since = place if mine.since is None else mine.since
-        elif key in mine.differ:
-            mine.differ.discard(key)
-            if not mine.differ:
-                mine.since = None
+        elif abs(difference) > SAME * max(1.0, abs(mine.first[key])):
+            _otherwise(mine, key, place)
+        else:
+            _as_ever(mine, key)
 
     def _noisy(self, mine: Answers, difference: float, place: int) -> None:
         """A model with randomness: the last round's mean difference against its usual spread."""
@@ -92,11 +94,9 @@ class Probes:
             return
         z = abs(sum(mine.recent)) / sqrt(count) / (mine.noise * sqrt(2))
         if z > CERTAIN_Z:
-            mine.differ.add("")
-            mine.since = place if mine.since is None else mine.since
+            _otherwise(mine, "", place)
         else:
-            mine.differ.discard("")
-            mine.since = None
+            _as_ever(mine, "")
 
     def changed(self) -> list[str]:
         """The models that answer otherwise than they did."""
@@ -134,10 +134,34 @@ class Probes:
         first = np.array([mine.first[key] for key in keys])
         last = np.array([mine.last[key] for key in keys])
         order = np.lexsort((last, first))
-        return len(keys) >= LEAST and bool((np.diff(last[order]) >= -SAME).all()) and np.ptp(last) > SAME
+        enough = len(keys) >= LEAST and not mine.failed
+        return enough and bool((np.diff(last[order]) >= -SAME).all()) and np.ptp(last) > SAME
 
     def share_changed(self, model: str) -> tuple[int, int, float]:
-        """How many probes a model answers otherwise, of how many asked again, and by how much at most."""
+        """How many probes a model answers otherwise, of how many asked again, and by how much scores do at most."""
         mine = self.answers[model]
         largest = max((abs(mine.last[key] - mine.first[key]) for key in mine.differ if key in mine.last), default=0.0)
-        return len(mine.differ), len(mine.last), largest
+        return len(mine.differ), len(mine.last) + len(mine.failed), largest
+
+
+def _failed(mine: Answers, key: str, place: int, *, frozen: bool) -> None:
+    """An error: another answer than the score that was there, unless this model fails now and then."""
+    if key not in mine.first:
+        return
+    if not frozen:
+        mine.fails = True
+    elif not mine.fails:
+        mine.last.pop(key, None)
+        mine.failed.add(key)
+        _otherwise(mine, key, place)
+
+
+def _otherwise(mine: Answers, key: str, place: int) -> None:
+    mine.differ.add(key)
+    mine.since = place if mine.since is None else mine.since
+
+
+def _as_ever(mine: Answers, key: str) -> None:
+    mine.differ.discard(key)
+    if not mine.differ:
+        mine.since = None

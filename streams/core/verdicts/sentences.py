@@ -8,7 +8,7 @@ def sentence(finding: Finding, models: list[str], fields: list[str], verdict: Ve
     """What happened, and what to do next."""
     word, effect, who = finding.word, verdict.effect, " and ".join(models)
     where = f" (mostly where {verdict.segment})" if verdict.segment else ""
-    after = f" It began near a deploy: {verdict.deploys[-1]}." if verdict.deploys else ""
+    after = f" It began near a deploy: {verdict.deploys[0]}." if verdict.deploys else ""
     match word:
         case Word.HEALTHY if finding.leaning:
             return "Nothing moved beyond doubt: something leans, and the evidence does not say whose it is."

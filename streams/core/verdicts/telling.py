@@ -9,15 +9,15 @@ from streams.core.verdicts import effects
 from streams.core.verdicts.cause import Finding
 from streams.core.verdicts.order import expectation
 from streams.core.verdicts.probes import Probes
-from streams.core.verdicts.reference import BLOCK, WINDOW, Reference
+from streams.core.verdicts.reference import Reference
 from streams.core.verdicts.ring import Ring
-from streams.core.verdicts.said import Deploy, Said
+from streams.core.verdicts.said import Deploy, Said, known, near, remembered
 from streams.core.verdicts.sentences import sentence
 from streams.core.verdicts.shifts import OWN, RAW
+from streams.core.verdicts.trouble import Trouble, trouble_of
 from streams.core.verdicts.words import QUIET, SEVERITY, Evidence, Statistic, Verdict, Word
 
 SHOWN = 6
-NEAR = 10 * BLOCK * WINDOW
 SEGMENT_LEAD = 1.3
 
 
@@ -37,18 +37,35 @@ def too_few(why: str, notes: list[str]) -> Verdict:
     return replace(BARE, verdict=Word.TOO_FEW, sentence=f"No answer: {why}.", notes=notes)
 
 
-def tell(scene: Scene, finding: Finding, last: Said | None, *, acquitted: bool) -> tuple[Verdict, Said | None]:
-    """The verdict, without its window's bounds; and what to remember of it."""
+def meant(reference: Reference, finding: Finding) -> Trouble:
+    """Whom a finding speaks of; where it is worst is not known yet."""
+    models = frozenset(reference.models[model] for model in finding.models)
+    return Trouble(finding.word, models, frozenset(reference.fields[field].name for field in finding.fields))
+
+
+def tell(scene: Scene, finding: Finding, before: list[Said], *, acquitted: bool) -> tuple[Verdict, list[Said]]:
+    """The verdict, without its window's bounds; and the troubles to remember: those of `before`, and this one."""
     changed = scene.probes.changed()
     witness = "changed: " + ", ".join(changed) if changed else "acquit" if acquitted else "none"
     evidence = _evidence(scene, witness, finding.statistic)
     bare = replace(BARE, verdict=finding.word, evidence=evidence, notes=scene.notes)
     if finding.word in QUIET:
-        return replace(bare, sentence=sentence(finding, [], [], bare)), None
-    said = _said(scene, finding, last)
+        return replace(bare, sentence=sentence(finding, [], [], bare)), []
+    trouble = meant(scene.reference, finding)
+    found = known(before, trouble)
+    said = found or _begun(scene, finding, trouble)
+    verdict = _told(scene, finding, said, bare)
+    trouble = trouble_of(verdict)
+    if not said.trouble.same(trouble):  # in another segment
+        found = known(before, trouble)
+        said = found or _begun(scene, finding, trouble)
+        verdict = _told(scene, finding, said, bare)
+    return verdict, remembered(before, found, replace(said, trouble=said.trouble.refined(trouble)))
+
+
+def _told(scene: Scene, finding: Finding, said: Said, bare: Verdict) -> Verdict:
     models = [scene.reference.models[model] for model in finding.models]
     fields = [scene.reference.fields[field].name for field in finding.fields]
-    near = [one for one in scene.deploys if one.event >= said.since_event - NEAR]
     verdict = replace(
         bare,
         severity=SEVERITY[finding.word],
@@ -57,10 +74,10 @@ def tell(scene: Scene, finding: Finding, last: Said | None, *, acquitted: bool) 
         since_event=said.since_event,
         since_ms=said.since_ms,
         also=finding.also,
-        deploys=[str(one) for one in near if not models or one.model in models],
+        deploys=[str(one) for one in near(scene.deploys, said.since_event) if not models or one.model in models],
     )
     verdict = _sized(scene, finding, said, verdict)
-    return replace(verdict, sentence=sentence(finding, models, fields, verdict)), said
+    return replace(verdict, sentence=sentence(finding, models, fields, verdict))
 
 
 BARE = Verdict(
@@ -78,16 +95,14 @@ BARE = Verdict(
 )
 
 
-def _said(scene: Scene, finding: Finding, last: Said | None) -> Said:
-    """The trouble's beginning: of the same trouble before, of the probes, or where the statistic began to lean."""
-    if last is not None and last.same(finding):
-        return last
+def _begun(scene: Scene, finding: Finding, trouble: Trouble) -> Said:
+    """A new trouble's beginning: by the probes, or where the statistic began to lean."""
     since = scene.probes.since() if finding.by_probes else None
     if since is not None:
         kept = next((one for one in reversed(scene.ring.blocks) if one.start <= since), scene.ring.blocks[0])
-        return Said(finding.word, finding.models, since, int(kept.start_ms))
+        return Said(trouble, since, int(kept.start_ms))
     kept = scene.ring.onset(finding.statistic or 0)
-    return Said(finding.word, finding.models, kept.start, int(kept.start_ms))
+    return Said(trouble, kept.start, int(kept.start_ms))
 
 
 def _sized(scene: Scene, finding: Finding, said: Said, verdict: Verdict) -> Verdict:
@@ -112,7 +127,10 @@ def _sized(scene: Scene, finding: Finding, said: Said, verdict: Verdict) -> Verd
     effect = effects.of_model(reference, events, live, reference.whole(), model)
     if finding.by_probes:
         count, asked, largest = scene.probes.share_changed(reference.models[model])
-        effect += f"; {count} of {asked} probes answered otherwise, by up to {effects.plain(largest)}"
+        failed = len(scene.probes.answers[reference.models[model]].failed)
+        effect += f"; {count} of {asked} probes answered otherwise"
+        effect += f", {failed} with an error" if failed else ""
+        effect += f", by up to {effects.plain(largest)}" if count > failed else ""
     rescaled = finding.word in (Word.CODE, Word.CANARY) and _order_kept(scene, finding, model, said)
     return replace(verdict, effect=effect, rescaled=rescaled, segment=None if rescaled else _segment(scene, model))
 
@@ -124,7 +142,8 @@ def _loudest(scene: Scene) -> int:
 
 def _order_kept(scene: Scene, finding: Finding, model: int, said: Said) -> bool:
     """Rescaled only: by the probes when they say so, else by the events since."""
-    if finding.by_probes and len(scene.probes.answers[scene.reference.models[model]].differ) > 1:
+    answers = scene.probes.answers[scene.reference.models[model]]
+    if finding.by_probes and (answers.failed or len(answers.differ) > 1):
         return scene.probes.order_kept(scene.reference.models[model])
     reference = scene.reference
     recent = [one for one in scene.ring.since(said.since_event) if one.start >= said.since_event]

@@ -13,8 +13,8 @@ from streams.core.verdicts.intake import Intake
 from streams.core.verdicts.probes import Probes
 from streams.core.verdicts.reference import BLOCK, WINDOW, Reference
 from streams.core.verdicts.ring import Ring
-from streams.core.verdicts.said import Bounds, Deploy, Said
-from streams.core.verdicts.telling import NEAR, Scene, tell, too_few
+from streams.core.verdicts.said import NEAR, Bounds, Deploy, Said, known
+from streams.core.verdicts.telling import Scene, meant, tell, too_few
 from streams.core.verdicts.words import QUIET, Verdict
 
 ROWS = BLOCK * WINDOW
@@ -44,9 +44,10 @@ class Watch:
         self.without = ""
         self.buffer: list[Event] = []
         self.place = 0
+        self.begins = setting.reference_rows
         self.window = 0
         self.said = False
-        self.last: Said | None = None
+        self.troubles: list[Said] = []
         self.ratios = np.empty(0)
         self.bounds = Bounds(setting.reference_rows, 0.0)
         self.versions: dict[str, Any] = {name: model.version for name, model in setting.models.items()}
@@ -64,7 +65,7 @@ class Watch:
         if self.place <= self.setting.reference_rows:
             self._learn(event)
             return None
-        if self._rows_judged() % ROWS == 1:
+        if self._rows() == 1:
             self.bounds = Bounds(self.place - 1, self._time(event))
         self.buffer.append(event)
         return self._block() if len(self.buffer) == BLOCK else None
@@ -73,13 +74,13 @@ class Watch:
         """The reference is what was learnt so far; what follows is judged. Too little of it gives no answers."""
         self.reference_rows = self.place // BLOCK * BLOCK
         self.setting = replace(self.setting, reference_rows=self.place)
-        self.bounds = Bounds(self.place, self.intake.last_ms)
+        self.begins, self.bounds = self.place, Bounds(self.place, self.intake.last_ms)
         self.buffer = []
         self._freeze()
 
     def finish(self) -> Verdict | None:
         """The verdict on the window that is not full, if any event is in it."""
-        rows = self._rows_judged() % ROWS
+        rows = self._rows()
         if not rows or (self.said and self.reference is not None):
             return None
         if self.place <= self.setting.reference_rows:
@@ -91,8 +92,29 @@ class Watch:
             self._take()
         return self._judge(final=True)
 
-    def _rows_judged(self) -> int:
-        return max(self.place - self.setting.reference_rows, 0)
+    def expire(self, at_ms: float, span: str) -> Verdict | None:
+        """Close the window at this time though it is not full; None when its verdict was said before.
+
+        Events of which there are too few for an answer, and those beyond the last whole block, are in the next one,
+        too. `span` says how long it was open.
+        """
+        rows = self._rows()
+        if not rows:
+            self.bounds = Bounds(self.place, at_ms)
+        if self.said:
+            self._next()
+            return None
+        if self.reference is not None and rows - len(self.buffer) >= LEAST_ROWS:
+            return self._judge(final=True)
+        why = self.without or f"{rows:,} events in {span}, and at least {LEAST_ROWS} are needed"
+        begins, bounds = self.begins, self.bounds
+        verdict = self._close(too_few(why, self._notes()))
+        self.begins, self.bounds = begins, bounds
+        return verdict
+
+    def _rows(self) -> int:
+        """Events in the window that is open."""
+        return max(self.place - self.begins, 0)
 
     def _time(self, event: Event) -> float:
         return event.ts_ms if event.ts_ms == event.ts_ms else self.intake.last_ms
@@ -124,7 +146,7 @@ class Watch:
         self.ratios = np.zeros(self.reference.shifts.size)
 
     def _block(self) -> Verdict | None:
-        last = self._rows_judged() % ROWS == 0
+        last = self._rows() == ROWS
         if self.reference is None:
             self.buffer = []
             if self.without == "":
@@ -140,7 +162,7 @@ class Watch:
         self.buffer = []
 
     def _early(self) -> Verdict | None:
-        if self.said or not self._rows_judged() % ROWS:
+        if self.said or not self._rows():
             return None
         return self._judge(final=False)
 
@@ -162,7 +184,7 @@ class Watch:
         if finding is None or (not final and not self._news(finding)):
             return None
         scene = Scene(self.reference, self.ring, self.probes, self.ratios, list(self.deploys), self._notes())
-        draft, self.last = tell(scene, finding, self.last, acquitted=witness is Witness.ACQUITS)
+        draft, self.troubles = tell(scene, finding, self.troubles, acquitted=witness is Witness.ACQUITS)
         return self._close(draft, final=final)
 
     def _deployed_of_late(self) -> set[int]:
@@ -179,12 +201,13 @@ class Watch:
     def _news(self, finding: Finding) -> bool:
         if finding.word in QUIET:
             return False
-        return self.last is None or not self.last.same(finding)
+        assert self.reference is not None
+        return known(self.troubles, meant(self.reference, finding)) is None
 
     def _close(self, draft: Verdict, *, final: bool = True) -> Verdict:
         """Put the window's bounds to a verdict."""
         end = self.bounds.event + ROWS - 1
-        whole = self._rows_judged() % ROWS == 0
+        whole = self._rows() == ROWS
         now_ms = self.intake.last_ms if np.isfinite(self.intake.last_ms) else 0.0
         verdict = replace(
             draft,
@@ -207,6 +230,9 @@ class Watch:
     def _next(self) -> None:
         self.window += 1
         self.said = False
+        self.begins = self.place - len(self.buffer)
+        if self.buffer:
+            self.bounds = Bounds(self.begins, self._time(self.buffer[0]))
         self.probes.next_window()
 
     def _deployed(self, event: Event) -> None:

@@ -370,8 +370,8 @@ class Promotion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     It has been shadow or challenger for `shadow_s`, over at least `requests` requests. Its scores lie between `min`
     and `max`, for the share `agreement` of them (0: it may differ) on the champion's side of `threshold`. 99 in 100
-    came within `latency_share` of the budget; at most `error_rate` were errors. Where labels are given, its share
-    of right answers is not below the champion's by more than `accuracy_loss`.
+    came within `latency_share` of the budget; at most `error_rate` were errors. Where labels are archived, or given,
+    its share of right answers is not below the champion's by more than `accuracy_loss`.
     """
 
     shadow_s: float = 60.0

@@ -50,7 +50,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--since", type=Moment(), help="Requests decided from this log time on.")
 @click.option("--until", type=Moment(), help="Requests decided before this log time.")
 @click.option("--by", default="", help="Split by a field of the event: one of [labels] segments.")
-@click.option("--archive", type=click.Path(path_type=Path), help="The archive's root; default: the pipeline's.")
+@click.option("--archive", type=place.Root(), help="The archive's root; default: the pipeline's.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def quality(
     file: Path | None, since: int | None, until: int | None, by: str, archive: Path | None, as_json: bool
@@ -63,7 +63,7 @@ def quality(
       rendezvous quality --json | jq '.range[] | {model, auc: .measures.auc}'
 
     In brackets are 95 % intervals; they take requests as independent. A day that is mature is stored beside the
-    archive the first time it is told, and read from there ever after.
+    archive, by the archiver or the first time it is told, and read from there ever after.
     """
     path = place.pipeline_path(file)
     pipeline = place.pipeline(path)

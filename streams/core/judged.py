@@ -89,6 +89,13 @@ class Judge:
         """Every model over the whole range, as labels are now."""
         return list(self._groups("", "range", np.ones(len(self.races), dtype=bool), field))
 
+    def scored(self, day: int) -> Iterator[tuple[ModelKey, Matrix]]:
+        """Every model's scores of one day, labelled or not."""
+        rows = self._asked(self.races.decided_ms // DAY_MS == day)
+        for key, scores in self._columns().items():
+            own = scores[rows]
+            yield key, own[~np.isnan(own)]
+
     def _groups(self, day: str, state: State, rows: Bools, field: str) -> Iterator[Judged]:
         rows = self._asked(rows)
         for value, own in self._split(rows, field):

@@ -1,4 +1,4 @@
-"""raw + scores + decisions + dead-letters + labels + tallies + roster-history -> Parquet
+"""raw + scores + decisions + dead-letters + labels + tallies + roster-history -> Parquet + quality
 
 The files are the commit log: where they end is where reading goes on, whatever the group's offset says. A file is
 closed by size, rows or age, also when no record comes; what is buffered and lost is read again.
@@ -17,6 +17,7 @@ from confluent_kafka import KafkaException, Message, TopicPartition
 from faust.types import TP
 
 from agents.maturing import Maturing
+from agents.told_days import ToldDays
 from schemas.errors import RendezvousError
 from schemas.pipeline import Pipeline, PolicyKind
 from schemas.topics import Topics
@@ -289,7 +290,7 @@ def topics_of(pipeline: Pipeline) -> tuple[str, ...]:
     return tuple(every)
 
 
-def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf, maturing: Maturing) -> None:
+def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf, maturing: Maturing, told: ToldDays) -> None:
     """Put the archiver's agent on the app."""
 
     @app.agent(app.topic(*topics_of(pipeline)), name="archiver")
@@ -344,6 +345,7 @@ def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf, maturing: Maturing) 
             await asyncio.sleep(wait_s)
             if shelf.holds(first):  # of several members one
                 await maturing.store(time.time())
+                await told.tell(app.producer)
             wait_s = UPKEEP_S
 
 

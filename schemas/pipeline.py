@@ -444,6 +444,11 @@ class Pipeline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     monitor: MonitorSettings | None = None
     kafka: KafkaSettings = KafkaSettings()
 
+    @property
+    def tells_quality(self) -> bool:
+        """Whether figures of mature days go to a topic: where the file says anything of its own under `[labels]`."""
+        return self.labels != LabelSettings()
+
     def model(self, name: str) -> Model:
         """Return the model of that name; KeyError when the pipeline has none."""
         for model in self.models:

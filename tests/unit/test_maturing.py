@@ -13,6 +13,7 @@ from faust.types import TP
 from agents import archiver
 from agents.archiver import Shelf
 from agents.maturing import Maturing
+from agents.told_days import ToldDays
 from streams.archive.figures import place_of, read_figures
 from streams.core.judged import DAY_MS, SETTLE_MS, day_name, look_again_ms, over_ms
 from tests.unit.small import TEXT, pipeline
@@ -110,6 +111,7 @@ class Tasks:
         connect = SimpleNamespace(connect=lambda **_: lambda function: function)
         self.on_partitions_assigned = self.on_partitions_revoked = connect
         self.rounds = iter([False, True])
+        self.producer = None
 
     def agent(self, *_: object, **__: object) -> Callable[[Any], Any]:
         return lambda function: function
@@ -141,6 +143,6 @@ def test_of_several_archivers_the_one_with_the_first_partition_does_it(
     of = pipeline(partitions=2)
     shelf, app = Shelf(of, tmp_path, dict, "w"), Tasks()
     shelf.writer(TP("small.raw", partition))
-    archiver.attach(app, of, shelf, Asked(of, tmp_path, tmp_path))  # type: ignore[arg-type]
+    archiver.attach(app, of, shelf, Asked(of, tmp_path, tmp_path), ToldDays(of, tmp_path, "w"))  # type: ignore[arg-type]
     asyncio.run(app.tasks["store_mature_days"]())
     assert bool(asked) is stores

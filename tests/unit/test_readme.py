@@ -103,7 +103,8 @@ def test_the_first_lines_of_the_roles_are_the_road():
     assert first["scorer"] == "model.<name> -> scores"
     assert first["rendezvous"] == "raw + scores -> decisions"
     assert (
-        first["archiver"] == "raw + scores + decisions + dead-letters + labels + tallies + roster-history -> Parquet"
+        first["archiver"]
+        == "raw + scores + decisions + dead-letters + labels + tallies + roster-history -> Parquet + quality"
     )
     assert first["learner"] == "labels + decisions -> tallies"
     assert first["monitor"] == "raw + scores + decisions + enriched + roster -> verdicts"

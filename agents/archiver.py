@@ -1,4 +1,4 @@
-"""raw + scores + decisions + dead-letters + labels + tallies + roster-history + verdicts -> Parquet
+"""raw + scores + decisions + dead-letters + labels + tallies + roster-history + verdicts -> Parquet + quality
 
 The files are the commit log: where they end is where reading goes on, whatever the group's offset says. A file is
 closed by size, rows or age, also when no record comes; what is buffered and lost is read again.
@@ -16,6 +16,8 @@ from pathlib import Path
 from confluent_kafka import KafkaException, Message, TopicPartition
 from faust.types import TP
 
+from agents.maturing import Maturing
+from agents.told_days import ToldDays
 from schemas.errors import RendezvousError
 from schemas.pipeline import Pipeline, PolicyKind
 from schemas.topics import Topics
@@ -143,6 +145,10 @@ class Shelf:
                 logger.log(level, "%s: no offsets %s to %s: %s", tp, writer.next_offset, start - 1, why)
                 writer.note_gap(start, why)
             self._ends[tp] = writer.next_offset
+
+    def holds(self, tp: TP) -> bool:
+        """Whether this member archives a partition."""
+        return tp in self._writers
 
     def drop(self) -> None:
         """Forget buffers: the partitions are somebody else's, or read again."""
@@ -285,7 +291,7 @@ def topics_of(pipeline: Pipeline) -> tuple[str, ...]:
     return tuple(every)
 
 
-def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf) -> None:
+def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf, maturing: Maturing, told: ToldDays) -> None:
     """Put the archiver's agent on the app."""
 
     @app.agent(app.topic(*topics_of(pipeline)), name="archiver")
@@ -331,6 +337,16 @@ def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf) -> None:
         while not app.should_stop:
             await asyncio.sleep(wait_s)
             await asyncio.to_thread(shelf.keep_up, time.time())
+            wait_s = UPKEEP_S
+
+    @app.task
+    async def store_mature_days() -> None:
+        wait_s, first = UPKEEP_FIRST_S, TP(Topics(pipeline.name).raw, 0)
+        while not app.should_stop:
+            await asyncio.sleep(wait_s)
+            if shelf.holds(first):  # of several members one
+                await maturing.store(time.time())
+                await told.tell(app.producer)
             wait_s = UPKEEP_S
 
 

@@ -268,7 +268,7 @@ def _at_desk(role: str, place: Place, number: int, **changes: Any) -> Actor:
 
 
 def _archiver(place: Place, number: int) -> Actor:
-    from agents import archiver  # with pyarrow, which nobody else needs
+    from agents import archiver, maturing, told_days  # with pyarrow, which nobody else needs
 
     pipeline = place.pipeline
     archiver.refuse_full_disk(place.archive, pipeline.archive.stop_free)
@@ -287,10 +287,11 @@ def _archiver(place: Place, number: int) -> Actor:
         pace_max_ms=50.0,
         pace_per_thousand_ms=25.0,
     )
-    # It sends nothing, and has no right to: an idempotent client asks for one as soon as it is there.
+    # It sends little or nothing, and has no right to: an idempotent client asks for one as soon as it is there.
     edge = replace(edge, producer={**edge.producer, "enable.idempotence": False})
     app = create_app(edge, place.cluster.bootstrap)
-    archiver.attach(app, pipeline, shelf)
+    mature = maturing.Maturing(pipeline, place.file, place.archive)
+    archiver.attach(app, pipeline, shelf, mature, told_days.ToldDays(pipeline, place.archive, writer))
     return Actor(app, shelf.figures, archiver.stuck(app, shelf))
 
 

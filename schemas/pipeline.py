@@ -370,8 +370,8 @@ class Promotion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     It has been shadow or challenger for `shadow_s`, over at least `requests` requests. Its scores lie between `min`
     and `max`, for the share `agreement` of them (0: it may differ) on the champion's side of `threshold`. 99 in 100
-    came within `latency_share` of the budget; at most `error_rate` were errors. Where labels are given, its share
-    of right answers is not below the champion's by more than `accuracy_loss`.
+    came within `latency_share` of the budget; at most `error_rate` were errors. Where labels are archived, or given,
+    its share of right answers is not below the champion's by more than `accuracy_loss`.
     """
 
     shadow_s: float = 60.0
@@ -444,6 +444,11 @@ class Pipeline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     breaker: BreakerSettings | None = None
     monitor: MonitorSettings | None = None
     kafka: KafkaSettings = KafkaSettings()
+
+    @property
+    def tells_quality(self) -> bool:
+        """Whether figures of mature days go to a topic: where the file says anything of its own under `[labels]`."""
+        return self.labels != LabelSettings()
 
     def model(self, name: str) -> Model:
         """Return the model of that name; KeyError when the pipeline has none."""

@@ -2,7 +2,7 @@
 
 Names are `<pipeline>.<what>`; words are joined by `-`, never `_`, which metric names cannot tell from `.`.
 All topics of a pipeline have the same number of partitions, what enters raw partition p stays in p; except those of
-the roster, of the monitor, the tallies and tables, which have one.
+the roster, of the monitor, the tallies, `quality` and tables, which have one.
 """
 
 from msgspec import Struct
@@ -109,6 +109,12 @@ PROBES = Entry(
     "monitor",
     "router, rendezvous, standby, monitor",
 )
+QUALITY = Entry(
+    "quality",
+    "one JSON object per day, model and version: its figures once labels are mature (with `[labels]`; compacted)",
+    "archiver",
+    "people",
+)
 TABLE = Entry(
     "<table>",
     "state from outside that is joined into events, one JSON object by its key (compacted)",
@@ -130,6 +136,7 @@ CATALOGUE = (
     ROSTER_HISTORY,
     VERDICTS,
     PROBES,
+    QUALITY,
     TABLE,
     ENRICHED,
 )
@@ -160,6 +167,7 @@ class Topics:
         self.roster_history = f"{pipeline}.roster-history"
         self.verdicts = f"{pipeline}.verdicts"
         self.probes = f"{pipeline}.probes"
+        self.quality = f"{pipeline}.quality"
         self.enriched = f"{pipeline}.enriched"
 
     def model(self, name: str) -> str:
@@ -228,5 +236,6 @@ def topics_of(pipeline: Pipeline) -> list[Topic]:
             if pipeline.monitor
             else []
         ),
+        *([kept(names.quality, QUALITY, "compact")] if pipeline.tells_quality else []),
         *enriched,
     ]

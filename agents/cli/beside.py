@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agents.cli.decisions import first_finals
+from agents.cli.known import LabelsSince
 from schemas.blocks import Matrix, ScoreBlock, decode_scores, offsets_of, scores_of
 from schemas.decisions import Decision, Outcome, Ticket
 from schemas.errors import UnreadableRecord
@@ -45,10 +46,10 @@ class Asked:
     champion: float | None = None
 
 
-def shown(
-    cluster: Cluster, pipeline: Pipeline, history: History, candidate: Model, last: int, labels: Mapping[str, bool]
-) -> list[Shown]:
-    """What the model made of the last requests that it and the champion were asked for.
+def asked_of(
+    cluster: Cluster, pipeline: Pipeline, history: History, candidate: Model, last: int
+) -> dict[Ticket, Asked]:
+    """What the model made of the last requests that it and the champion were asked for, by ticket.
 
     One that stands beside another version of its name is given what that is given.
     """
@@ -65,6 +66,21 @@ def shown(
                     continue
                 if isinstance(block, ScoreBlock):
                     _take(asked, block, message.partition() or 0, message.timestamp()[1], candidate, champion)
+    return asked
+
+
+def shown(asked: Mapping[Ticket, Asked], labels: LabelsSince) -> list[Shown]:
+    """The same, held against the labels that came since the first of these requests."""
+    if not asked:
+        return []
+    every = list(asked.values())
+    at_ms = np.array([one.at_ms for one in every], dtype=np.int64)
+    truths = labels(int(at_ms.min())).join(
+        np.array([ticket.partition for ticket in asked], dtype=np.int64),
+        np.array([ticket.offset for ticket in asked], dtype=np.int64),
+        [one.request_id for one in every],
+        at_ms,
+    )
     return [
         Shown(
             budget_ms=one.budget_ms,
@@ -72,9 +88,12 @@ def shown(
             age_ms=None if one.scored_ms is None else max(0, one.scored_ms - one.at_ms),
             failed=one.failed,
             champion=one.champion,
-            label=labels.get(one.request_id),
+            label=bool(truth) if known else None,
+            weight=weight if known else 1.0,
         )
-        for one in asked.values()
+        for one, truth, known, weight in zip(
+            every, truths.truth.tolist(), truths.known.tolist(), truths.weight.tolist(), strict=True
+        )
     ]
 
 

@@ -31,7 +31,7 @@ class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
 @click.option("--since", type=Moment(), help="Requests decided from this log time on.")
 @click.option("--until", type=Moment(), help="Requests decided before this log time.")
 @click.option("--seed", default=1, show_default=True, help="Another number draws others.")
-@click.option("--archive", type=click.Path(path_type=Path), help="The archive's root; default: the pipeline's.")
+@click.option("--archive", type=place.Root(), help="The archive's root; default: the pipeline's.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line; the rule where nobody looks on.")
 def label_next(
     count: int,

@@ -10,8 +10,9 @@ import click
 import msgspec
 from msgspec.structs import replace
 
-from agents.cli.beside import beside_s, decided_since, enough, oldest_ms, shown
-from agents.cli.past import read_labels
+from agents.cli import place
+from agents.cli.beside import asked_of, beside_s, decided_since, enough, oldest_ms, shown
+from agents.cli.known import labels_of
 from agents.cli.roster import as_line, json_option, look, member_of, pipeline_option
 from schemas import roster
 from schemas.errors import UnreadableRecord
@@ -43,7 +44,10 @@ who_option = click.option("--who", default="", metavar="NAME", help="Who moves i
 @click.option(
     "--last", type=int, help="How many decisions of each partition are looked at; else what the gates need."
 )
-@click.option("--labels", type=click.Path(path_type=Path), help="JSONL with request_id and label: what became of it.")
+@click.option(
+    "--labels", type=click.Path(path_type=Path), help="JSONL with request_id and label, instead of archived labels."
+)
+@click.option("--archive", type=place.Root(), help="Where labels are archived; default: the pipeline's.")
 @click.option("--force", is_flag=True, help="Although a gate says no; the history keeps what it said.")
 @click.option("--dry-run", is_flag=True, help="Only hold it against the gates.")
 @why_option
@@ -56,6 +60,7 @@ def promote(
     version: str,
     last: int | None,
     labels: Path | None,
+    archive: Path | None,
     force: bool,
     dry_run: bool,
     why: str,
@@ -72,8 +77,8 @@ def promote(
       rendezvous models promote first --version 8    # it takes the place of the version that `first` has now
       rendezvous models promote better --force --why "the champion is broken"
 
-    The gates of [promotion] are held against what it has shown on the last requests; exit 3, with the figures, when
-    one says no.
+    The gates of [promotion] are held against what it has shown on the last requests, and the labels that are
+    archived of these; exit 3, with the figures, when one says no.
     """
     pipeline, cluster, found = look(file)
     member, state = member_of(found, name, version), State(to)
@@ -87,10 +92,11 @@ def promote(
     refuse(found, move)
     figures, said = None, []
     if state is not State.CANARY:
-        known = read_labels(labels)
+        root = archive or place.archive(pipeline, place.pipeline_path(file).resolve().parent)
+        known = labels_of(labels, root, pipeline)
 
         def look_at(count: int) -> list[Shown]:
-            return shown(cluster, pipeline, found, member.model, count, known)
+            return shown(asked_of(cluster, pipeline, found, member.model, count), known)
 
         needed = pipeline.promotion.requests
         beside = (

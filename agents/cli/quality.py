@@ -16,6 +16,7 @@ from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Pipeline
 from streams.archive.figures import place_of, read_figures, store_figures, stored_days
 from streams.archive.ranges import Period, iso
+from streams.core.expected import LAST_DAYS, Expected, expected
 from streams.core.intervals import Estimate
 from streams.core.judged import DAY_MS, Judge, Judged, day_name
 from streams.core.quality import quantiles
@@ -29,7 +30,10 @@ STATES = {
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What is printed; `labels` counts what came, `delay_s` is from the decision to the label that counts."""
+    """What is printed; `labels` counts what came, `delay_s` is from the decision to the label that counts.
+
+    `expected` are estimates without labels, of days whose labels are not there yet; not by segment.
+    """
 
     pipeline: str
     period: str
@@ -43,6 +47,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
     range: list[Judged]
     days: list[Judged]
+    expected: list[Expected] = []
 
 
 @click.command(short_help="how good every model was, by the labels")
@@ -50,7 +55,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--since", type=Moment(), help="Requests decided from this log time on.")
 @click.option("--until", type=Moment(), help="Requests decided before this log time.")
 @click.option("--by", default="", help="Split by a field of the event: one of [labels] segments.")
-@click.option("--archive", type=click.Path(path_type=Path), help="The archive's root; default: the pipeline's.")
+@click.option("--archive", type=place.Root(), help="The archive's root; default: the pipeline's.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def quality(
     file: Path | None, since: int | None, until: int | None, by: str, archive: Path | None, as_json: bool
@@ -63,7 +68,9 @@ def quality(
       rendezvous quality --json | jq '.range[] | {model, auc: .measures.auc}'
 
     In brackets are 95 % intervals; they take requests as independent. A day that is mature is stored beside the
-    archive the first time it is told, and read from there ever after.
+    archive, by the archiver or the first time it is told, and read from there ever after. Of a day that is not, the
+    expected accuracy is told too, by each model's mature days: an estimate without labels, which takes it that scores
+    mean what they meant then.
     """
     path = place.pipeline_path(file)
     pipeline = place.pipeline(path)
@@ -123,7 +130,17 @@ def judged(root: Path, pipeline: Pipeline, period: Period, by: str, found: Found
         notes=notes,
         range=judge.of_range(by),
         days=days,
+        expected=[] if by else expected(judge, _mature(root, pipeline, days)),
     )
+
+
+def _mature(root: Path, pipeline: Pipeline, told: Sequence[Judged]) -> list[Judged]:
+    """Mature days: those that are told, and the last stored ones beside them."""
+    here = {row.day for row in told}
+    stored = [day_name(day) for day in stored_days(root, pipeline.name, "")]
+    beside = [day for day in stored if day not in here and day < max(here, default="")][-LAST_DAYS:]
+    found = [row for day in beside for row in read_figures(place_of(root, pipeline.name, day, "")) or ()]
+    return [*found, *(row for row in told if row.state == "mature")]
 
 
 def _whole(day: int, period: Period) -> bool:
@@ -175,6 +192,12 @@ def told(found: Report) -> list[str]:
         groups.setdefault(f"{row.day or 'the whole range'} ({state})", []).append(row)
     for heading, rows in groups.items():
         text += ["", heading, *lines(rows_of(rows))]
+    if found.expected:
+        text += [
+            "",
+            "expected accuracy: an estimate without labels, by mature days",
+            *lines(_expected(found.expected)),
+        ]
     return [*text, *(f"note: {note}" for note in found.notes)]
 
 
@@ -200,6 +223,23 @@ def rows_of(rows: Sequence[Judged]) -> list[list[str]]:
             ]
         )
     return table
+
+
+def _expected(found: Sequence[Expected]) -> list[list[str]]:
+    head = ["day", "model", "version", "scored", "accuracy (estimate)", "mature days", "labelled", "scores beyond"]
+    return [head] + [
+        [
+            one.day,
+            one.model,
+            one.version,
+            f"{one.scored:,}",
+            estimate(one.accuracy),
+            f"{one.mature_days:,}",
+            f"{one.labelled:,}",
+            f"{one.outside:.1%}",
+        ]
+        for one in found
+    ]
 
 
 def estimate(found: Estimate) -> str:

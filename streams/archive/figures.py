@@ -1,6 +1,7 @@
 """Figures of mature days, kept beside the archive for ever: `ROOT/quality/pipeline=<p>/day=<d>/by=<field>.parquet`.
 
 A file is written once and never again, whoever computes: labels that come later do not change a day that was told.
+Beside it a file `told` notes that the day is on the topic.
 """
 
 from collections.abc import Sequence
@@ -16,9 +17,10 @@ from streams.archive.disk import trouble_named
 from streams.archive.layout import encoded
 from streams.archive.segment import UNREADABLE, WRITING, ArchiveDamaged, opened
 from streams.archive.store import store_of
-from streams.core.judged import Judged
+from streams.core.judged import Judged, day_name
 
 ALL = "all"
+TOLD = "told"
 
 _ESTIMATE = pa.struct([pa.field(name, pa.float64()) for name in ("value", "low", "high")])
 _BIN = pa.struct(
@@ -70,6 +72,22 @@ def stored_days(root: Path, pipeline: str, field: str) -> list[int]:
     folder = root / "quality" / f"pipeline={encoded(pipeline)}"
     days = (path.parent.name.removeprefix("day=") for path in folder.glob(f"day=*/{name}"))
     return sorted(int(np.datetime64(day, "D").astype(int)) for day in days)
+
+
+def untold_days(root: Path, pipeline: str) -> list[str]:
+    """Stored days that are not noted as told, the oldest first."""
+    folder = root / "quality" / f"pipeline={encoded(pipeline)}"
+    told = {path.parent.name.removeprefix("day=") for path in folder.glob(f"day=*/{TOLD}")}
+    return [day for day in map(day_name, stored_days(root, pipeline, "")) if day not in told]
+
+
+def note_told(root: Path, pipeline: str, day: str, writer: str) -> None:
+    """Note, for good, that a stored day is on the topic. Raises DiskTrouble."""
+    path = place_of(root, pipeline, day, "").with_name(TOLD)
+    store, staging = store_of(root), root / "staging" / "quality"
+    with trouble_named(path):
+        store.prepare(path.parent, staging, writer)
+        store.create(path, staging, writer, [b"on the topic\n"])
 
 
 def read_figures(path: Path) -> list[Judged] | None:

@@ -16,7 +16,8 @@ class Shown(Struct, frozen=True, kw_only=True, gc=False):
     """What two models made of one request. `age` is the request's age when the candidate's score was in the log.
 
     A score is None when there was none, `failed` when the model said that it has none. `budget_ms` and `age_ms` are
-    of the candidate; `label` is what became of it, where that is known.
+    of the candidate; `label` is what became of it, where that is known, and `weight` how many requests that label
+    stands for.
     """
 
     budget_ms: float
@@ -25,10 +26,15 @@ class Shown(Struct, frozen=True, kw_only=True, gc=False):
     failed: bool = False
     champion: float | None = None
     label: bool | None = None
+    weight: float = 1.0
 
 
 class Figures(Struct, frozen=True, kw_only=True):
-    """The same, summed up. Shares are None where there is nothing to take one of."""
+    """The same, summed up. Shares are None where there is nothing to take one of.
+
+    `labelled` requests that both scored have a label, `coverage` is their share of those. Both accuracies rest on
+    these, weighted by the labels' own weights: so labels that were drawn (`label-next`) speak for all.
+    """
 
     shadow_s: float
     requests: int
@@ -37,6 +43,7 @@ class Figures(Struct, frozen=True, kw_only=True):
     error_rate: float | None = None
     out_of_range: int = 0
     labelled: int = 0
+    coverage: float | None = None
     accuracy: float | None = None
     champion_accuracy: float | None = None
 
@@ -50,6 +57,7 @@ def figures_of(shown: Iterable[Shown], gates: Promotion, shadow_s: float) -> Fig
     every = list(shown)
     both = [one for one in every if one.score is not None and one.champion is not None]
     labelled = [one for one in both if one.label is not None]
+    weights = [one.weight for one in labelled]
     side = gates.threshold
     failed = sum(one.failed for one in every)
     return Figures(
@@ -60,8 +68,9 @@ def figures_of(shown: Iterable[Shown], gates: Promotion, shadow_s: float) -> Fig
         error_rate=failed / len(every) if every else None,
         out_of_range=sum(_outside(one.score, gates) for one in every),
         labelled=len(labelled),
-        accuracy=_share([_above(one.score, side) == one.label for one in labelled]),
-        champion_accuracy=_share([_above(one.champion, side) == one.label for one in labelled]),
+        coverage=len(labelled) / len(both) if both else None,
+        accuracy=_share([_above(one.score, side) == one.label for one in labelled], weights),
+        champion_accuracy=_share([_above(one.champion, side) == one.label for one in labelled], weights),
     )
 
 
@@ -99,7 +108,9 @@ def in_words(found: Figures) -> str:
         said.append(f"errors {_percent(found.error_rate)}")
     if found.accuracy is not None:
         held = f"right on {_percent(found.accuracy)} of {found.labelled:,} labelled"
-        said.append(f"{held}, the champion on {_percent(found.champion_accuracy)}")
+        said.append(f"{held}, the champion on {_percent(found.champion_accuracy)}; {_coverage(found)}")
+    elif found.requests:
+        said.append("none of them has a label")
     return "; ".join(said)
 
 
@@ -112,8 +123,12 @@ def _accuracy(found: Figures, gates: Promotion) -> list[str]:
     own, champion = found.accuracy, found.champion_accuracy
     if own is not None and champion is not None and own < champion - gates.accuracy_loss:
         behind = f"{_percent(own)} of {found.labelled} labelled requests, the champion {_percent(champion)}"
-        return [f"accuracy_loss: right on {behind}"]
+        return [f"accuracy_loss: right on {behind}; {_coverage(found)}"]
     return []
+
+
+def _coverage(found: Figures) -> str:
+    return f"there are labels for {_percent(found.coverage)} of what both scored"
 
 
 def _items(found: Figures) -> list[tuple[str, float | None]]:
@@ -130,8 +145,11 @@ def _outside(score: float | None, gates: Promotion) -> bool:
     return (gates.min is not None and score < gates.min) or (gates.max is not None and score > gates.max)
 
 
-def _share(held: list[bool]) -> float | None:
-    return sum(held) / len(held) if held else None
+def _share(held: list[bool], weights: list[float] | None = None) -> float | None:
+    if not held:
+        return None
+    heavy = weights or [1.0] * len(held)
+    return sum(weight for weight, one in zip(heavy, held, strict=True) if one) / sum(heavy)
 
 
 def _p99(shares: list[float]) -> float | None:

@@ -72,7 +72,7 @@ class Judge:
     def state(self, day: int) -> State:
         """How far the labels of a day are."""
         end_ms = (day + 1) * DAY_MS
-        if self.reached_ms < end_ms + SETTLE_MS:
+        if self.reached_ms < over_ms(day):
             return "open"
         rows = self._asked(self.races.decided_ms // DAY_MS == day)
         wanted = self.settings.expected * self.settings.mature_share * int(rows.sum())
@@ -88,6 +88,13 @@ class Judge:
     def of_range(self, field: str) -> list[Judged]:
         """Every model over the whole range, as labels are now."""
         return list(self._groups("", "range", np.ones(len(self.races), dtype=bool), field))
+
+    def scored(self, day: int) -> Iterator[tuple[ModelKey, Matrix]]:
+        """Every model's scores of one day, labelled or not."""
+        rows = self._asked(self.races.decided_ms // DAY_MS == day)
+        for key, scores in self._columns().items():
+            own = scores[rows]
+            yield key, own[~np.isnan(own)]
 
     def _groups(self, day: str, state: State, rows: Bools, field: str) -> Iterator[Judged]:
         rows = self._asked(rows)
@@ -138,6 +145,22 @@ class Judge:
             yield words[code], rows & (codes == code)
         if rest := [code for _, code in ranked[MOST_VALUES:]]:
             yield OTHERS, rows & np.isin(codes, rest)
+
+
+def over_ms(day: int) -> int:
+    """When a day is over, and its last decisions are in the archive."""
+    return (day + 1) * DAY_MS + SETTLE_MS
+
+
+def look_again_ms(day: int, now_ms: float, mature_days: float) -> float:
+    """When a day that was not mature is worth another look: a quarter older, or when `mature_days` are over.
+
+    Looking costs all of the day's requests; so a day is read some thirty times in a month, not seven hundred.
+    """
+    end_ms = (day + 1) * DAY_MS
+    late_ms = over_ms(day) + mature_days * DAY_MS
+    again_ms = end_ms + 1.25 * (now_ms - end_ms)
+    return min(again_ms, late_ms) if now_ms < late_ms else again_ms
 
 
 def day_name(day: int) -> str:

@@ -12,14 +12,17 @@ import pandas as pd
 import polars as pl
 import pyarrow.dataset as ds
 import pytest
+from msgspec import json
 
 from agents.archiver import topics_of
 from agents.cli.verify import audit
 from schemas.topics import topics_of as topics_in
+from streams.archive.figures import place_of, read_figures, store_figures, untold_days
 from streams.archive.inspection import troubles
 from streams.archive.layout import partitions
 from streams.archive.reader import read_partition
 from streams.archive.store import open_root
+from streams.core.judged import Judged
 from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
@@ -27,6 +30,7 @@ from streams.pipeline_file import load
 from tests.broker.pipelines import Up, environment, good, send, until, up, write
 from tests.conftest import credentials
 from tests.faults.load import Load, assert_kept, findings, suspended
+from tests.unit.test_told_days import figures
 
 Row = tuple[int, bytes | None, bytes | None, object, int, int]
 
@@ -204,3 +208,35 @@ def test_the_archive_may_lie_in_a_bucket_and_its_archiver_may_be_killed(
     command = [sys.executable, "-m", "agents", "archive", "check", "-P", str(file)]
     checked = subprocess.run(command, env=environment(cluster, state), capture_output=True, text=True, check=False)
     assert (checked.returncode, "all sound" in checked.stderr) == (0, True), checked.stderr
+
+
+WITHOUT_DELAY = (
+    "import sys; from agents import archiver; archiver.UPKEEP_FIRST_S = archiver.UPKEEP_S = 0.5; "
+    "from agents.cli import main; sys.argv = ['rendezvous', *sys.argv[1:]]; main()"
+)
+
+
+def test_each_stored_day_of_figures_comes_on_its_topic_once_also_after_a_restart(
+    cluster: Cluster, tmp_path: Path, name: str
+):
+    file, state = write(tmp_path, name, more="[labels]\nexpected = 0.8\n"), tmp_path / "state"
+    root, topic = state / name / "archive", f"{name}.quality"
+    Admin(cluster).ensure(topics_in(load(file)))
+    days = ("2025-11-24", "2025-11-25")
+    for count, day in enumerate(days, 1):
+        store_figures(root, name, "w", figures(day))
+        command = [sys.executable, "-c", WITHOUT_DELAY, "run", "archiver", str(file)]
+        with (tmp_path / "archiver.log").open("ab") as log:
+            process = subprocess.Popen(command, env=environment(cluster, state), stderr=log)
+        try:
+            until(lambda: not untold_days(root, name), 60, f"{day} is told")
+        finally:
+            process.terminate()
+            process.wait(20)
+        assert len(on_topic(cluster, topic)) == 2 * count, (tmp_path / "archiver.log").read_text()[-2_000:]
+    stored = [row for day in days for row in read_figures(place_of(root, name, day, "")) or ()]
+    found = [
+        (json.decode(key or b""), json.decode(value or b"", type=Judged))
+        for _, key, value, *_ in on_topic(cluster, topic)
+    ]
+    assert found == [([row.day, row.model, row.version], row) for row in stored]

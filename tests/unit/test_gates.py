@@ -1,6 +1,7 @@
 """The gates before a promotion say no with their figures."""
 
 import pytest
+from msgspec.structs import replace
 
 from schemas.pipeline import Promotion
 from streams.core.gates import Shown, figures_of, in_words, refusals
@@ -66,13 +67,35 @@ def test_what_it_has_shown_is_one_line_for_people():
     found = figures_of(shown(4, label=True) + shown(1, score=None, age_ms=None, failed=True), GATES, 7)
     assert in_words(found) == (
         "beside the champion for 7 s, last seen on 5 requests; on its side of the threshold for 100.00%; "
-        "99 in 100 scores never came; errors 20.00%; right on 100.00% of 4 labelled, the champion on 100.00%"
+        "99 in 100 scores never came; errors 20.00%; right on 100.00% of 4 labelled, the champion on 100.00%; "
+        "there are labels for 100.00% of what both scored"
     )
+
+
+def test_a_refusal_by_labels_says_how_many_and_of_which_share_of_the_requests():
+    found = figures_of(shown(9, label=True) + shown(1, score=0.3, label=True) + shown(15), GATES, 100)
+    (line,) = refusals(found, GATES)
+    assert line == (
+        "accuracy_loss: right on 90.00% of 10 labelled requests, the champion 100.00%; "
+        "there are labels for 40.00% of what both scored"
+    )
+
+
+def test_without_a_label_that_is_said():
+    assert in_words(figures_of(shown(4), GATES, 7)).endswith("; none of them has a label")
+
+
+def test_labels_that_were_drawn_speak_for_all_they_stand_for():
+    disputed = shown(10, score=0.3, label=True)  # the champion is right, one label for each request
+    others = shown(2, champion=0.3, label=True, weight=45.0)  # it is not, each label for 45
+    found = figures_of(disputed + others, GATES, 100)
+    assert (found.labelled, found.accuracy, found.champion_accuracy) == (12, 0.9, 0.1)
+    assert said(disputed + others) == ["agreement"]
+    plain = [replace(one, weight=1.0) for one in disputed + others]
+    assert said(plain) == ["agreement", "accuracy_loss"]
 
 
 def test_gates_that_make_no_sense_are_mistakes_of_the_file():
     wrong = Promotion(shadow_s=-1, agreement=2, latency_share=0, min=2, max=1)
-    from msgspec.structs import replace
-
     keys = [mistake.key for mistake in mistakes_of(replace(pipeline(), promotion=wrong))]
     assert keys == ["promotion.shadow_s", "promotion.agreement", "promotion.latency_share", "promotion"]

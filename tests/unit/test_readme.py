@@ -103,7 +103,7 @@ def test_the_first_lines_of_the_roles_are_the_road():
     assert first["scorer"] == "model.<name> -> scores"
     assert first["rendezvous"] == "raw + scores -> decisions"
     kept = "raw + scores + decisions + dead-letters + labels + tallies + roster-history + verdicts"
-    assert first["archiver"] == f"{kept} -> Parquet"
+    assert first["archiver"] == f"{kept} -> Parquet + quality"
     assert first["learner"] == "labels + decisions -> tallies"
     assert first["monitor"] == "raw + scores + decisions + enriched + roster -> verdicts"
     known = {entry.what for entry in CATALOGUE}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from schemas.pipeline import MonitorSettings, Policy, PolicyKind
+from schemas.pipeline import LabelSettings, MonitorSettings, Policy, PolicyKind
 from schemas.rights import rights_of, together
 from schemas.topics import MODEL, Topics
 from tests.unit.small import pipeline
@@ -33,6 +33,16 @@ def test_the_readme_shows_the_rights_of_each_role():
     for role in ("rendezvous", "standby", "archiver"):
         more = {topic.entry.what for topic in rights_of(bandit, role).reads}
         assert more - {topic.entry.what for topic in rights_of(pipeline(), role).reads} == {"tallies"}
+
+
+def test_an_archiver_writes_the_figures_of_mature_days_and_nothing_else():
+    own = pipeline(labels=LabelSettings(expected=0.8))
+    rights = rights_of(own, "archiver")
+    (quality,) = rights.writes
+    assert (quality.name, quality.partitions) == (Topics("small").quality, 1)
+    assert (quality.config["cleanup.policy"], quality.config["retention.ms"]) == ("compact", "-1")
+    assert quality not in rights.reads
+    assert not rights_of(pipeline(), "archiver").writes, "without [labels] there is no such topic"
 
 
 def test_a_scorer_reads_the_rows_of_its_own_model_only():

@@ -1,4 +1,4 @@
-"""raw + scores + decisions + dead-letters + labels + tallies + roster-history -> Parquet
+"""raw + scores + decisions + dead-letters + labels + tallies + roster-history + verdicts -> Parquet
 
 The files are the commit log: where they end is where reading goes on, whatever the group's offset says. A file is
 closed by size, rows or age, also when no record comes; what is buffered and lost is read again.
@@ -276,10 +276,11 @@ def columns_of(messages: Sequence[Message]) -> Columns:
 
 
 def topics_of(pipeline: Pipeline) -> tuple[str, ...]:
-    """What is archived: where events are enriched, what was joined into them too."""
+    """What is archived; what was joined into events, and what the monitor said, where they are."""
     topics = Topics(pipeline.name)
     every = [topics.raw, topics.scores, topics.decisions, topics.dead_letters, topics.labels, topics.roster_history]
     every += [topics.tallies] if pipeline.policy.kind is PolicyKind.BANDIT else []
+    every += [topics.verdicts] if pipeline.monitor else []
     every += [topics.enriched] if pipeline.enrich else []
     return tuple(every)
 

@@ -101,7 +101,7 @@ VERDICTS = Entry(
     "verdicts",
     "one JSON verdict on each window of requests (with `[monitor]`)",
     "monitor",
-    "people, monitor",
+    "people, archiver, monitor",
 )
 PROBES = Entry(
     "probes",

@@ -23,7 +23,7 @@ from agents.cli.report_stories import stories
 def report(
     file: Path | None, since: int | None, until: int | None, archive: Path | None, out: Path | None, as_json: bool
 ) -> None:
-    """Write a page about a range of the archive: answers, latency, models, fields, accuracy, single requests.
+    """Write a page about a range of the archive: verdict, answers, latency, models, fields, accuracy, requests.
 
     \b
       rendezvous report -o report.html

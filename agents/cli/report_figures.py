@@ -9,6 +9,7 @@ import numpy as np
 from agents.cli.quality import Report as QualityReport
 from agents.cli.quality import judged
 from agents.cli.races import Found, records_at
+from agents.cli.report_verdicts import Verdicts, verdicts_of
 from schemas.blocks import Matrix, Offsets
 from schemas.errors import UNREADABLE
 from schemas.pipeline import Feature, FeatureType, Pipeline, Role
@@ -56,6 +57,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: str
     period: str
     budget_ms: int
+    verdicts: Verdicts | None
     overview: Overview
     models: list[ModelFigures]
     pairs: list[Pair]
@@ -71,6 +73,8 @@ def figures(root: Path, pipeline: Pipeline, period: Period, found: Found) -> Fig
     """Take every figure of a range that was read."""
     races = found.races
     first, last = thirds(races)
+    all_ = overview(races)
+    verdicts = verdicts_of(root, pipeline, all_, found.counts)
     notes = [f"{count:,} {what}" for what, count in sorted(found.counts.items())]
     if not len(first):
         notes.append(f"fewer than {3 * FEWEST} requests: no part of the range is compared with another")
@@ -81,7 +85,8 @@ def figures(root: Path, pipeline: Pipeline, period: Period, found: Found) -> Fig
         pipeline=pipeline.name,
         period=str(period),
         budget_ms=pipeline.request.budget_ms,
-        overview=overview(races),
+        verdicts=verdicts,
+        overview=all_,
         models=[_model(pipeline, races, key) for key in keys_of(pipeline, races)],
         pairs=_pairs(pipeline, races),
         then=_span(races, first),

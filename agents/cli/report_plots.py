@@ -41,7 +41,7 @@ def ways(figure: Any, found: Overview) -> None:
     """Shares of all ways over time, and of all but the most frequent one."""
     names, rest = list(found.ways), others_of(found)
     panels = figure.subplots(2 if rest else 1, 1, sharex=True, squeeze=False)[:, 0]
-    edges = _times([one.from_ms for one in found.slices] + [found.slices[-1].to_ms])
+    edges = times([one.from_ms for one in found.slices] + [found.slices[-1].to_ms])
     for axes, shown in zip(panels, (names, rest), strict=False):
         shares = [[100 * one.ways.get(name, 0) / max(1, one.requests) for one in found.slices] for name in shown]
         stacked = [[*line, line[-1]] for line in shares]
@@ -54,7 +54,7 @@ def ways(figure: Any, found: Overview) -> None:
     if rest:
         panels[1].set_title(f"the same without “{names[0]}”", fontsize=9, loc="left")
         panels[1].set_ylim(bottom=0)
-    _time_axis(panels[-1])
+    time_axis(panels[-1])
 
 
 def latency(figure: Any, found: Overview, budget_ms: int) -> None:
@@ -62,7 +62,7 @@ def latency(figure: Any, found: Overview, budget_ms: int) -> None:
     from matplotlib.colors import LogNorm
 
     lines, heat = figure.subplots(2, 1, sharex=True, sharey=True, height_ratios=[1, 1.2])
-    edges = _times([one.from_ms for one in found.slices] + [found.slices[-1].to_ms])
+    edges = times([one.from_ms for one in found.slices] + [found.slices[-1].to_ms])
     for number, (name, label) in enumerate((("p50", "median"), ("p99", "99%"), ("most", "slowest"))):
         values = [one.latency_ms[name] for one in found.slices]
         shown = [np.nan if value is None else max(1.0, value) for value in values]
@@ -92,7 +92,7 @@ def latency(figure: Any, found: Overview, budget_ms: int) -> None:
     heat.set_xlim(edges[0], edges[-1])
     _plain(lines)
     _plain(heat)
-    _time_axis(heat)
+    time_axis(heat)
 
 
 def quantiles(figure: Any, pairs: Sequence[Pair], models: Sequence[str]) -> None:
@@ -224,11 +224,13 @@ def legend_names(found: Figures) -> list[str]:
     return [f"{one.model} {one.version}" for one in found.models]
 
 
-def _times(at_ms: Sequence[int]) -> Any:
+def times(at_ms: Sequence[int]) -> Any:
+    """Milliseconds since 1970 as matplotlib takes times."""
     return np.array(at_ms, dtype="datetime64[ms]")
 
 
-def _time_axis(axes: Any) -> None:
+def time_axis(axes: Any) -> None:
+    """An axis of log times, in few words."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     locator = AutoDateLocator(minticks=3, maxticks=8)

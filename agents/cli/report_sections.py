@@ -10,6 +10,7 @@ from agents.cli.quality import STATES
 from agents.cli.report_figures import Figures
 from agents.cli.report_page import captioned, note, page, picture, plot, table
 from agents.cli.report_stories import Story, looked_up
+from agents.cli.report_trouble import timeline, verdict
 from agents.cli.report_words import summary
 from agents.cli.ways_report import number, percent
 from streams.core.intervals import Estimate
@@ -25,6 +26,7 @@ table.race td:first-child { width: 5rem; text-align: right; } td.bar { width: 45
 td.bar i { display: block; width: 4%; min-width: 6px; height: .7rem; background: #888; }
 td.bar i.score { background: #0072B2; } td.bar i.decision { background: #009E73; }
 td.bar i.deadline { background: #D55E00; }
+div.told td { text-align: left; vertical-align: top; }
 div.estimates td { white-space: pre; font-size: .9em; line-height: 1.25; }
 div.wide th { vertical-align: bottom; } div.wide td:first-child { white-space: nowrap; }
 article { border: 1px solid #ddd; border-radius: 4px; padding: .4rem .8rem; margin: .8rem 0; break-inside: avoid; }
@@ -35,9 +37,10 @@ article code { overflow-wrap: anywhere; color: #555; font-size: .8rem; } small {
 </style>"""
 
 
-def report_page(found: Figures, told: list[Story], verdict: str | None = None) -> str:
-    """The whole page; a `verdict` (one sentence, plain text) comes before everything else."""
+def report_page(found: Figures, told: list[Story]) -> str:
+    """The whole page: the verdict as a sentence comes before everything else."""
     sections = [
+        ("What changed, and when", timeline(found.verdicts, found.overview)),
         ("Who answered, and why", answers(found)),
         ("How fast, against the budget", latency(found)),
         ("The models", models(found)),
@@ -49,7 +52,9 @@ def report_page(found: Figures, told: list[Story], verdict: str | None = None) -
     ]
     if found.notes or found.quality.notes:
         sections.append(("Notes", "".join(map(note, [*found.notes, *found.quality.notes]))))
-    lead = f'<p class="verdict">{escape(verdict)}</p>' if verdict else ""
+    first, *more = verdict(found.verdicts)
+    lead = f'<p class="{"verdict" if found.verdicts else "note"}">{escape(first)}</p>'
+    lead += "".join(f"<p>{escape(line)}</p>" for line in more)
     lead += "".join(f'<p class="lead">{escape(line)}</p>' for line in summary(found)[:1])
     lead += "".join(f"<p>{escape(line)}</p>" for line in summary(found)[1:])
     data = msgspec.json.encode(found).decode().replace("<", "\\u003c")

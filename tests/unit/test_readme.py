@@ -102,9 +102,8 @@ def test_the_first_lines_of_the_roles_are_the_road():
     assert first["coupler"] == "needs.<name> + scores -> model.<name>"
     assert first["scorer"] == "model.<name> -> scores"
     assert first["rendezvous"] == "raw + scores -> decisions"
-    assert (
-        first["archiver"] == "raw + scores + decisions + dead-letters + labels + tallies + roster-history -> Parquet"
-    )
+    kept = "raw + scores + decisions + dead-letters + labels + tallies + roster-history + verdicts"
+    assert first["archiver"] == f"{kept} -> Parquet"
     assert first["learner"] == "labels + decisions -> tallies"
     assert first["monitor"] == "raw + scores + decisions + enriched + roster -> verdicts"
     known = {entry.what for entry in CATALOGUE}

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 
 from agents.cli.report import report
 from agents.cli.report_figures import Figures
-from agents.cli.report_sections import report_page
 from agents.cli.report_stories import Event, Story, printed
 from agents.cli.report_words import summary
 from schemas.blocks import ScoreBlock, decode_scores, offsets_of, scores_of
@@ -223,15 +222,6 @@ def test_the_look_up_holds_what_somebody_would_ask_for(folder: Path):
             assert story["truth"].startswith(f"it was {'true' if number % 4 == 0 else 'false'}, said ")
         else:
             assert not story["truth"]
-
-
-def test_a_verdict_comes_first_when_there_is_one(folder: Path):
-    found = convert(Elements((folder / "page.html").read_text()).held["figures"], Figures)
-    page = report_page(found, [], "The new code of first is wrong <since> noon.")
-    words = [word for word in Elements(page).text if word]
-    place = words.index("The new code of first is wrong <since> noon.")
-    assert place < words.index(summary(found)[0])
-    assert 'class="verdict"' not in (folder / "page.html").read_text()
 
 
 def test_two_reports_have_the_same_bytes(folder: Path):

@@ -8,22 +8,17 @@ import numpy as np
 
 from agents.cli.quality import Report as QualityReport
 from agents.cli.quality import judged
-from agents.cli.races import Found, records_at
+from agents.cli.races import Found
+from agents.cli.report_fields import fields_of
 from agents.cli.report_verdicts import Verdicts, verdicts_of
 from schemas.blocks import Matrix, Offsets
-from schemas.errors import UNREADABLE
-from schemas.pipeline import Feature, FeatureType, Pipeline, Role
-from schemas.topics import Topics
+from schemas.pipeline import Pipeline, Role
 from streams.archive.ranges import Period, iso
-from streams.core.event_fields import as_number, as_word, value_at
 from streams.core.overview import Overview, overview
 from streams.core.pairs import Pair, pair
 from streams.core.quality import quantiles
 from streams.core.races import ModelKey, Races
-from streams.core.shifts import FEWEST, Shift, of_numbers, of_words
-
-SAMPLE = 5_000
-"""Requests of either part whose fields are looked at."""
+from streams.core.shifts import FEWEST, Shift, of_numbers
 
 BINS = 40
 OF_A_MODEL = (0.5, 0.99, 1.0)
@@ -78,9 +73,7 @@ def figures(root: Path, pipeline: Pipeline, period: Period, found: Found) -> Fig
     notes = [f"{count:,} {what}" for what, count in sorted(found.counts.items())]
     if not len(first):
         notes.append(f"fewer than {3 * FEWEST} requests: no part of the range is compared with another")
-    fields, unreadable = _fields(root, pipeline, races, first, last)
-    if unreadable:
-        notes.append(f"{unreadable:,} of the requests whose fields were looked at are no JSON objects")
+    fields = fields_of(root, pipeline, races, first, last, notes)
     return Figures(
         pipeline=pipeline.name,
         period=str(period),
@@ -161,39 +154,3 @@ def _then_and_now(key: ModelKey, scores: Matrix, first: Offsets, last: Offsets) 
     edges = np.linspace(low, high if high > low else low + 1e-9, BINS + 1)
     counts = [np.histogram(part[~np.isnan(part)], edges)[0].tolist() for part in (then, now)]
     return ThenAndNow(shift=of_numbers(" ".join(key), then, now), edges=edges.tolist(), then=counts[0], now=counts[1])
-
-
-def _fields(root: Path, pipeline: Pipeline, races: Races, first: Offsets, last: Offsets) -> tuple[list[Shift], int]:
-    """Every declared field, then and now, the largest shift first; and how many records were unreadable."""
-    parts = [rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows)), dtype=np.int64)] for rows in (first, last)]
-    if not len(parts[0]):
-        return [], 0
-    events = raw_of(root, pipeline, races, np.concatenate(parts))
-    unreadable = sum(event is None for event in events)
-    then, now = events[: len(parts[0])], events[len(parts[0]) :]
-    shifts = [_shift(feature, then, now) for feature in pipeline.features_of_event]
-    return sorted(shifts, key=lambda shift: (-shift.effect, shift.name)), unreadable
-
-
-def _shift(feature: Feature, then: list[object], now: list[object]) -> Shift:
-    one, other = ([value_at(event, feature.parts) for event in part] for part in (then, now))
-    if feature.type is FeatureType.NUMBER:
-        return of_numbers(feature.name, *(np.array([as_number(value) for value in part]) for part in (one, other)))
-    return of_words(feature.name, *([as_word(value) for value in part] for part in (one, other)))
-
-
-def raw_of(root: Path, pipeline: Pipeline, races: Races, rows: Offsets) -> list[object]:
-    """The events of some rows, decoded; None where the record is gone or no JSON."""
-    topic, found = Topics(pipeline.name).raw, dict[tuple[int, int], bytes | None]()
-    partitions, offsets = races.partitions[rows], races.offsets[rows]
-    for number in np.unique(partitions).tolist():
-        records = records_at(root, topic, number, offsets[partitions == number])
-        found.update({(number, offset): record.value for offset, record in records.items()})
-    return [_decoded(found.get(ticket)) for ticket in zip(partitions.tolist(), offsets.tolist(), strict=True)]
-
-
-def _decoded(value: bytes | None) -> object:
-    try:
-        return msgspec.json.decode(value or b"")
-    except UNREADABLE:
-        return None

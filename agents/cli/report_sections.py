@@ -151,7 +151,7 @@ def then_and_now(found: Figures) -> str:
 
 
 def fields(found: Figures) -> str:
-    """Shifts of the event's fields, the largest first."""
+    """Shifts of fields, the event's own and those of tables, the largest first."""
     if not found.fields:
         return ""
     rows = [["field", "effect", "by chance, 1 in 100", "then", "now", "absent then", "absent now"]]

@@ -5,10 +5,14 @@ import random
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from agents.cli.past import Seen, read_past
+from agents.cli.report import report
+from agents.cli.report_figures import Figures
 from agents.cli.slices import read_slice
 from agents.cli.tried import Tried
 from schemas.blocks import Matrix
@@ -23,6 +27,7 @@ from streams.core.enrichment import Enrichment
 from streams.core.features import FeatureTable
 from streams.core.given import Given
 from streams.core.past import Scored, Way
+from streams.core.shifts import of_numbers
 from tests.unit.lived import LEAD_MS, play
 from tests.unit.small import TEXT, pipeline, read
 
@@ -137,3 +142,30 @@ def test_a_slice_of_the_archive_has_what_was_joined_then(own: Pipeline, tmp_path
     joined = [event["customer"]["limit"] for event in found.events() if "customer" in event]
     assert joined == [limit for limit in live[-50:, -1].tolist() if limit >= 0]
     assert joined
+
+
+def reported(root: Path) -> Figures:
+    (root / "p.toml").write_text(TEXT + TABLE)
+    words = ["-P", str(root / "p.toml"), "--archive", str(root), "--json"]
+    return msgspec.json.decode(CliRunner().invoke(report, words, standalone_mode=False).stdout, type=Figures)
+
+
+def test_a_report_holds_what_tables_said_then_against_what_they_say_now(own: Pipeline, tmp_path: Path):
+    live = lived(own, tmp_path)
+    limits = np.where(live[:, -1] < 0, np.nan, live[:, -1])
+    found = reported(tmp_path)
+    assert found.overview.requests == COUNT
+    assert {one.name for one in found.fields} == {"x", "colour", "late", "limit"}
+    shift = next(one for one in found.fields if one.name == "limit")
+    assert shift == of_numbers("limit", limits[:100], limits[200:])
+    assert shift.absent_then > 0
+    assert not [note for note in found.notes if "not on enriched" in note]
+
+
+def test_of_a_request_that_is_not_on_enriched_no_field_of_a_table_is_called_absent(own: Pipeline, tmp_path: Path):
+    live = lived(own, tmp_path, kept=290, lost=frozenset({95, 96}))
+    limits = np.where(live[:, -1] < 0, np.nan, live[:, -1])
+    found = reported(tmp_path)
+    shift = next(one for one in found.fields if one.name == "limit")
+    assert shift == of_numbers("limit", np.delete(limits[:100], [95, 96]), limits[200:290])
+    assert [note for note in found.notes if note.startswith("12 of the requests")]

@@ -6,7 +6,7 @@ from typing import Any
 from agents.cli.report_page import captioned, note, picture, table
 from agents.cli.report_plots import BLACK, time_axis, times
 from agents.cli.report_verdicts import Move, Verdicts
-from schemas.verdicts import Reported, Word
+from schemas.verdicts import QUIET, Reported, Word
 from streams.archive.ranges import iso
 from streams.core.overview import Overview
 from streams.core.troubles import GRAVEST, Trouble
@@ -35,6 +35,9 @@ MEANS = {
 }
 NEAR = 0.03
 """Marks closer than this share of the range have one number for all of them."""
+
+NARROWEST = 0.004
+"""The share of the range that a span is wide at least when it is no silence: one window of a day is seen, too."""
 
 NONE = "no verdict"
 
@@ -86,7 +89,7 @@ def _since(trouble: Trouble) -> str:
     since += f" (ticket {shown.since_ticket})" if since and shown.since_ticket is not None else ""
     told = "" if trouble.told_ms is None else f"told at {iso(trouble.told_ms)}"
     many = "window says" if trouble.windows == 1 else "windows say"
-    end = "; at the end of this range it lasts" if trouble.lasts else ""
+    end = "; at the end of this range it was not over" if trouble.lasts else ""
     said = ", ".join(
         one for one in (since, told, f"{trouble.windows:,} {many} so, up to {iso(trouble.last_ms)}") if one
     )
@@ -105,7 +108,8 @@ def timeline(found: Verdicts | None, all_: Overview) -> str:
     drawn = picture(lambda figure: strip(figure, found, all_), 9.0, 1.9)
     text = (
         f"What each window of requests was called: {counted}. Triangles: moves of models on the roster, by their "
-        "number in the table. White: no verdict, as while the monitor learns what is usual."
+        "number in the table. White: no verdict, as while the monitor learns what is usual. What is not healthy is "
+        "drawn at least a hair wide."
     )
     return captioned(drawn, text) + _troubles(found) + _moves(found.moves)
 
@@ -118,7 +122,7 @@ def _troubles(found: Verdicts) -> str:
         [
             _about(one.shown),
             "-" if one.shown.since_ms is None else iso(one.shown.since_ms),
-            f"{iso(one.last_ms)}{', lasts' if one.lasts else ''}",
+            f"{iso(one.last_ms)}{', not over' if one.lasts else ''}",
             f"{one.windows:,}",
             strongest(one.shown),
             one.shown.effect,
@@ -157,13 +161,12 @@ def strip(figure: Any, found: Verdicts, all_: Overview) -> None:
     axes = figure.add_subplot()
     low, high = date2num(times([all_.first_ms, max(all_.last_ms, all_.first_ms + 1)]))
     axes.broken_barh([(low, high - low)], (0, 1), facecolor="white", edgecolor="#bbbbbb", lw=0.8, label=NONE)
-    for word in GRAVEST:
+    for word in reversed(GRAVEST):  # the gravest on top
         colour, hatch = LOOKS[word]
-        own = [
-            date2num(times([one.from_ms, max(one.to_ms, one.from_ms + 1)])) for one in found.spans if one.word is word
-        ]
-        if own:
-            bars = [(start, end - start) for start, end in own]
+        least = 0.0 if word in QUIET else NARROWEST * (high - low)
+        ends = [date2num(times([one.from_ms, one.to_ms])) for one in found.spans if one.word is word]
+        bars = [(start, max(end - start, least)) for start, end in ends]
+        if bars:
             label = f"{word}: {MEANS[word]}"
             axes.broken_barh(bars, (0, 1), facecolor=colour, edgecolor="white", hatch=hatch, lw=0, label=label)
     for place, label in marks(found.moves, NEAR * (all_.last_ms - all_.first_ms)):
@@ -175,7 +178,8 @@ def strip(figure: Any, found: Verdicts, all_: Overview) -> None:
     axes.set_yticks([])
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1.1), frameon=False, fontsize=8)
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[::-1], labels[::-1], loc="upper left", bbox_to_anchor=(1, 1.1), frameon=False, fontsize=8)
     axes.xaxis_date()
     time_axis(axes)
 

@@ -18,8 +18,8 @@ from streams.core.entitlement import History
 from streams.core.overview import Overview
 from streams.core.troubles import Span, Trouble, gravity, spans_of, troubles_of, unconfirmed, worst_of
 
-BEFORE_MS = 3_600_000
-"""How long before the range records are looked at: one may be said early, and speak of requests that follow."""
+BEFORE_MS = 60_000
+"""So far brokers' clocks may be apart: a record is in its log after the requests that it speaks of, by one clock."""
 
 MOST_TROUBLES = 40
 """States that are told one by one, the gravest first."""

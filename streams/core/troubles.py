@@ -10,7 +10,7 @@ from itertools import groupby, pairwise
 
 from msgspec import Struct
 
-from schemas.verdicts import Alarm, Reported, Severity, Word
+from schemas.verdicts import Alarm, Reported, Word
 
 MOST_SPANS = 1_000
 """Spans of equal words that are told apart; in a longer range each is a stretch with the gravest of its words."""
@@ -25,6 +25,7 @@ GRAVEST = (
     Word.HEALTHY,
     Word.TOO_FEW,
 )
+"""Words that page somebody first."""
 
 
 class Span(Struct, frozen=True):
@@ -108,14 +109,13 @@ def _size(verdict: Reported) -> float:
 
 
 def worst_of(troubles: Sequence[Trouble]) -> Trouble | None:
-    """The one to speak of first: a page before a notice, then by its word, then the longest."""
+    """The one to speak of first: by its word, then the longest."""
     return max(troubles, key=gravity, default=None)
 
 
-def gravity(trouble: Trouble) -> tuple[bool, int, int]:
+def gravity(trouble: Trouble) -> tuple[int, int]:
     """By what troubles are compared."""
-    shown = trouble.shown
-    return shown.severity is Severity.PAGE, -GRAVEST.index(shown.verdict), trouble.windows
+    return -GRAVEST.index(trouble.shown.verdict), trouble.windows
 
 
 def unconfirmed(verdicts: Sequence[Reported]) -> Counter[Word]:

@@ -155,7 +155,7 @@ def test_the_gravest_verdict_comes_before_everything_else(folder: Path):
         "Since 2025-11-24T16:00:24.300Z (ticket 0/486), told at 2025-11-24T16:00:19.990Z"
     )
     assert "2 windows say so" in words[title + 2]
-    assert "at the end of this range it lasts. No model was moved near it." in words[title + 2]
+    assert "at the end of this range it was not over. No model was moved near it." in words[title + 2]
     assert words[title + 3].startswith("Also data (notice): Sentence of window 2 on data/x. Since ")
     assert words.index(summary(figures(folder))[0]) > title + 3
     assert "img" not in {tag for tag, _ in page.tags}
@@ -173,6 +173,8 @@ def test_the_timeline_has_the_words_in_its_legend_and_the_moves_that_counted(fol
         ("mirror 1", "shadow -> retired"),
     ]
     assert sum(tag == "svg" for tag, _ in page.tags) == 6
+    links = [value for _, of in page.tags for name, value in of.items() if name in ("src", "href", "xlink:href")]
+    assert not [link for link in links if not (link or "").startswith(("#", "data:image/png;base64,"))]
 
 
 def test_healthy_is_said_as_plainly_and_so_are_doubts(tmp_path: Path):

@@ -96,7 +96,7 @@ def _said(root: Path, pipeline: Pipeline, all_: Overview, counts: Counter[str]) 
 
 def _moves(root: Path, pipeline: Pipeline, all_: Overview) -> list[Move]:
     """Moves of the range; whether one counts, its whole history says."""
-    history, found = History(pipeline), []
+    history, found = History(pipeline), list[Move]()
     for record in read_period(root, Topics(pipeline.name).roster_history, 0, Period()):
         refused = history.take(record.value, record.offset, record.timestamp_ms)
         if refused or not all_.first_ms <= record.timestamp_ms <= all_.last_ms:

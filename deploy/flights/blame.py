@@ -2,7 +2,7 @@
 
 At 1,000 flights a second the monitor learns what is usual. Then a feed sends kilometres for miles, later a model's
 own code changes under its name and version; each time the verdict names the culprit, and says when all is well again.
-Exit 0 only when it did.
+It ends with the report, which explains both. Exit 0 only when they did.
 """
 
 import json
@@ -25,8 +25,15 @@ from streams.kafka.clients import Cluster, cluster_of
 
 STATE = BUILD / "blame"
 BLAME = PIPELINE.parent / "blame.toml"
+REPORT = BUILD / "blame-report.html"
 SWITCH = BUILD / "blame-switch"
+PLANTED = (("data", "field", "distance"), ("code", "model", "rule"))
+"""The faults: the word that is due, and whom it has to name."""
+
 WITHIN_S = 90
+SEEN = 3
+"""Windows with the last fault, so that it is more than a line in the report."""
+
 KM = 1.609344
 
 
@@ -77,6 +84,7 @@ def main(rate: float) -> None:
             rendezvous_says(about, "verdicts", "--alarms")
     finally:
         SWITCH.unlink(missing_ok=True)
+    write_report(about)
 
 
 def tell(about: Mapping[str, Any], feed: Feed) -> None:
@@ -85,18 +93,24 @@ def tell(about: Mapping[str, Any], feed: Feed) -> None:
     until(about, lambda said: any(one["verdict"] == "healthy" for one in said), "a healthy window")
     scene("a feed sends kilometres for miles")
     feed.metric = True
-    until(about, named("data", "field", "distance"), "the field is named")
+    until(about, named(*PLANTED[0]), "the field is named")
     scene("the feed is mended")
     feed.metric = False
     until(about, cleared, "all is well again")
     scene("the code of one model is changed, under the same name and version")
     SWITCH.touch()
-    until(about, named("code", "model", "rule"), "the model is named")
+    until(about, named(*PLANTED[1]), "the model is named")
+    until(about, named(*PLANTED[1], windows=SEEN), f"{SEEN} windows say so")
 
 
-def named(word: str, key: str, culprit: str) -> Callable[[list[dict[str, Any]]], bool]:
-    """Whether the last verdicts say so."""
-    return lambda said: any(one["verdict"] == word and one[key] == culprit for one in said[-3:])
+def named(word: str, key: str, culprit: str, windows: int = 1) -> Callable[[list[dict[str, Any]]], bool]:
+    """Whether some of the last verdicts say so, and people were told."""
+
+    def so(said: list[dict[str, Any]]) -> bool:
+        found = [one for one in said[-2 - windows :] if one["verdict"] == word and one[key] == culprit]
+        return len(found) >= windows and found[-1]["alarmed"] == word
+
+    return so
 
 
 def cleared(said: list[dict[str, Any]]) -> bool:
@@ -121,6 +135,18 @@ def until(about: Mapping[str, Any], true: Callable[[list[dict[str, Any]]], bool]
             sys.exit(f"not within {WITHIN_S} s: {what}; the last verdicts: {said[-3:]} {done.stderr}")
         time.sleep(0.5)
     console.print(f"  {said[-1]['verdict']}: {said[-1]['sentence']}", markup=False, soft_wrap=True)
+
+
+def write_report(about: Mapping[str, Any]) -> None:
+    """The page, from what the archiver has closed when it was stopped; exits when it does not explain a fault."""
+    done = rendezvous(about, "report", "--archive", about["archive"], "-o", str(REPORT), "--json", file=BLAME)
+    if done.returncode:
+        sys.exit(f"`rendezvous report` ended with {done.returncode} {done.stderr}")
+    told = [one["shown"] for one in json.loads(done.stdout)["verdicts"]["troubles"]]
+    for word, key, culprit in PLANTED:
+        if not any(one["verdict"] == word and one[key] == culprit for one in told):
+            sys.exit(f"{REPORT} does not say that {culprit} is to blame ({word}): it has {told}")
+    console.print(f"\n[bold]the report, which explains both[/]: {REPORT} (open it in a browser)")
 
 
 def rendezvous_says(about: Mapping[str, Any], *words: str) -> None:

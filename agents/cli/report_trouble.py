@@ -122,7 +122,7 @@ def _troubles(found: Verdicts) -> str:
         [
             _about(one.shown),
             "-" if one.shown.since_ms is None else iso(one.shown.since_ms),
-            f"{iso(one.last_ms)}{', not over' if one.lasts else ''}",
+            f"{iso(one.last_ms)}{' (not over)' if one.lasts else ''}",
             f"{one.windows:,}",
             strongest(one.shown),
             one.shown.effect,

@@ -6,7 +6,7 @@ takes its place or all is well. Everything in it is said by one of the records o
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, takewhile
 
 from msgspec import Struct
 
@@ -14,6 +14,9 @@ from schemas.verdicts import Alarm, Reported, Word
 
 MOST_SPANS = 1_000
 """Spans of equal words that are told apart; in a longer range each is a stretch with the gravest of its words."""
+
+TOLD = (Alarm.RAISED, Alarm.CHANGED)
+"""What begins a state."""
 
 GRAVEST = (
     Word.CODE,
@@ -76,22 +79,27 @@ def troubles_of(verdicts: Sequence[Reported]) -> list[Trouble]:
     """Every state that people were told of, in the order in which they were."""
     states: list[list[Reported]] = []
     before: Reported | None = None
-    for one in verdicts:
+    for place, one in enumerate(verdicts):
         if one.alarmed is not None:
-            begins = before is None or before.alarmed is None or one.alarm in (Alarm.RAISED, Alarm.CHANGED)
-            if begins:
-                states.append([])
+            if before is None or before.alarmed is None or one.alarm in TOLD:
+                states.append(_said_before(verdicts[:place], one))
             states[-1].append(one)
         before = one
     found = [_trouble(state, lasts=state[-1] is verdicts[-1]) for state in states]
     return [one for one in found if one is not None]
 
 
+def _said_before(verdicts: Sequence[Reported], told: Reported) -> list[Reported]:
+    """The windows just before that said the same already, and were not confirmed yet."""
+    same = list(takewhile(lambda one: (one.verdict, one.model) == (told.verdict, told.model), reversed(verdicts)))
+    return same[::-1] if told.alarm in TOLD else []
+
+
 def _trouble(state: Sequence[Reported], *, lasts: bool) -> Trouble | None:
     """None when all windows of its word lie before the range."""
-    first = state[0]
-    told = first if first.alarm in (Alarm.RAISED, Alarm.CHANGED) else None
-    own = [one for one in state if one.verdict == first.alarmed and (told is None or one.model == told.model)]
+    word = state[-1].alarmed
+    told = next((one for one in state if one.alarm in TOLD and one.alarmed == word), None)
+    own = [one for one in state if one.verdict == word and (told is None or one.model == told.model)]
     if not own:
         return None
     return Trouble(

@@ -226,6 +226,12 @@ def test_a_window_that_wavers_is_not_the_trouble_people_were_told_of():
     assert unconfirmed([said(1, "unsure"), said(2, "healthy"), other]) == {Word.UNSURE: 1}
 
 
+def test_windows_that_said_so_before_it_was_confirmed_belong_to_it():
+    doubtful = [said(1, "healthy"), said(2, "code:first"), said(3, "code:first")]
+    (found,) = troubles_of([*doubtful, said(4, "code:first", Alarm.RAISED, Word.CODE)])
+    assert (found.windows, found.told_ms) == (3, said(4, "code:first").said_at_ms)
+
+
 def test_a_page_comes_before_a_notice_however_long_that_lasted():
     long = [said(n, "data/x", Alarm.RAISED if n == 0 else None, Word.DATA) for n in range(9)]
     page = said(9, "upstream:first", Alarm.CHANGED, Word.UPSTREAM)

@@ -27,8 +27,7 @@ td.bar i { display: block; width: 4%; min-width: 6px; height: .7rem; background:
 td.bar i.score { background: #0072B2; } td.bar i.decision { background: #009E73; }
 td.bar i.deadline { background: #D55E00; }
 div.told td, div.told th { text-align: left; vertical-align: top; font-size: .9em; padding: .2rem .6rem; }
-div.told td:nth-child(2), div.told td:nth-child(3) { white-space: nowrap; }
-div.wide.told td:first-child { white-space: normal; } div.told td:last-child { min-width: 16rem; }
+div.wide.told td { white-space: normal; min-width: 5.5rem; } div.told td:last-child { min-width: 15rem; }
 div.estimates td { white-space: pre; font-size: .9em; line-height: 1.25; }
 div.wide th { vertical-align: bottom; } div.wide td:first-child { white-space: nowrap; }
 article { border: 1px solid #ddd; border-radius: 4px; padding: .4rem .8rem; margin: .8rem 0; break-inside: avoid; }

@@ -65,11 +65,15 @@ def verdict(found: Verdicts | None) -> list[str]:
 def _well(found: Verdicts) -> list[str]:
     span = f"{iso(found.from_ms)} to {iso(found.to_ms)}"
     if set(found.words) == {Word.TOO_FEW}:
-        return [found.quiet, f"That is said of all {found.windows:,} windows, {span}."]
+        return [found.quiet, f"So far in {_windows(found.windows)}, {span}."]
     doubts = ", ".join(f"{count:,} {word}" for word, count in found.doubts.items())
     doubted = f"Windows that said otherwise and that nothing confirmed: {doubts}." if doubts else ""
-    first = f"Healthy: nothing that anybody had to be told of, in {found.windows:,} windows, {span}."
+    first = f"Healthy: nothing that anybody had to be told of, in {_windows(found.windows)}, {span}."
     return [first, *([doubted] if doubted else [])]
+
+
+def _windows(count: int) -> str:
+    return "1 window" if count == 1 else f"{count:,} windows"
 
 
 def _head(shown: Reported, *, first: bool = True) -> str:
@@ -88,10 +92,10 @@ def _since(trouble: Trouble) -> str:
     since = "" if shown.since_ms is None else f"Since {iso(shown.since_ms)}"
     since += f" (ticket {shown.since_ticket})" if since and shown.since_ticket is not None else ""
     told = "" if trouble.told_ms is None else f"told at {iso(trouble.told_ms)}"
-    many = "window says" if trouble.windows == 1 else "windows say"
+    say = "says" if trouble.windows == 1 else "say"
     end = "; at the end of this range it was not over" if trouble.lasts else ""
     said = ", ".join(
-        one for one in (since, told, f"{trouble.windows:,} {many} so, up to {iso(trouble.last_ms)}") if one
+        one for one in (since, told, f"{_windows(trouble.windows)} {say} so, up to {iso(trouble.last_ms)}") if one
     )
     near = (
         f"Moved near its beginning: {'; '.join(shown.deploys)}." if shown.deploys else "No model was moved near it."
@@ -106,11 +110,9 @@ def timeline(found: Verdicts | None, all_: Overview) -> str:
         return ""
     counted = ", ".join(f"{word} {found.words[word]:,}" for word in GRAVEST if word in found.words)
     drawn = picture(lambda figure: strip(figure, found, all_), 9.0, 1.9)
-    text = (
-        f"What each window of requests was called: {counted}. Triangles: moves of models on the roster, by their "
-        "number in the table. White: no verdict, as while the monitor learns what is usual. What is not healthy is "
-        "drawn at least a hair wide."
-    )
+    text = f"What each window of requests was called: {counted}; what is not healthy is drawn at least a hair wide. "
+    text += "White: no verdict, as while the monitor learns what is usual."
+    text += " Triangles: moves of models on the roster, by their number in the table." if found.moves else ""
     return captioned(drawn, text) + _troubles(found) + _moves(found.moves)
 
 
@@ -121,8 +123,8 @@ def _troubles(found: Verdicts) -> str:
     rows += [
         [
             _about(one.shown),
-            "-" if one.shown.since_ms is None else iso(one.shown.since_ms),
-            f"{iso(one.last_ms)}{' (not over)' if one.lasts else ''}",
+            "-" if one.shown.since_ms is None else _cell(one.shown.since_ms),
+            f"{_cell(one.last_ms)}{' (not over)' if one.lasts else ''}",
             f"{one.windows:,}",
             strongest(one.shown),
             one.shown.effect,
@@ -137,6 +139,11 @@ def _troubles(found: Verdicts) -> str:
     return f'<div class="wide told">{table(rows)}</div>' + (note(more) if more else "")
 
 
+def _cell(at_ms: int) -> str:
+    """A time that may be broken into two lines."""
+    return iso(at_ms).replace("T", " ")
+
+
 def strongest(shown: Reported) -> str:
     """The statistic that moved most, and whether probes answered as before."""
     moved = max(shown.evidence.moved, key=lambda one: abs(one.of_threshold), default=None)
@@ -149,7 +156,7 @@ def _moves(moves: Sequence[Move]) -> str:
         return note("No model was moved in this range.")
     rows = [["number", "log time", "model", "move", "who", "why"]]
     rows += [
-        [str(number), iso(one.at_ms), one.model, one.what, one.who, one.why] for number, one in enumerate(moves, 1)
+        [str(number), _cell(one.at_ms), one.model, one.what, one.who, one.why] for number, one in enumerate(moves, 1)
     ]
     return f'<div class="wide told">{table(rows)}</div>'
 

@@ -103,7 +103,7 @@ def _trouble(state: Sequence[Reported], *, lasts: bool) -> Trouble | None:
     if not own:
         return None
     return Trouble(
-        shown=max(own, key=_size),
+        shown=max(own, key=_weight),
         told_ms=None if told is None else told.said_at_ms,
         windows=len(own),
         last_ms=own[-1].to_ms,
@@ -111,9 +111,11 @@ def _trouble(state: Sequence[Reported], *, lasts: bool) -> Trouble | None:
     )
 
 
-def _size(verdict: Reported) -> float:
-    """How far the strongest statistic is beyond what the reference allows."""
-    return max((abs(one.of_threshold) for one in verdict.evidence.moved), default=0.0)
+def _weight(verdict: Reported) -> tuple[bool, bool, float]:
+    """What has been confirmed before what was not, what probes speak of before what they do not, the largest last."""
+    evidence = verdict.evidence
+    size = max((abs(one.of_threshold) for one in evidence.moved), default=0.0)
+    return verdict.alarmed == verdict.verdict, evidence.probes != "none", size
 
 
 def worst_of(troubles: Sequence[Trouble]) -> Trouble | None:

@@ -229,7 +229,16 @@ def test_a_window_that_wavers_is_not_the_trouble_people_were_told_of():
 def test_windows_that_said_so_before_it_was_confirmed_belong_to_it():
     doubtful = [said(1, "healthy"), said(2, "code:first"), said(3, "code:first")]
     (found,) = troubles_of([*doubtful, said(4, "code:first", Alarm.RAISED, Word.CODE)])
-    assert (found.windows, found.told_ms) == (3, said(4, "code:first").said_at_ms)
+    assert (found.windows, found.told_ms, found.shown.window) == (3, said(4, "code:first").said_at_ms, 4)
+
+
+def test_the_verdict_that_is_shown_is_one_that_probes_speak_of():
+    raised, later = said(4, "code:first", Alarm.RAISED, Word.CODE), said(5, "code:first", None, Word.CODE)
+    by_probes = replace(raised, evidence=replace(raised.evidence, probes="changed: first"))
+    (found,) = troubles_of([by_probes, later])
+    assert found.shown == by_probes
+    (found,) = troubles_of([raised, later])
+    assert found.shown == later
 
 
 def test_a_page_comes_before_a_notice_however_long_that_lasted():

@@ -82,7 +82,7 @@ STORY = (
         3, "code:first", Alarm.CHANGED, Word.CODE, sentence=f"{HOSTILE} changed.", deploys=["first 1 -> 2 at event 9"]
     ),
     said(4, "healthy", None, Word.CODE),
-    said(5, "code:first", None, Word.CODE, sentence=f"{HOSTILE} changed more."),
+    said(5, "code:first", None, Word.CODE, sentence=f"{HOSTILE} changed more.", deploys=["first 1 -> 2 at event 9"]),
 )
 
 
@@ -155,7 +155,10 @@ def test_the_gravest_verdict_comes_before_everything_else(folder: Path):
         "Since 2025-11-24T16:00:24.300Z (ticket 0/486), told at 2025-11-24T16:00:19.990Z"
     )
     assert "2 windows say so" in words[title + 2]
-    assert "at the end of this range it was not over. No model was moved near it." in words[title + 2]
+    assert (
+        "at the end of this range it was not over. Moved near its beginning: first 1 -> 2 at event 9."
+        in words[title + 2]
+    )
     assert words[title + 3].startswith("Also data (notice): Sentence of window 2 on data/x. Since ")
     assert words.index(summary(figures(folder))[0]) > title + 3
     assert "img" not in {tag for tag, _ in page.tags}

@@ -38,6 +38,7 @@ REPORT = BUILD / "report.html"
 MADE_BY = [*(HERE / f"{name}.py" for name in ("prepare", "weather", "source")), PIPELINE]
 
 LATE_MIN = 15
+MINUTE_MS = 60_000
 TRAIN_MONTHS = range(1, 7)
 DEMO_EVENTS = 40_000
 LOG_MS = 3_600_000
@@ -75,10 +76,11 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Label(msgspec.Struct, frozen=True):
-    """What became of it."""
+    """What became of it, known when it has landed (ms, the clock of `asked_ms`)."""
 
     request_id: str
     late: bool
+    landed_ms: int
 
 
 def prepare() -> None:
@@ -108,6 +110,8 @@ def read_flights() -> Iterator[tuple[Event, Label]]:
         name = f"{row['carrier']}{row['flight']}-2013{month:02}{day:02}-{hour:02}{minute:02}-{row['origin']}"
         seen[name] = seen.get(name, 0) + 1
         request_id = name if seen[name] == 1 else f"{name}.{seen[name]}"
+        leaves_ms = hour_ms(month, day, hour) + minute * MINUTE_MS
+        flies_min = row["dep_delay"] + row["air_time"]
         weekday = int(np.datetime64(f"2013-{month:02}-{day:02}").astype(int) + 3) % 7
         event = Event(
             request_id,
@@ -119,9 +123,9 @@ def read_flights() -> Iterator[tuple[Event, Label]]:
             row["origin"],
             row["dest"],
             float(row["distance"]),
-            hour_ms(month, day, hour) + minute * 60_000 - HOUR_MS,
+            leaves_ms - HOUR_MS,
         )
-        yield event, Label(request_id, row["arr_delay"] > LATE_MIN)
+        yield event, Label(request_id, row["arr_delay"] > LATE_MIN, leaves_ms + int(flies_min) * MINUTE_MS)
 
 
 def write_demo(flights: Sequence[tuple[Event, Label]]) -> None:

@@ -1,7 +1,7 @@
 """The demo from end to end: `make run`.
 
-Prepares once, brings the pipeline up, sends later flights at a steady rate, then what became of them, prints what
-happened, stops what it started, and writes the report. Exit 0 only when every flight got its decision.
+Prepares once, brings the pipeline up, sends later flights at a steady rate, and as they land what became of them,
+prints what happened, stops what it started, and writes the report. Exit 0 only when every flight got its decision.
 """
 
 import json
@@ -24,6 +24,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from deploy.flights.landing import Landings
 from deploy.flights.prepare import EVENTS, LABELS, PIPELINE, REPORT, Label, prepare
 from deploy.flights.report import Run, quantiles
 from deploy.flights.weather import REPORTS, asked_of, feed_beside
@@ -62,7 +63,6 @@ def main(events: int, rate: float) -> None:
         cluster = cluster_of(os.environ) or Cluster(about["bootstrap"])
         warm_up(cluster, pipeline, others[:WARM_UP], rate)
         run = send_and_read(cluster, pipeline, lines, rate)
-        landed(about, run)
         read_raw(cluster, pipeline, run)
         read_scores(cluster, pipeline, run)
         exact = verified(about)
@@ -89,31 +89,19 @@ def verified(about: Mapping[str, Any]) -> "subprocess.CompletedProcess[str]":
     return rendezvous(about, "verify")
 
 
-def landed(about: Mapping[str, Any], run: Run) -> None:
-    """Say of each flight that was decided whether it was late: the labels of this run."""
-    decided = {decision.request_id for decision in run.decisions.values()}
-    lines = [line for line in LABELS.read_text().splitlines(keepends=True) if _label(line).request_id in decided]
-    aside.print(f"the flights land: {len(lines):,} labels")
-    sent = rendezvous(about, "label", "-", "--truth", "late", given="".join(lines))
-    if sent.returncode:
-        aside.print(f"[red]`rendezvous label` ended with {sent.returncode} {sent.stderr}")
-        sys.exit(1)
-
-
 def write_report(about: Mapping[str, Any], run: Run) -> "subprocess.CompletedProcess[str]":
     """The page about this run, from what the archiver has closed: it closes everything when it is stopped."""
     since_ms = min(run.raw_at_ms.values(), default=0)
     return rendezvous(about, "report", "--since", str(since_ms), "--archive", about["archive"], "-o", str(REPORT))
 
 
-def rendezvous(
-    about: Mapping[str, Any], *words: str, given: str = "", file: Path = PIPELINE
-) -> "subprocess.CompletedProcess[str]":
+def rendezvous(about: Mapping[str, Any], *words: str, file: Path = PIPELINE) -> "subprocess.CompletedProcess[str]":
     """A command of the program, on this pipeline and cluster."""
     command = [sys.executable, "-m", "agents", *words]
     place = {"KAFKA_BOOTSTRAP_SERVERS": about["bootstrap"], "RENDEZVOUS_CONFIG": str(file)}
     environment = {**os.environ, **place}
-    return subprocess.run(command, input=given, capture_output=True, text=True, check=False, env=environment)
+    nothing = subprocess.DEVNULL
+    return subprocess.run(command, stdin=nothing, capture_output=True, text=True, check=False, env=environment)
 
 
 @contextmanager
@@ -176,6 +164,7 @@ def _send_and_read(
 ) -> None:
     producer = Producer(cluster.producer_settings(linger_ms=2))
     topic, weather = Topics(pipeline.name).raw, feed_beside(cluster, pipeline.name, lines)
+    landings = Landings(cluster, pipeline.name, lines)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=aside, transient=True) as progress:
         sending, deciding = (progress.add_task(what, total=len(lines)) for what in ("sent", "decided"))
@@ -191,6 +180,7 @@ def _send_and_read(
             sent = due
             producer.poll(0)
             _read(decisions, run, 0.005)
+            landings.after(len(run.decisions))
             progress.update(sending, completed=sent)
             progress.update(deciding, completed=len(run.decisions))
             time.sleep(0.002)
@@ -200,6 +190,7 @@ def _send_and_read(
         while len(run.decisions) < len(lines) and time.monotonic() < patience_s:
             _read(decisions, run, 0.1)
             progress.update(deciding, completed=len(run.decisions))
+        landings.end()
 
 
 def carrier(line: bytes) -> bytes:

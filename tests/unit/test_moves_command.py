@@ -1,6 +1,7 @@
 """`models promote` and `models rollback`: which move is made of what the roster says, and what is looked at before."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -12,7 +13,7 @@ from schemas.roster import Moved, State
 from streams.core.gates import Shown
 from streams.kafka.clients import Cluster
 from streams.kafka.roster_log import RosterLog
-from tests.unit.small import pipeline
+from tests.unit.small import TEXT, pipeline
 from tests.unit.test_roster import JOINS, history, promoted
 
 GATES = Promotion(requests=3000, shadow_s=0)
@@ -39,8 +40,8 @@ def test_a_promotion_to_challenger_is_what_a_rollback_takes_back(made: list[Move
 def of_decisions(there: int, one_in: int, looks: list[int]) -> Callable[..., list[Shown]]:
     """What is shown on the last decisions of one partition, of which one in so many counts."""
 
-    def shown(*given: object) -> list[Shown]:
-        looks.append(int(str(given[4])))
+    def shown(last: int, _: object) -> list[Shown]:
+        looks.append(last)
         return [Shown(budget_ms=100, score=0.4, age_ms=5, champion=0.4)] * (min(looks[-1], there) // one_in)
 
     return shown
@@ -64,6 +65,7 @@ def of_decisions(there: int, one_in: int, looks: list[int]) -> Callable[..., lis
 def test_a_promotion_looks_at_as_many_decisions_as_its_gates_need(
     made: list[Moved],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
     there: int,
     one_in: int,
     words: tuple[str, ...],
@@ -71,11 +73,14 @@ def test_a_promotion_looks_at_as_many_decisions_as_its_gates_need(
     says: str,
 ):
     looked: list[int] = []
+    file = tmp_path / "p.toml"
+    file.write_text(TEXT)
+    monkeypatch.setattr(moves, "asked_of", lambda *given: given[4])
     monkeypatch.setattr(moves, "shown", of_decisions(there, one_in, looked))
     monkeypatch.setattr(moves, "decided_since", lambda *_: there)
     monkeypatch.setattr(moves, "beside_s", lambda *_: 1e6)
     monkeypatch.setattr(moves, "oldest_ms", lambda *_: 0.0)
-    done = CliRunner().invoke(moves.promote, ["mirror", *words], standalone_mode=False)
+    done = CliRunner().invoke(moves.promote, ["mirror", "-P", str(file), *words], standalone_mode=False)
     assert looked == looks
     assert done.return_value == (3 if says else 0), done.output
     assert says in done.output

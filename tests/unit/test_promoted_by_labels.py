@@ -68,6 +68,7 @@ def promote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     of = pipeline(TEXT + GATES)
     monkeypatch.setattr(moves, "look", lambda _: (of, None, History(of)))
     monkeypatch.setattr(moves, "asked_of", lambda *_: asked(20))
+    monkeypatch.setattr(moves, "decided_since", lambda *_: 20)
     monkeypatch.setattr(moves, "oldest_ms", lambda *_: AT_MS)
     monkeypatch.setattr(moves, "beside_s", lambda *_: 1e6 + LEAD_MS)
 

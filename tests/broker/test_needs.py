@@ -180,11 +180,14 @@ def test_who_is_without_what_it_needs_says_why_and_nobody_else_waits(cluster: Cl
         until(lambda: wanted.items() <= scores_on(pipeline, "more")[1].items(), 10, "more says why")
         assert "watcher" in late.scores
 
+        until(lambda: decided(pipeline, event(4))[0].model == "more", 30, "good is done with the late row")
         pipeline.kill("coupler.more")
         found = outcome(pipeline, send(cluster, pipeline.topics.raw, [event(n) for n in range(COUNT)], 200))
         assert len(found.decisions) == COUNT
         assert max(found.late_ms()) <= NOT_A_TIMEOUT_MS
-        assert {answer.model for answer in found.decisions.values()} <= {"more", "good"}
+        # Five more processes on two cores: a default is the answer to what the machine has no time for.
+        answered = {answer.model for answer in found.decisions.values()}
+        assert {"good"} <= answered <= {"more", "good", None}
         until(lambda: pipeline.running("coupler.more", 1), 30, "it is back")
 
         def said() -> set[int]:
@@ -199,7 +202,6 @@ def test_who_is_without_what_it_needs_says_why_and_nobody_else_waits(cluster: Cl
 def test_models_that_need_others_come_and_what_they_need_goes(cluster: Cluster, tmp_path: Path, name: str):
     file = write(tmp_path, name, budget_ms=1_000, more='[policy]\nanswer = "all"\n')
     operator = Operator(cluster, file, tmp_path / "state")
-    operator.environment["PYTHONPATH"] = str(Path(__file__).parents[2])  # where the callable is
     more = ("--callable", "tests.broker.models:one_more", "--version", "1")
     with up(cluster, file, name, tmp_path / "state") as pipeline:
         decided(pipeline, *[event(number) for number in range(50)])

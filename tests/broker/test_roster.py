@@ -32,7 +32,8 @@ class Operator:
     def __init__(self, cluster: Cluster, file: Path, state: Path, *, elsewhere: bool = False) -> None:
         self.before = ["nice", "-n", "15"] if elsewhere else []
         self.cluster = cluster
-        self.environment = environment(cluster, state)
+        own = {"PYTHONPATH": str(Path(__file__).parents[2])}  # where the tests' callables are, wherever it is called
+        self.environment = environment(cluster, state) | own
         self.file = file
 
     def ended(self, *words: str) -> subprocess.CompletedProcess[str]:

@@ -6,10 +6,9 @@ races take room and time, and the archiver goes on reading meanwhile, whatever b
 
 import asyncio
 import logging
-import os
-import sys
 from pathlib import Path
 
+from agents.aside import run_aside
 from schemas.errors import RendezvousError
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
@@ -76,29 +75,11 @@ class Maturing:
     async def _judge(self, day: int, field: str) -> None:
         run = ["--replay", self._pipeline.replay] if self._pipeline.replay else []
         by = ["--by", field] if field else []
-        command = [
-            *(sys.executable, "-m", "agents", *run, "quality", "--json", *by),
+        words = [
+            *(*run, "quality", "--json", *by),
             *("-P", str(self._file), "--archive", str(self._root)),
             *("--since", str(day * DAY_MS), "--until", str((day + 1) * DAY_MS)),
         ]
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-            preexec_fn=_stand_back,
-        )  # fmt: skip
-        try:
-            _, err = await asyncio.wait_for(process.communicate(), PATIENCE_S)
-        except TimeoutError:
-            logger.warning("%s: its figures are not done within %.0f s", day_name(day), PATIENCE_S)
-            return
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode:
-            lines = err.decode(errors="replace").strip().splitlines() or [f"it ended with {process.returncode}"]
-            logger.warning("%s: its figures could not be told: %s", day_name(day), lines[-1])
-
-
-def _stand_back() -> None:
-    os.nice(19)
+        ended = await run_aside(words, PATIENCE_S)
+        if ended.code != 0:
+            logger.warning("%s: its figures could not be told: %s", day_name(day), ended.why)

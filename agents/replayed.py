@@ -6,12 +6,11 @@ it, nothing else is changed by it.
 
 import asyncio
 import logging
-import os
-import sys
 from pathlib import Path
 
 from msgspec import json
 
+from agents.aside import run_aside
 from schemas.errors import UNREADABLE
 from streams.core.versions import Replay, Version, sentence
 
@@ -47,40 +46,14 @@ class Replayed:
     async def _replay(self, model: str, old: Version, new: Version) -> None:
         folder = self._file.parent
         words = [f"{model}={folder / one.artifact}" for one in (old, new)]
-        command = [
-            sys.executable,
-            "-m",
-            "agents",
-            "diff",
-            *words,
-            "-P",
-            str(self._file),
-            "--archive",
-            str(self._archive),
-        ]
-        process = await asyncio.create_subprocess_exec(
-            *command, "--rows", str(ROWS), "--json",
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL,
-            preexec_fn=_stand_back,
-        )  # fmt: skip
-        try:
-            out, err = await asyncio.wait_for(process.communicate(), PATIENCE_S)
-        except (TimeoutError, asyncio.CancelledError):
-            process.kill()
-            await process.wait()
-            logger.warning("%s: no answer of a replay within %.0f s", model, PATIENCE_S)
-            return
-        if process.returncode not in (SAME, DIFFERENT):
-            lines = err.decode(errors="replace").strip().splitlines() or [f"it ended with {process.returncode}"]
-            logger.warning("%s: what was asked could not be replayed: %s", model, lines[-1])
+        where = ("-P", str(self._file), "--archive", str(self._archive))
+        ended = await run_aside(["diff", *words, *where, "--rows", str(ROWS), "--json"], PATIENCE_S)
+        if ended.code not in (SAME, DIFFERENT):
+            logger.warning("%s: what was asked could not be replayed: %s", model, ended.why)
             return
         try:
-            self.said = sentence(model, old, new, json.decode(out, type=Replay))
+            self.said = sentence(model, old, new, json.decode(ended.out, type=Replay))
         except UNREADABLE as error:
             logger.warning("%s: no answer of a replay: %s", model, error)
             return
         logger.info("%s", self.said)
-
-
-def _stand_back() -> None:
-    os.nice(19)

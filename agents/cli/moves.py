@@ -16,14 +16,13 @@ from agents.cli.known import labels_of
 from agents.cli.roster import as_line, json_option, look, member_of, pipeline_option
 from schemas import roster
 from schemas.errors import UnreadableRecord
-from schemas.pipeline import Model, Pipeline
+from schemas.pipeline import Model
 from schemas.roster import Moved, State
 from streams.core.beside import place_of
 from streams.core.entitlement import History
 from streams.core.gates import Shown, as_table, figures_of, in_words, refusals
 from streams.core.moves import refusal, rolled_back
 from streams.core.roster import Promotion
-from streams.kafka.clients import Cluster
 from streams.kafka.roster_log import MoveRefused, RosterLog
 
 why_option = click.option("--why", default="", metavar="TEXT", help="The reason, for whoever reads the history.")
@@ -141,41 +140,26 @@ def rollback(why: str, who: str, file: Path | None, as_json: bool) -> None:
         last = rolled_back(found.roster)
     except UnreadableRecord as error:
         raise MoveRefused(str(error)) from error
-    if last.replaced:
-        _back_to(cluster, pipeline, found, last, why, who, as_json=as_json)
-        return
-    if not last.displaced:
-        _step_back(cluster, pipeline, found, last, why, who, as_json=as_json)
-        return
+    move, said = _undoing(found, last, why, who)
+    refuse(found, move)
+    RosterLog(cluster, pipeline).move(move)
+    done(move, said, as_json)
+
+
+def _undoing(found: History, last: Promotion, why: str, who: str) -> tuple[Moved, str]:
+    """The move that undoes a promotion, and what people are told of it."""
+    main = found.roster.members[last.model]
+    if last.replaced:  # the version of before has been scoring beside all the time
+        beside = found.roster.beside[last.model]
+        more = {"replaces": main.model.version, "undoes": True}
+        move = move_of(beside.model, beside.state, place_of(main), why, who, **more)
+        return move, f"{last.model} is version {move.version} again, {move.replaces} stays beside it"
+    if not last.displaced:  # who came into the schedule
+        return move_of(main.model, main.state, State.SHADOW, why, who, undoes=True), f"{last.model} is a shadow again"
     member = found.roster.members[last.displaced]
     more = {"displaced": last.model, "displaced_to": last.before, "undoes": True}
     move = move_of(member.model, member.state, State.CHAMPION, why, who, **more)
-    refuse(found, move)
-    RosterLog(cluster, pipeline).move(move)
-    done(move, f"{last.displaced} is the champion again, {last.model} a {last.before}", as_json)
-
-
-def _step_back(
-    cluster: Cluster, pipeline: Pipeline, found: History, last: Promotion, why: str, who: str, *, as_json: bool
-) -> None:
-    """Who came into the schedule is a shadow again."""
-    member = found.roster.members[last.model]
-    move = move_of(member.model, member.state, State.SHADOW, why, who, undoes=True)
-    refuse(found, move)
-    RosterLog(cluster, pipeline).move(move)
-    done(move, f"{last.model} is a shadow again", as_json)
-
-
-def _back_to(
-    cluster: Cluster, pipeline: Pipeline, found: History, last: Promotion, why: str, who: str, *, as_json: bool
-) -> None:
-    """The version that was replaced last is entitled again: it has been scoring beside all the time."""
-    beside, main = found.roster.beside[last.model], found.roster.members[last.model]
-    more = {"replaces": main.model.version, "undoes": True}
-    move = move_of(beside.model, beside.state, place_of(main), why, who, **more)
-    refuse(found, move)
-    RosterLog(cluster, pipeline).move(move)
-    done(move, f"{last.model} is version {move.version} again, {move.replaces} stays beside it", as_json)
+    return move, f"{last.displaced} is the champion again, {last.model} a {last.before}"
 
 
 @click.command()

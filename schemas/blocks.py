@@ -42,6 +42,12 @@ class RowBlock(Struct, frozen=True, array_like=True, tag="rows/1"):
     events: tuple[bytes, ...] = ()
 
 
+def _cut_reason(told: "RowError | NotAskedBlock") -> None:
+    """Keep the beginning of a reason that is too long."""
+    if len(told.reason) > REASON_CHARS:
+        force_setattr(told, "reason", told.reason[:REASON_CHARS])
+
+
 class RowError(Struct, frozen=True, array_like=True):
     """Why one row has no score."""
 
@@ -49,9 +55,8 @@ class RowError(Struct, frozen=True, array_like=True):
     reason: str
 
     def __post_init__(self) -> None:
-        """Keep the beginning of a reason that is too long."""
-        if len(self.reason) > REASON_CHARS:
-            force_setattr(self, "reason", self.reason[:REASON_CHARS])
+        """See to a reason that is too long."""
+        _cut_reason(self)
 
 
 class ScoreBlock(Struct, frozen=True, array_like=True, tag="scores/1"):
@@ -78,9 +83,8 @@ class NotAskedBlock(Struct, frozen=True, array_like=True, tag="not-asked/1"):
     reason: str
 
     def __post_init__(self) -> None:
-        """Keep the beginning of a reason that is too long."""
-        if len(self.reason) > REASON_CHARS:
-            force_setattr(self, "reason", self.reason[:REASON_CHARS])
+        """See to a reason that is too long."""
+        _cut_reason(self)
 
 
 class TickBlock(Struct, frozen=True, array_like=True, tag="tick/1"):

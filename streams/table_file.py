@@ -77,8 +77,7 @@ class TableFile:
                     logger.warning("%s: %s: it is put aside, and the table read from its topic again", path, reason)
                 self._begin()
         except (OSError, sqlite3.OperationalError) as error:
-            if takes_nothing(error):
-                raise RendezvousError(f"{path}: {error}: free space; the router is started again") from error
+            refuse_full_disk(path, error)
             raise ConfigurationRefused(f"{path}: {error}; name a place that can be written") from error
 
     def _open(self, now_s: float) -> str:
@@ -89,8 +88,7 @@ class TableFile:
             row = self._database.execute("SELECT value FROM kept").fetchone()
             kept = _decode_kept(_checked(row[0])) if row else None
         except (sqlite3.DatabaseError, MsgspecError, TableDamaged) as error:
-            if takes_nothing(error):
-                raise RendezvousError(f"{self.path}: {error}: free space; the router is started again") from error
+            refuse_full_disk(self.path, error)
             if getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY":
                 raise RendezvousError(f"{self.path}: another process has it: end that router first") from error
             return f"damaged ({error})"
@@ -161,8 +159,7 @@ class TableFile:
         try:
             yield
         except (sqlite3.DatabaseError, MsgspecError, TableDamaged) as error:
-            if takes_nothing(error):
-                raise RendezvousError(f"{self.path}: {error}: free space; the router is started again") from error
+            refuse_full_disk(self.path, error)
             self._database.close()
             self.path.unlink(missing_ok=True)
             raise TableDamaged(
@@ -170,11 +167,14 @@ class TableFile:
             ) from error
 
 
-def takes_nothing(error: Exception) -> bool:
-    """Whether it is the disk that is full or fails, and not the file that is damaged."""
+def refuse_full_disk(path: Path, error: Exception) -> None:
+    """Raise RendezvousError where it is the disk that is full or fails, and not the file that is damaged."""
     if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR"))
+        takes_nothing = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+    else:
+        takes_nothing = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR"))
+    if takes_nothing:
+        raise RendezvousError(f"{path}: {error}: free space; the router is started again") from error
 
 
 def _summed(value: bytes) -> bytes:

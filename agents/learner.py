@@ -48,6 +48,7 @@ class Learner:
         self._told: Tally | None = None
         self._learning: Learning | None = None
         self._lock = asyncio.Lock()
+        self._sending = Sending()
 
     def positions(self, committed: Sequence[TopicPartition]) -> Mapping[TP, int]:
         """Read labels on from where the last tally has counted them, whatever was committed; blocks."""
@@ -112,21 +113,23 @@ class Learner:
             reached("learner.after_read")
 
     async def tell(self, app: BatchApp) -> None:
-        """Send a tally when there is one to tell; it counts as told when the broker has it."""
+        """Send a tally when there is one to tell and the broker has the one before; raises when it will not have it.
+
+        Then the process ends, and the next one counts on from the last tally that is there.
+        """
         async with self._lock:
             learning = self._learning
-            if learning is None:
+            await app.producer.resolve_failures(self._sending)
+            if learning is None or self._sending.pending:
                 return
             await asyncio.to_thread(self._catch_up, learning)
             tally = learning.due()
             if tally is None:
                 return
-            sending = Sending()
-            await app.producer.send_batch(sending, [Outgoing(self._topics.tallies, encode_tally(tally), None, 0)])
+            record = Outgoing(self._topics.tallies, encode_tally(tally), None, 0)
+            await app.producer.send_batch(self._sending, [record])
             await app.producer.flush()
             reached("learner.after_send")
-            await app.producer.resolve_failures(sending)
-            self._told = tally
 
     def committable(self) -> Mapping[TP, Position]:
         """What is counted, as a figure of lag: where reading goes on is in the last tally."""

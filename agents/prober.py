@@ -28,18 +28,29 @@ class Prober:
         self._app = app
         self._every_s = every_s
         self._token = secrets.token_hex(16)
+        self._announcing: Sending | None = None
         self._announced_s: float | None = None
         self._sent_s = float("-inf")
         self._asked = False
         self.rounds = 0
 
     async def announce(self) -> None:
-        """Write the token's sum, and see it confirmed."""
-        if self._announced_s is None:
+        """Write the token's sum; it is announced once the broker has it: before, probes would count as requests."""
+        if self._announced_s is not None:
+            return
+        if self._announcing is None:
             key, value = encode_token(self._token)
-            await self._app.producer.send_batch(Sending(), [Outgoing(self._topics.probes, value, key, 0)])
-            await self._app.producer.flush()
+            self._announcing = Sending()
+            await self._app.producer.send_batch(self._announcing, [Outgoing(self._topics.probes, value, key, 0)])
+        await self._app.producer.flush()
+        if not self._announcing.pending:
+            await self._app.producer.resolve_failures(self._announcing)
             self._announced_s = time.monotonic()
+
+    @property
+    def announced(self) -> bool:
+        """Whether the broker has the token."""
+        return self._announced_s is not None
 
     def ask(self) -> None:
         """Something was deployed, or something moved: a round is due at once."""

@@ -23,6 +23,9 @@ from schemas.pipeline import Model, Pipeline, score_feature
 KEPT = 50_000
 """Requests whose needed scores are remembered: they may be read before their row, and a row may come twice."""
 
+VERSIONS = 16
+"""Versions of the needed models whose scores are remembered of one request: more are nobody's."""
+
 CATCH_UP_MS = 1_000.0
 """A row that is read after its deadline, as after a crash, waits so long: what it needs may be read later."""
 
@@ -168,7 +171,9 @@ class Coupling:
 
     def _note(self, offset: int, key: tuple[str, str], said: Said, touched: list[int]) -> None:
         known = self._said.setdefault(offset, {})
-        if key not in known:  # of two the first counts, as in the rendezvous
+        if key not in known and len(known) < VERSIONS * len(
+            self._needed
+        ):  # of two the first counts, as in the rendezvous
             known[key] = said
             touched.append(offset)
 

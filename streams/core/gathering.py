@@ -7,6 +7,7 @@ when the other logs are known beyond that time. Reads no clock.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from typing import Any, Literal
 
 from msgspec import Struct, json
@@ -18,6 +19,7 @@ from schemas.pipeline import Pipeline, Role
 from schemas.requests import Rejection, Request
 from streams.core.blame import SKIPPED, blame
 from streams.core.entitlement import PerSpan, Spans, always
+from streams.core.held import LIMIT
 from streams.core.races import NUMBERS
 
 LOGS = ("raw", "scores", "decisions")
@@ -119,7 +121,6 @@ class Gathering:
 
     def __init__(self, pipeline: Pipeline, number: int, start: Places) -> None:
         self.number = number
-        self._budget_ms = pipeline.request.budget_ms
         self._expected = PerSpan(always(pipeline), _scored)
         self._open: dict[int, Gathered] = {}
         self._order: deque[Gathered] = deque()
@@ -128,7 +129,8 @@ class Gathering:
         self._next = start
         self.logs = logs_of(pipeline)
         self._unknown = None if pipeline.enrich else NOTHING
-        self._reached_ms = dict.fromkeys(self.logs, float("-inf"))
+        self._reached_ms = dict.fromkeys(self.logs, -inf)
+        self._raw_begun = False  # as long as nothing of it was read it may begin anywhere
 
     @property
     def waiting(self) -> int:
@@ -150,15 +152,17 @@ class Gathering:
         offset = request.offset
         if offset < self._next.raw:
             return
-        if offset > self._next.raw and self._ahead:
-            for gone in [known for known in self._ahead if known < offset]:  # holes: what came for them is nobody's
+        if self._ahead and (offset > self._next.raw or not self._raw_begun):
+            # Of holes, and of offsets that nobody has: what came for them is nobody's.
+            for gone in [known for known in self._ahead if not offset <= known < offset + LIMIT]:
                 del self._ahead[gone], self._ahead_at[gone]
         self._next = Places(offset + 1, self._next.scores, self._next.decisions, self._next.enriched)
+        self._raw_begun = True
         refused = isinstance(request, Rejection)
         one = Gathered(
             Ticket(self.number, offset),
             request.at_ms,
-            request.at_ms + min(request.budget_ms, self._budget_ms) + AFTER_MS,
+            request.at_ms + request.budget_ms + AFTER_MS,
             {} if refused else self._expected.at(request.at_ms),
             fields,
             probe,
@@ -216,7 +220,7 @@ class Gathering:
         if one is not None:
             what(one)
             one.at = _first(one.at, at)
-        elif offset >= self._next.raw:
+        elif self._next.raw <= offset < (self._next.raw + LIMIT if self._raw_begun else inf):
             self._ahead.setdefault(offset, []).append(what)
             self._ahead_at[offset] = _first(self._ahead_at.get(offset, NOWHERE), at)
 

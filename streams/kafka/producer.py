@@ -25,6 +25,10 @@ POLL_S = 0.1
 FLUSH_POLL_S = 0.01
 FULL_QUEUE_S = 0.005
 FLUSH_S = 10.0
+COPIES = 10_000
+"""Copies on their way at most: one to a topic that is not there stays for a while, and a queue full of them would
+hold decisions up."""
+
 CONNECT_S = 10.0
 ANSWER_S = 0.5
 SAMPLE_S = 0.5
@@ -56,6 +60,7 @@ class Producer(base.Producer):
         self._sent = asyncio.Event()
         self.clock = LogClock(time.time() * 1e3, time.monotonic() * 1e3)
         self._sampled_s = 0.0
+        self._copies = Copies()
 
     def now_ms(self) -> float:
         """The broker's time, as far as this process knows it."""
@@ -148,8 +153,16 @@ class Producer(base.Producer):
         await self.send_batch(batch, [Outgoing(topic, value, key, letter.partition, headers)])
 
     async def send_copies(self, records: Sequence[Outgoing]) -> None:
-        """Send what nothing waits for: a copy to a topic that a producer named and that may not exist."""
-        await self.send_batch(Copies(), records)
+        """Send what nothing waits for: a copy to a topic that a producer named and that may not exist.
+
+        Where too many are on their way already, these are left out.
+        """
+        room = max(0, COPIES - self._copies.pending)
+        if left_out := records[room:]:
+            logger.warning(
+                "%d copies were left out, the first to %s: too many wait", len(left_out), left_out[0].topic
+            )
+        await self.send_batch(self._copies, records[:room])
 
     async def resolve_failures(self, batch: Sending) -> None:
         """Turn deliveries the broker refused for good into dead letters.

@@ -281,6 +281,35 @@ def test_when_many_wait_only_the_slowest_logs_are_read_on():
     assert ahead(both) == frozenset()
 
 
+def test_an_offset_that_nobody_has_holds_nothing_back_for_ever():
+    one = gathering(start=Places(-2, 0, 0))  # raw is read from its beginning, wherever that is
+    one.scored(scores(*MODELS[0], {5_000_000: 0.5, 1 << 60: 0.5}), 0, 1_000)
+    one.scored(scores(*MODELS[1], {5_000_000: 0.6}), 1, 1_000)
+    one.requested(request(5_000_000, 990), {}, None)
+    one.scored(scores(*MODELS[0], {1 << 61: 0.5}), 2, 1_010)
+    assert one.places() == Places(5_000_000, 0, 0)
+    one.decided(decision(5_000_000), 0, 1_020)
+    for log in LOGS:
+        one.reached(log, FAR_MS)
+    (found,) = drained(one)
+    assert set(found.scores) == {MODELS[0][0], MODELS[1][0]}
+    assert one.places() == Places(5_000_001, 3, 1)
+    assert one.waiting == 0
+
+
+def test_a_request_that_asks_for_more_time_than_usual_is_not_late_by_the_usual():
+    one = gathering()
+    asks = replace(request(0, 1_000), budget_ms=3 * BUDGET)
+    one.requested(asks, {}, None)
+    one.scored(scores(*MODELS[0], {0: 0.5}), 0, 1_000 + 2 * BUDGET)
+    assert not one.ready
+    one.decided(decision(0), 0, 1_000 + 2 * BUDGET)
+    for log in LOGS:
+        one.reached(log, FAR_MS)
+    (found,) = drained(one)
+    assert found.budget_ms == 3 * BUDGET > found.took_ms[MODELS[0][0]]
+
+
 def test_a_log_is_known_as_far_as_it_was_asked_only_when_it_was_read_to_its_end():
     one = gathering(0, Places(-2, -2, -2))
     one.requested(request(0, 100), {}, None)

@@ -4,15 +4,16 @@ import asyncio
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, Message
 from msgspec.structs import replace
 
 from agents.answering import ECHOED_HEADERS, ECHOED_KEY, Answering
+from agents.prober import Prober
 from schemas.blocks import REASON_CHARS, decode_scores
 from schemas.requests import Headers
 from streams.core.rendezvous import Rendezvous
 from streams.kafka.batch import Outgoing, Sending, Told
-from streams.kafka.producer import Producer
+from streams.kafka.producer import COPIES, Copies, Producer
 from tests.unit.small import pipeline, request, scores
 
 TOO_LARGE = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
@@ -72,3 +73,49 @@ def test_a_reason_that_another_program_gives_is_cut_where_it_comes_in():
     value = b'{"model": "first", "version": "1", "offset": 7, "error": "%s"}' % (b"x" * 1_000_000)
     block = decode_scores(value)
     assert [len(error.reason) for error in block.errors] == [REASON_CHARS]  # type: ignore[union-attr]
+
+
+def test_copies_to_a_topic_that_is_not_there_cannot_fill_the_queue_that_decisions_leave_by():
+    class Queue:
+        def __init__(self) -> None:
+            self._copies = Copies()
+
+        async def send_batch(self, copies: Sending, records: list[Outgoing]) -> None:
+            copies.pending += len(records)
+
+    queue: Any = Queue()
+    record = Outgoing("answers.nowhere", b"{}")
+    for _ in range(2):
+        asyncio.run(Producer.send_copies(queue, [record] * (COPIES - 1)))
+    assert queue._copies.pending == COPIES
+    queue._copies.delivered(KafkaError(KafkaError._MSG_TIMED_OUT), Message())
+    asyncio.run(Producer.send_copies(queue, [record] * 2))
+    assert queue._copies.pending == COPIES
+
+
+def test_no_probe_leaves_before_the_broker_has_its_token():
+    class App:
+        """Its broker answers nobody until it is told to."""
+
+        def __init__(self) -> None:
+            self.producer = self
+            self.sent: list[Sending] = []
+
+        async def send_batch(self, sending: Sending, records: list[Outgoing]) -> None:
+            sending.pending += len(records)
+            self.sent.append(sending)
+
+        async def flush(self) -> None: ...
+
+        async def resolve_failures(self, _: Sending) -> None: ...
+
+    app: Any = App()
+    prober = Prober(pipeline(), app, 60.0)
+    for _ in range(2):
+        asyncio.run(prober.announce())
+    assert not prober.announced
+    (sending,) = app.sent
+    sending.delivered(None, NOBODYS)
+    asyncio.run(prober.announce())
+    assert prober.announced
+    assert app.sent == [sending]

@@ -70,6 +70,12 @@ class Asked:
         """Log times of raw."""
         return np.array(self._at_ms, dtype=np.int64)
 
+    def at_ms_of(self, offsets: Offsets) -> Offsets:
+        """Log times of these requests; where there is none, of the next, else of the last. Copies no column."""
+        known = np.frombuffer(self._offsets, dtype=np.int64)
+        place = np.minimum(np.searchsorted(known, offsets), len(known) - 1)
+        return np.frombuffer(self._at_ms, dtype=np.int64)[place]
+
     @property
     def budgets_ms(self) -> Offsets:
         """Budgets, as the pipeline that ran gave them."""

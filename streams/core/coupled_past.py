@@ -6,6 +6,7 @@ row. Such a model answers after its stated latency, and not before what it needs
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 import numpy as np
 
@@ -34,6 +35,7 @@ class CoupledPast:
         self._sent: dict[str, Sent] = {name: Sent() for name in self._own}
         self._needed_ms: dict[str, dict[int, int]] = {name: {} for name in self._own}
         self._asked: dict[int, tuple[int, int]] = {}
+        self._settled = 0
         self._chunks = 0
 
     def __contains__(self, name: str) -> bool:
@@ -60,7 +62,8 @@ class CoupledPast:
             if isinstance(block, ScoreBlock) and block.model in dict(self._pairs[name]):
                 needed_ms = self._needed_ms[name]
                 for offset in (*offsets_of(block.offsets), *(error.offset for error in block.errors)):
-                    needed_ms[offset] = max(needed_ms.get(offset, 0), log_ms)
+                    if offset >= self._settled:
+                        needed_ms[offset] = max(needed_ms.get(offset, 0), log_ms)
             self._keep(name, coupling.scores_offered(block))
 
     def made(self, known_ms: float) -> Iterator[Made]:
@@ -73,6 +76,20 @@ class CoupledPast:
                 for log_ms, part in parts:
                     self.offered(part, log_ms)
                 yield name, block, parts
+        self._let_go(known_ms)
+
+    @property
+    def remembered(self) -> int:
+        """Requests that are not let go of."""
+        return len(self._asked)
+
+    def _let_go(self, known_ms: float) -> None:
+        """Of requests up to the first whose deadline is still to come every row was sent on or given up."""
+        for offset in list(takewhile(lambda offset: self._asked[offset][1] <= known_ms, self._asked)):
+            del self._asked[offset]
+            for needed_ms in self._needed_ms.values():
+                needed_ms.pop(offset, None)
+            self._settled = offset + 1
 
     def _keep(self, name: str, sent: Sent) -> None:
         self._sent[name].rows += sent.rows

@@ -296,11 +296,8 @@ class Past:
         if versions <= {block.version}:
             return block
         offsets = np.frombuffer(block.offsets, dtype="<i8")
-        asked, at_ms = self.asked.offsets, self.asked.at_ms
-        place = np.minimum(np.searchsorted(asked, offsets), len(asked) - 1)
-        own = np.array(
-            [self._version_at(block.model, at) == block.version for at in at_ms[place].tolist()], dtype=bool
-        )
+        at_ms = self.asked.at_ms_of(offsets).tolist()
+        own = np.array([self._version_at(block.model, at) == block.version for at in at_ms], dtype=bool)
         return ScoreBlock(
             block.model,
             block.version,

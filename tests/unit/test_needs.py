@@ -23,6 +23,7 @@ from schemas.roster import State
 from schemas.topics import topics_of
 from streams.archive.ranges import Period
 from streams.core.blame import NEEDED, blame
+from streams.core.coupled_past import CoupledPast
 from streams.core.coupling import CATCH_UP_MS, KEPT, Coupling, Sent
 from streams.core.fan_out import OVERLOADED, FanOut
 from streams.core.given import Given
@@ -401,6 +402,24 @@ def test_a_backtest_gives_no_score_that_came_too_late_and_answers_no_earlier_tha
     root = lived.write(tmp_path, seconds.name)
     found = past_scores(seconds, root, {"second": Scored("1", the_score, (2, 3, 0), 10)})
     assert [np.isnan(score) for score in found["second"]] == [offset % 3 == 0 for offset in range(90)]
+
+
+def test_of_a_past_without_end_only_the_requests_that_still_wait_are_remembered():
+    past = CoupledPast(PIPELINE, {"second": Scored("1", the_score, (2, 3, 0), 10)})
+    found: list[float] = []
+    for first in range(0, 2_000, 100):
+        offsets = np.arange(first, first + 100)
+        at_ms = 10 * offsets
+        past.requests_seen(offsets, at_ms, at_ms + 100, np.zeros((100, len(PIPELINE.features))), (b"{}",) * 100)
+        for offset in offsets.tolist():
+            past.offered(scores("first", offset), 10 * offset + 5)
+        if first:
+            past.offered(scores("first", 0), 10 * first)  # long after its deadline
+        for _, block, _ in past.made(10.0 * (first + 99)):
+            found += np.frombuffer(block.scores).tolist()
+    assert len(found) == 2_000
+    assert past.remembered == 10
+    assert not any(0 in needed for needed in past._needed_ms.values())
 
 
 def test_a_needed_model_that_is_scored_anew_changes_what_needs_it(tmp_path: Path):

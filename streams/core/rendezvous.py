@@ -1,52 +1,28 @@
 """The rendezvous of one partition: scores meet their request here; each request is decided exactly once.
 
 Reads no clock and sends nothing: pass the time in (ms on the broker's clock), publish what comes back, and say
-what was published. A ticket is the raw record's offset, so the join is one look-up.
+what was published. Who is given which score is `joining`, what a request comes to by then is `deciding`; here is when.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from msgspec.structs import replace
 
-from schemas.blocks import (
-    NotAskedBlock,
-    RejectionBlock,
-    ScoreBlock,
-    ScoresBlock,
-    TickBlock,
-    offsets_of,
-    scores_of,
-)
-from schemas.decisions import Decision, ScoreSeen
+from schemas.blocks import RejectionBlock, ScoresBlock
+from schemas.decisions import Decision
 from schemas.pipeline import Pipeline, PolicyKind
 from schemas.requests import Rejection, Request
 from streams.core.course import Course, has_wishes, wishes
+from streams.core.deciding import Deciding
 from streams.core.entitled import Entitled
 from streams.core.entitlement import PerSpan, Spans, always
-from streams.core.held import LIMIT, Failed, Held, What
+from streams.core.joining import Joining
 from streams.core.learned import NOTHING, Learned
 from streams.core.patience import Patience, grace_of
 from streams.core.pending import Explanation, Pending, Reply
-from streams.core.policy_combine import Combine
 from streams.core.repeats import Known, Repeats, logged, repeatable
 from streams.core.watermark import BEGINNING, Checkpoint, Watermark
-
-
-@dataclass(slots=True)
-class Counts:
-    """What came that decided nothing. Late: nobody waits for it any more. Untrusted: of a model not configured.
-
-    Refused: too far ahead of raw, or for an offset that is none. Repeated: a second score of a model. Repeats:
-    requests that were given the answer of an equal one.
-    """
-
-    late: int = 0
-    untrusted: int = 0
-    refused: int = 0
-    repeated: int = 0
-    repeats: int = 0
 
 
 class Rendezvous:
@@ -70,36 +46,33 @@ class Rendezvous:
         spans: Spans | None = None,
         learned: Learned = NOTHING,
     ) -> None:
-        self.counts = Counts()
-        self.lead_ms = lead_ms
         self._grace_ms = grace_ms
         self._patience = Patience(grace_ms)
         self._from_log = from_log or grace_ms > 0
         self._partition = partition
         self._entitlements = PerSpan(spans or always(pipeline), Entitled)
-        self._known = self._entitlements.versions
-        self._newest = self._entitlements.at(start.at_ms)
-        self._guards = {guard.model: guard for guard in pipeline.policy.guards}
         self._refine = pipeline.policy.refine
         self._learned = learned
         kinds = (PolicyKind.COMBINE, PolicyKind.WEIGHTED, PolicyKind.BANDIT, PolicyKind.RULES)
-        self._special = bool(self._guards or self._refine or pipeline.policy.kind in kinds)
+        self._special = bool(pipeline.policy.guards or self._refine or pipeline.policy.kind in kinds)
         self._said: dict[int, Decision] = {}
         self._explain = Explanation(pipeline, partition, standby=grace_ms > 0)
+        guards = {guard.model: guard for guard in pipeline.policy.guards}
+        self._deciding = Deciding(self._explain, guards, lead_ms, offers=not grace_ms)
         self._repeats = Repeats(pipeline.request.repeat_s)
         self._followers: dict[int, list[int]] = {}
         self._decided: dict[int, Known | None] = {}  # ahead of raw
         self._pending: dict[int, Pending] = {}
-        self._held = Held()
+        self._joining = Joining(self._pending, start, self._entitlements.at(start.at_ms))
+        self._joining.known = self._entitlements.versions
         self._timers: list[tuple[float, int]] = []
         self._watermark = Watermark(start)
-        self._next_raw = start.raw
-        self._next_score = start.scores
+        self.counts = self._joining.counts
 
     def entitle(self, spans: Spans) -> None:
         """More of the roster's history is known: it counts for requests that are seen from now on."""
         self._entitlements.follow(spans)
-        self._known = self._entitlements.versions
+        self._joining.known = self._entitlements.versions
 
     def learn(self, learned: Learned) -> None:
         """More of the tallies' log is known: it counts for requests that are seen from now on."""
@@ -109,33 +82,33 @@ class Rendezvous:
         """Take note of raw records, in offset order; a rejection is answered at once."""
         replies: list[Reply] = []
         overdue: list[Pending] = []
-        first, held = True, self._held
+        first, joining, entitled = True, self._joining, self._joining.newest
         order, still_open = self._watermark.order, self._watermark.open
         for request in requests:
             offset = request.offset
             if first:
-                self._watermark.mark(offset, request.at_ms, self._score_position())
+                self._watermark.mark(offset, request.at_ms, joining.position)
                 first = False
-            if offset != self._next_raw:
+            if offset != joining.next_raw:
                 self._skip(offset)
-            self._next_raw = offset + 1
+            joining.next_raw = offset + 1
             if self._decided and offset in self._decided:
                 self._remember(offset)
-                self.counts.late += len(held.take(offset))
+                joining.pass_over(offset)
                 continue
             order.append(offset)
             still_open.add(offset)
             # A log time ahead of our clock must not lengthen the wait.
             start_ms = min(request.at_ms, now_ms)
-            entitled = self._newest = self._entitlements.at(request.at_ms)
+            entitled = self._entitlements.at(request.at_ms)
             pending = self._pending[offset] = Pending(request, start_ms, start_ms + request.budget_ms, entitled)
             if isinstance(request, Rejection):
                 self._settle(pending, self._explain.rejected(pending, request.reason, now_ms), now_ms, replies)
             else:
                 self._begin(pending, request, now_ms, replies, overdue)
-        if held:
-            for block, position, log_ms in held.reached(self._next_raw):
-                replies += self.scores_offered(block, position, log_ms, now_ms)
+        joining.newest = entitled
+        for block, position, log_ms in joining.caught_up():
+            replies += self.scores_offered(block, position, log_ms, now_ms)
         for pending in overdue:
             if pending.request.offset in self._pending:
                 self._consider(pending, now_ms, replies, arm=True)
@@ -143,8 +116,7 @@ class Rendezvous:
 
     def _skip(self, to: int) -> None:
         """Raw has no records from its next offset up to this one: they were deleted, or are a transaction's."""
-        if self._held:
-            self.counts.refused += self._held.drop(self._next_raw, to)
+        self._joining.skip(to)
         for offset in sorted(offset for offset in self._decided if offset < to):
             self._remember(offset)
 
@@ -166,10 +138,9 @@ class Rendezvous:
         change = pending.entitled.first_change
         if self._special or self._said or (request.headers and has_wishes(request.headers)):
             change = self._set_course(pending, request, now_ms)
-        if self._held and (rows := self._held.take(request.offset)):
-            self._take(pending, rows)
+        if self._joining.take(pending):
             self._consider(pending, now_ms, replies, arm=True)
-        elif now_ms < (due_ms := self._due_ms(pending, change)):
+        elif now_ms < (due_ms := self._deciding.due_ms(pending, change)):
             heappush(self._timers, (due_ms, request.offset))  # nothing has come: only time can tell
         else:
             overdue.append(pending)
@@ -212,7 +183,7 @@ class Rendezvous:
         self._said.pop(offset, None)
         self._pending.pop(offset, None)
         self._watermark.open.discard(offset)
-        if offset >= self._next_raw:
+        if offset >= self._joining.next_raw:
             self._decided.setdefault(offset, logged(decision) if repeatable(decision) else None)
             return []
         replies: list[Reply] = []
@@ -229,89 +200,22 @@ class Rendezvous:
         pending = self._pending.get(offset)
         if pending is not None and pending.course is not None:
             pending.course.resume(decision)
-        elif offset >= self._next_raw and offset not in self._decided:
+        elif offset >= self._joining.next_raw and offset not in self._decided:
             said = self._said.get(offset)
             if said is None or said.revision < decision.revision:
                 self._said[offset] = decision
 
     def scores_offered(self, block: ScoresBlock, position: int, log_ms: int, now_ms: float) -> list[Reply]:
         """Take note of what lies on `scores` at `position` and was appended at `log_ms`."""
-        if position >= self._next_score:  # what was held comes a second time
-            self._next_score = position + 1
         replies: list[Reply] = []
-        match block:
-            case ScoreBlock():
-                self._scored(block, position, log_ms, now_ms, replies)
-            case RejectionBlock():
-                self._rejected(block, position, log_ms, now_ms, replies)
-            case NotAskedBlock():
-                self._not_asked(block, position, log_ms, now_ms, replies)
-            case TickBlock():
-                pass
+        if isinstance(block, RejectionBlock):
+            for pending, reason in self._joining.rejected(block, position, log_ms):
+                self._settle(pending, self._explain.rejected(pending, reason, now_ms), now_ms, replies)
+        else:
+            for pending in self._joining.offered(block, position, log_ms, now_ms):
+                if pending.request.offset in self._pending:  # it may have been considered for another row of this
+                    self._consider(pending, now_ms, replies)
         return replies
-
-    def _scored(self, block: ScoreBlock, position: int, log_ms: int, now_ms: float, replies: list[Reply]) -> None:
-        """Join one block of scores."""
-        model, version, newest = block.model, block.version, self._newest
-        if (model, version) not in self._known:
-            self.counts.untrusted += 1
-            return
-        trusted = newest.trusts(model, version)
-        offsets, errors = offsets_of(block.offsets), block.errors
-        if offsets and not errors and self._ahead(first := min(offsets)) and self._ahead(max(offsets)):
-            self._held.keep(block, first, position, log_ms)
-            return
-        pendings = self._pending
-        for offset, score in zip(offsets, scores_of(block.scores), strict=True):
-            pending = pendings.get(offset)
-            if pending is None:
-                self._hold_or_count(offset, position, model, ScoreSeen(score, version, log_ms))
-                continue
-            entitled = pending.entitled
-            if not (trusted if entitled is newest else entitled.trusts(model, version)):
-                self.counts.untrusted += 1
-                continue
-            seen = pending.scores
-            if model in seen:
-                self.counts.repeated += 1
-                continue
-            seen[model] = ScoreSeen(score, version, max(0, log_ms - pending.request.at_ms))
-            if len(seen) >= entitled.enough or pending.failed or pending.not_asked or pending.course is not None:
-                self._consider(pending, now_ms, replies)
-        for error in errors:
-            self._failed(error.offset, block, error.reason, position, now_ms, replies)
-
-    def _rejected(
-        self, block: RejectionBlock, position: int, log_ms: int, now_ms: float, replies: list[Reply]
-    ) -> None:
-        """The router could not read these requests: answer them at once."""
-        for row in block.rows:
-            pending = self._pending.get(row.offset)
-            if pending is not None:
-                self._settle(pending, self._explain.rejected(pending, row.reason, now_ms), now_ms, replies)
-        last = max((row.offset for row in block.rows), default=-1)
-        if self._ahead(last):
-            self._held.keep(block, last, position, log_ms)
-
-    def _not_asked(
-        self, block: NotAskedBlock, position: int, log_ms: int, now_ms: float, replies: list[Reply]
-    ) -> None:
-        """The router passed these models over: do not wait for them."""
-        offsets = offsets_of(block.offsets)
-        for offset in offsets:
-            pending = self._pending.get(offset)
-            if pending is not None:
-                pending.not_asked.update(dict.fromkeys(block.models, block.reason))
-                if pending.course is not None:
-                    pending.course.note(now_ms - pending.request.at_ms, f"not asked: {', '.join(block.models)}")
-                self._consider(pending, now_ms, replies)
-        last = max(offsets, default=-1)
-        if self._ahead(last):
-            self._held.keep(block, last, position, log_ms)
-
-    def _ahead(self, offset: int) -> bool:
-        """Whether raw is still to be read up to this offset, and it is not too far ahead to be kept."""
-        return self._next_raw <= offset < self._next_raw + LIMIT
 
     def due(self, now_ms: float) -> list[Reply]:
         """Decide what time alone decides: a step of the schedule that ended, a deadline."""
@@ -347,10 +251,7 @@ class Rendezvous:
 
     def checkpoint(self) -> Checkpoint:
         """The low watermark of requests without a confirmed decision, and the score position that belongs to it."""
-        return self._watermark.checkpoint(self._next_raw, self._score_position())
-
-    def _score_position(self) -> int:
-        return self._next_score if self._held.since is None else self._held.since
+        return self._watermark.checkpoint(self._joining.next_raw, self._joining.position)
 
     def _consider(self, pending: Pending, now_ms: float, replies: list[Reply], *, arm: bool = False) -> None:
         """Decide now, or (arm) set the timer for the next moment at which time alone decides."""
@@ -360,61 +261,18 @@ class Rendezvous:
             return
         if pending.first is not None:
             return
-        if pending.course is not None:
-            self._follow(pending, pending.course, now_ms, replies, arm=arm)
-            return
-        plan = pending.entitled.plan
-        share = 1.0 if now_ms >= pending.deadline_ms - self.lead_ms else pending.share(now_ms)
-        out = pending.out()
-        model = plan.choose(share, pending.scores, out)
-        if model is not None:
-            self._settle(pending, self._explain.answered(pending, plan, model, now_ms), now_ms, replies)
-        elif share >= 1 or plan.hopeless(out):
-            self._settle(pending, self._explain.default(pending, now_ms), now_ms, replies)
-        elif arm:
-            self._arm(pending, plan.next_change(share))
-
-    def _follow(self, pending: Pending, course: Course, now_ms: float, replies: list[Reply], *, arm: bool) -> None:
-        """The same for a request with a course: guards, answers that get better, a trace."""
-        plan, age_ms = course.plan, now_ms - pending.request.at_ms
-        share = 1.0 if now_ms >= pending.deadline_ms - self.lead_ms else pending.share(now_ms)
-        if not course.look(pending.scores, self._guards, age_ms) and arm:
-            course.note(age_ms, f"{share:.0%} of the budget is used")
-        scores, out = course.trusted(pending.scores), course.out(pending.out())
-        model = (plan.offer if course.refine else plan.choose)(share, scores, out)
-        if model is not None and (not course.refine or share >= 1 or plan.settled(model, scores, out)):
-            course.note(age_ms, "final", model)
-            self._settle(pending, self._answer(pending, course, model, now_ms), now_ms, replies)
-        elif model is None and (share >= 1 or plan.hopeless(out)):
-            course.note(age_ms, "final, by default")
-            self._settle(pending, self._explain.default(pending, now_ms), now_ms, replies)
+        course = pending.course
+        if course is None:
+            reply = self._deciding.answer(pending, now_ms)
         else:
-            if model is not None and (rank := plan.rank(model, scores)) < course.rank:
-                course.rank = rank
-                self._offer(pending, course, model, now_ms, replies)
-            if arm:
-                self._arm(pending, plan.next_change(share))
-
-    def _answer(self, pending: Pending, course: Course, model: str, now_ms: float) -> Reply:
-        if isinstance(course.plan, Combine):
-            return self._explain.combined(pending, course, course.plan, now_ms)
-        return self._explain.answered(pending, course.plan, model, now_ms)
-
-    def _offer(self, pending: Pending, course: Course, model: str, now_ms: float, replies: list[Reply]) -> None:
-        """An answer that is not final. A standby says none: the owner's is not missed while the budget lasts."""
-        if self._grace_ms:
+            reply = self._deciding.follow(pending, course, now_ms, timer=arm)
+        if reply is not None and reply.decision.final:
+            self._settle(pending, reply, now_ms, replies)
             return
-        course.note(now_ms - pending.request.at_ms, f"revision {course.revision}", model)
-        reply = self._answer(pending, course, model, now_ms)
-        replies.append(Reply(replace(reply.decision, final=False), reply.request))
-        course.revision += 1
-
-    def _arm(self, pending: Pending, change: float) -> None:
-        heappush(self._timers, (self._due_ms(pending, change), pending.request.offset))
-
-    def _due_ms(self, pending: Pending, change: float) -> float:
-        """When this share of the budget is used, but no later than a default leaves: the lead before the deadline."""
-        return min(pending.start_ms + change * pending.request.budget_ms, pending.deadline_ms - self.lead_ms)
+        if reply is not None:
+            replies.append(reply)
+        if arm:
+            heappush(self._timers, (self._deciding.next_due_ms(pending, now_ms), pending.request.offset))
 
     def _settle(self, pending: Pending, reply: Reply, now_ms: float, replies: list[Reply]) -> None:
         """Here is the answer: it leaves at once; a standby keeps it back for the owner's sake.
@@ -425,7 +283,7 @@ class Rendezvous:
         if self._grace_ms:
             pending.ready = reply
             grace_ms = grace_of(self._grace_ms, pending.request.budget_ms)
-            pending.leave_ms = min(now_ms + grace_ms, max(now_ms, pending.deadline_ms + self.lead_ms))
+            pending.leave_ms = min(now_ms + grace_ms, max(now_ms, pending.deadline_ms + self._deciding.lead_ms))
             if pending.leave_ms > now_ms:
                 heappush(self._timers, (pending.leave_ms, pending.request.offset))
                 return
@@ -462,36 +320,3 @@ class Rendezvous:
             follower = self._pending.get(offset)
             if follower is not None and follower.ready is None and isinstance(follower.request, Request):
                 self._settle(follower, self._explain.repeated(follower.request, known, now_ms), now_ms, replies)
-
-    def _failed(
-        self, offset: int, block: ScoreBlock, reason: str, position: int, now_ms: float, replies: list[Reply]
-    ) -> None:
-        pending, model = self._pending.get(offset), block.model
-        if pending is not None and not pending.entitled.trusts(model, block.version):
-            self.counts.untrusted += 1
-        elif pending is None:
-            self._hold_or_count(offset, position, model, Failed(reason, block.version))
-        elif model not in pending.scores:
-            pending.failed[model] = reason
-            if pending.course is not None:
-                pending.course.note(now_ms - pending.request.at_ms, f"{model} fails: {reason}")
-            self._consider(pending, now_ms, replies)
-
-    def _hold_or_count(self, offset: int, position: int, model: str, what: What) -> None:
-        if offset < self._next_raw:
-            self.counts.late += 1
-        elif not self._ahead(offset):
-            self.counts.refused += 1
-        else:
-            self._held.keep_row(offset, position, model, what)
-
-    def _take(self, pending: Pending, rows: Iterable[tuple[str, What]]) -> None:
-        for model, what in rows:
-            if isinstance(what, Failed):
-                if pending.entitled.trusts(model, what.version):
-                    pending.failed[model] = what.reason
-            elif not pending.entitled.trusts(model, what.version):
-                self.counts.untrusted += 1
-            else:
-                age_ms = max(0, what.age_ms - pending.request.at_ms)
-                pending.scores.setdefault(model, ScoreSeen(what.score, what.version, age_ms))

@@ -1,7 +1,7 @@
 """What lies on `scores` is put to the request it is about, or kept until raw is read as far.
 
-A ticket is the raw record's offset, so the join is one look-up. What nobody waits for any more, what is of nobody known
-and what is too far ahead to be kept is counted. Decides nothing: it says to whom something was put.
+A ticket is the raw record's offset, so the join is one look-up. What nobody waits for any more, what is of nobody
+known and what is too far ahead to be kept is counted. Decides nothing: it says to whom something was put.
 """
 
 from collections.abc import Iterable, Iterator

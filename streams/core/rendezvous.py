@@ -1,7 +1,8 @@
 """The rendezvous of one partition: scores meet their request here; each request is decided exactly once.
 
 Reads no clock and sends nothing: pass the time in (ms on the broker's clock), publish what comes back, and say
-what was published. Who is given which score is `joining`, what a request comes to by then is `deciding`; here is when.
+what was published. Who is given which score is `joining`, what a request comes to by then is `deciding`; when it
+leaves, and that it leaves once, is here.
 """
 
 from collections.abc import Iterable

@@ -7,7 +7,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 from urllib.parse import quote
 
-from agents.supervisor import Child, Supervisor
+from agents.child import Child
+from agents.supervisor import Supervisor
 from schemas.errors import RendezvousError
 from schemas.pipeline import Model, Pipeline
 from streams.core.entitlement import History

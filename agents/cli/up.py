@@ -13,12 +13,13 @@ from msgspec.structs import replace
 
 from agents.born import Nursery
 from agents.cast import Cast, named_apart
+from agents.child import REFUSED, Child
 from agents.cli import place
 from agents.given_up import note_given_up, note_started_anew
 from agents.in_hand import InHand, Left
 from agents.last_input import keep_last_input
 from agents.settings import environ, log_dir
-from agents.supervisor import REFUSED, Child, Supervisor
+from agents.supervisor import Supervisor
 from schemas.pipeline import Model, Pipeline, PolicyKind
 from schemas.rights import group_of, rights_of, together
 from schemas.topics import topics_of

@@ -12,8 +12,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from agents.child import LOG_BYTES
 from agents.settings import cache_dir
-from agents.supervisor import LOG_BYTES
 from schemas.decisions import Decision
 from schemas.json_schemas import json_schemas
 from streams.kafka.clients import Cluster

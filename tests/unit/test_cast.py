@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from agents import supervisor as supervising
 from agents.cast import Cast
-from agents.supervisor import Child, Supervisor
+from agents.child import Child
+from agents.supervisor import Supervisor
 from schemas.pipeline import Kind, Model
 from streams.kafka.clients import Cluster
 from tests.unit.small import pipeline

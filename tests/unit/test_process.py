@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from agents import supervisor
+from agents import child
 from agents.process import apart
 from streams.kafka.transport import BatchApp
 
@@ -51,15 +51,15 @@ def test_what_a_model_prints_goes_to_the_log_and_the_status_to_the_supervisor():
 def test_a_log_that_grows_too_long_is_cut_to_its_end_under_the_writer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(supervisor, "LOG_BYTES", 10_000)
-    monkeypatch.setattr(supervisor, "KEPT_BYTES", 100)
+    monkeypatch.setattr(child, "LOG_BYTES", 10_000)
+    monkeypatch.setattr(child, "KEPT_BYTES", 100)
     log = tmp_path / "scorer.log"
-    assert supervisor.cut(log) == 0
+    assert child.cut(log) == 0
     writer = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(writer, b"a" * 10_000)
-    assert supervisor.cut(log) == 0
+    assert child.cut(log) == 0
     os.write(writer, b"the end")
-    assert supervisor.cut(log) == 10_007
+    assert child.cut(log) == 10_007
     os.write(writer, b", and on")
     os.close(writer)
     assert log.read_bytes() == b"... 10007 bytes were written here; this is the end of them\n" + (

@@ -12,9 +12,10 @@ import pytest
 from msgspec.structs import replace
 
 from agents import supervisor
+from agents.child import Child, Hung, reason_of, to_blame
 from agents.in_hand import Doing, InHand, Left
 from agents.status import APART_EXIT, WATCHDOG_EXIT
-from agents.supervisor import Child, Hung, Supervisor, reason_of, to_blame
+from agents.supervisor import Supervisor
 from schemas.blocks import Rows, decode_rows, encode_rows
 from schemas.pipeline import Quarantine
 from streams.core.quarantine import Ends

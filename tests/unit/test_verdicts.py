@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from streams.core.verdicts.cause import Moves, Witness, find, sole
 from streams.core.verdicts.events import Event, Model, Setting, read_event, read_setting
 from streams.core.verdicts.fields import NONE, decimals_of
+from streams.core.verdicts.order import rank_correlation
 from streams.core.verdicts.probes import Probes
 from streams.core.verdicts.reference import company_of, missing_alone
 from streams.core.verdicts.tails import student, z_of_log_tail
@@ -146,6 +147,36 @@ def test_a_rescaled_model_is_code_with_its_order_kept_and_a_swapped_one_is_not(
 
     first = next(one for one in after(plain, changed(quiet_events, swap)) if not one.quiet)
     assert (first.verdict, first.model, first.rescaled) == (Word.CODE, "champion", False)
+
+
+def test_a_model_that_was_trained_anew_has_nearly_its_old_order_and_is_not_called_rescaled(
+    plain: Stage, quiet_events: list[Event]
+):
+    def anew(place: int, event: Event) -> Event:
+        mixed = 0.8 * event.scores["champion"] + 0.2 * event.scores["challenger"]
+        return replace(event, scores=event.scores | {"champion": mixed})
+
+    old, new = ([one.scores["champion"] for one in events] for events in (quiet_events, changed(quiet_events, anew)))
+    assert rank_correlation(np.array(old), np.array(new)) > 0.98
+    found = [one for one in after(plain, changed(quiet_events, anew)) if not one.quiet]
+    assert {(one.verdict, one.model, one.rescaled) for one in found} == {(Word.CODE, "champion", False)}
+    assert not any("rescaled" in one.sentence for one in found)
+
+
+def test_what_came_before_a_deploy_is_no_part_of_whether_the_order_was_kept(plain: Stage, quiet_events: list[Event]):
+    def bend(place: int, event: Event, told: bool) -> Event:
+        fresh = place >= 1130  # in the middle of a block
+        scores = event.scores | ({"champion": event.scores["champion"] ** 2} if fresh else {})
+        versions = dict.fromkeys(event.scores, "1") | ({"champion": "2"} if fresh and told else {})
+        return replace(event, scores=scores, versions=versions)
+
+    def first(told: bool) -> Verdict:
+        events = changed(quiet_events, lambda place, event: bend(place, event, told))
+        return next(one for one in after(plain, events) if not one.quiet)
+
+    assert first(told=True).rescaled
+    assert first(told=True).said_at_event == first(told=False).said_at_event
+    assert not first(told=False).rescaled  # half of what is looked at is as ever: that is no rescaling
 
 
 def test_a_verdict_says_since_when_how_much_and_on_what_evidence(plain: Stage, quiet_events: list[Event]):

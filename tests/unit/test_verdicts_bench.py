@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
 from streams.core.verdicts.telling import BARE
 from streams.core.verdicts.words import Verdict, Word
 from tests.bench.verdicts.__main__ import BARS, figures
+from tests.bench.verdicts.made import Made
 from tests.bench.verdicts.playing import REFERENCE, Played, _judge, is_right
 from tests.bench.verdicts.public import Heard, _alarms, _delay, compared
-from tests.bench.verdicts.scenarios import CORE, HARD, SCENARIOS, Truth
-from tests.bench.verdicts.world import KINDS
+from tests.bench.verdicts.scenarios import CORE, HARD, SCENARIOS, Stream, Truth
+from tests.bench.verdicts.world import INDEPENDENT, KINDS
 
 ONSET = REFERENCE + 2300
 
@@ -52,6 +54,18 @@ def test_the_first_alarm_after_the_onset_has_to_be_right_and_what_came_before_is
 )
 def test_right_is_the_word_and_whom_it_names(verdict: Verdict, truth: Truth, right: bool):
     assert is_right(verdict, truth) is right
+
+
+@pytest.mark.parametrize("name", ["recalibrated, order kept", "small recalibration"])
+def test_a_recalibration_counts_only_when_it_is_said_that_the_order_is_unchanged(name: str):
+    world = Made(1)
+    stream = Stream(world, world.draw(np.random.default_rng(1), 100, INDEPENDENT, 0.0))
+    truth = next(one for one in SCENARIOS if one.name == name).fault(stream, np.random.default_rng(2), 50)
+    changed = said(Word.CODE, 0, model=truth.model, sentence="champion changed, the input did not")
+    rescaled = replace(changed, sentence="champion is rescaled, order unchanged: x1.2", rescaled=True)
+    assert (is_right(changed, truth), is_right(rescaled, truth)) == (False, True)
+    swapped = Truth(Word.CODE, model=truth.model)
+    assert (is_right(changed, swapped), is_right(rescaled, swapped)) == (True, False)
 
 
 def test_figures_are_shares_medians_and_alarms_by_the_thousand():

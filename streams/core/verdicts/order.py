@@ -1,7 +1,9 @@
 """Whether a changed model still puts events into its old order: then it is only rescaled.
 
-Its scores are compared by their rank among themselves with what the input and another model let expect. A monotone
-recalibration leaves that correlation as it was, whatever it does to the scores.
+Its scores since the change are given, in the order that they have, the values that the input and another model let
+expect of so many events (quantile matching). After a monotone recalibration that leaves as little unexplained as
+ever, whatever became of the scores; after anything else it explains next to nothing. A model that was trained anew
+has nearly its old order, so a rank correlation does not tell the two apart; how much of the change goes away does.
 """
 
 import numpy as np
@@ -11,45 +13,46 @@ from schemas.blocks import Matrix
 from streams.core.verdicts.expected import Expected
 from streams.core.verdicts.fields import Bins
 
-LEAST = 200
-SPREADS = 4.0
-SLACK = 0.01
+LEAST = 30
+SHARE = 0.7
+"""Of what a change left unexplained: when so much goes away by rescaling, a rescaling is what it was."""
+
+USUAL = 32
+"""Quantiles of what is usually left: each event might have got any of these beside what is expected of it."""
 
 
 class Order(Struct, frozen=True):
-    """The usual rank correlation of each model with its expectation, over the reference's windows."""
+    """What the reference leaves unexplained of each model by the expectation that explains most of it."""
 
     targets: list[int]  # the expectation used for each model
-    mean: Matrix
-    spread: Matrix
+    squares: Matrix  # (models,) the usual mean square of what is left
+    left: Matrix  # (models, USUAL) quantiles of it
 
-    def kept(self, model: int, scores: Matrix, expectation: Matrix) -> bool:
-        """Whether (n,) scores have the order that (n,) expectation of their rank lets expect."""
+    def kept(self, model: int, scores: Matrix, ranks: Matrix, expectation: Matrix) -> bool:
+        """Whether (n,) scores, of these (n,) ranks in the reference, are what (n,) expectation says but rescaled."""
         there = ~(np.isnan(scores) | np.isnan(expectation))
-        if there.sum() < LEAST or np.ptp(scores[there]) == 0:
+        scores, ranks, known = scores[there], ranks[there], expectation[there]
+        if len(scores) < LEAST or np.ptp(scores) == 0:
             return False
-        lowest = self.mean[model] - SPREADS * self.spread[model] - SLACK
-        return bool(rank_correlation(scores[there], expectation[there]) >= lowest)
+        every = np.sort((known[:, None] + self.left[model]).ravel())
+        places = (_mean_ranks(scores) - 0.5) / len(scores) * len(every)
+        matched = np.interp(places, np.arange(len(every)) + 0.5, every)
+        was = float(((ranks - known) ** 2).mean() / self.squares[model]) - 1
+        now = float(((matched - known) ** 2).mean() / self.squares[model]) - 1
+        return was > 0 and now <= (1 - SHARE) * was
 
 
-def usual_order(expected: Expected, scores: Matrix, ranks: Matrix, left: Matrix, size: int) -> Order:
-    """From the reference: the target that explains each model best, and how its correlation varies by window."""
+def usual_order(expected: Expected, ranks: Matrix, left: Matrix) -> Order:
+    """From the reference: the target that explains each model best, and what it leaves."""
     models = ranks.shape[1]
-    targets, means, spreads = [], [], []
+    targets = []
     for model in range(models):
         mine = [model, *(models + number for number, pair in enumerate(expected.pairs) if pair[0] == model)]
-        target = min(mine, key=lambda one: float(np.nanvar(left[:, one])))
-        expectation = ranks[:, model] - left[:, target]
-        there = ~(np.isnan(expectation) | np.isnan(scores[:, model]))
-        found = []
-        for start in range(0, len(scores) - size + 1, size):
-            part = np.arange(start, start + size)[there[start : start + size]]
-            if len(part) >= LEAST:
-                found.append(rank_correlation(scores[part, model], expectation[part]))
-        targets.append(target)
-        means.append(float(np.mean(found)) if found else 1.0)
-        spreads.append(float(np.std(found)) if found else 0.0)
-    return Order(targets, np.array(means), np.array(spreads))
+        targets.append(min(mine, key=lambda one: float(np.nanvar(left[:, one]))))
+    chosen = left[:, targets]
+    at = (np.arange(USUAL) + 0.5) / USUAL
+    squares = np.maximum(np.nanmean(chosen * chosen, 0), 1e-12)
+    return Order(targets, squares, np.nanquantile(chosen, at, 0).T)
 
 
 def expectation(expected: Expected, bins: Bins, ranks: Matrix, target: int) -> Matrix:

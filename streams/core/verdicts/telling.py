@@ -11,7 +11,7 @@ from streams.core.verdicts.order import expectation
 from streams.core.verdicts.probes import Probes
 from streams.core.verdicts.reference import Reference
 from streams.core.verdicts.ring import Ring
-from streams.core.verdicts.said import Deploy, Said, known, near, remembered
+from streams.core.verdicts.said import NEAR, Deploy, Said, known, near, remembered
 from streams.core.verdicts.sentences import sentence
 from streams.core.verdicts.shifts import OWN, RAW
 from streams.core.verdicts.trouble import Trouble, trouble_of
@@ -142,22 +142,22 @@ def _loudest(scene: Scene) -> int:
 
 def _order_kept(scene: Scene, finding: Finding, model: int, said: Said) -> bool:
     """Rescaled only: by the probes when they say so, else by the events since."""
-    answers = scene.probes.answers[scene.reference.models[model]]
+    reference, name = scene.reference, scene.reference.models[model]
+    answers = scene.probes.answers[name]
     if finding.by_probes and (answers.failed or len(answers.differ) > 1):
-        return scene.probes.order_kept(scene.reference.models[model])
-    reference = scene.reference
-    recent = [one for one in scene.ring.since(said.since_event) if one.start >= said.since_event]
+        return scene.probes.order_kept(name)
+    recent = [one for one in scene.ring.blocks if one.start >= said.since_event]
     if not recent:
         return False
     scores = np.concatenate([one.scores for one in recent])
     bins = np.concatenate([one.bins for one in recent])
-    known = expectation(
-        reference.expected,
-        bins[:, : len(reference.fields)],
-        reference.ranks.of(scores),
-        reference.order.targets[model],
-    )
-    return reference.order.kept(model, scores[:, model], known)
+    takeovers = [one.event for one in scene.deploys if one.takeover and one.model == name]
+    deployed = [event for event in takeovers if event >= said.since_event - NEAR]
+    since = max(deployed[-1] - recent[0].start, 0) if deployed else 0  # what came before it is as ever
+    scores, bins = scores[since:], bins[since:, : len(reference.fields)]
+    ranks = reference.ranks.of(scores)
+    known = expectation(reference.expected, bins, ranks, reference.order.targets[model])
+    return reference.order.kept(model, scores[:, model], ranks[:, model], known)
 
 
 def _segment(scene: Scene, model: int) -> str | None:

@@ -23,6 +23,7 @@ MOST_PROBES = 256
 DAY_MS = 86_400_000.0
 PROBE_EVERY = 500
 WITHIN = 3.0
+RESCALED = "rescaled, order unchanged"
 
 
 @dataclass
@@ -146,10 +147,12 @@ def _judge(found: Played, verdict: Verdict, truth: Truth, onset: int) -> None:
 
 
 def is_right(verdict: Verdict, truth: Truth) -> bool:
-    """The word, and whom it names."""
+    """The word, and whom it names; and "rescaled, order unchanged" is said where it is so, and nowhere else."""
     if verdict.verdict is not truth.word:
         return False
     if truth.model is not None and verdict.model != truth.model:
+        return False
+    if (RESCALED in verdict.sentence) is not truth.rescaled:
         return False
     named = set((verdict.field or "").split(", "))
     return not truth.fields or bool(named & truth.fields)
@@ -158,7 +161,8 @@ def is_right(verdict: Verdict, truth: Truth) -> bool:
 def _short(verdict: Verdict) -> str:
     moved = verdict.evidence.moved[:1]
     why = f" [{moved[0].what} {moved[0].of} {moved[0].of_threshold}]" if moved else ""
-    return f"{verdict.verdict} {verdict.model or verdict.field or ''}{why}"
+    rescaled = ", rescaled" if verdict.rescaled else ""
+    return f"{verdict.verdict} {verdict.model or verdict.field or ''}{rescaled}{why}"
 
 
 def _events(stream: Stream, asked: Columns | None, rng: np.random.Generator, onset: int) -> Iterator[Event]:

@@ -14,11 +14,12 @@ CORE, HARD = "core", "hard"
 
 @dataclass(frozen=True)
 class Truth:
-    """The right answer: a word, and any one of these fields, or this model."""
+    """The right answer: a word, and any one of these fields, or this model; and whether its order is as it was."""
 
     word: Word
     fields: frozenset[str] = frozenset()
     model: str | None = None
+    rescaled: bool = False
 
 
 View = Callable[[Columns], np.ndarray]
@@ -158,7 +159,7 @@ def _rescaled(power: float) -> Fault:
 
         name = stream.world.changed_model
         stream.bend[name] = bend
-        return Truth(Word.CODE, model=name)
+        return Truth(Word.CODE, model=name, rescaled=True)
 
     return fault
 

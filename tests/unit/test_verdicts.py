@@ -16,6 +16,7 @@ from streams.core.verdicts.fields import NONE, decimals_of
 from streams.core.verdicts.order import rank_correlation
 from streams.core.verdicts.probes import Probes
 from streams.core.verdicts.reference import company_of, missing_alone
+from streams.core.verdicts.ring import Ring
 from streams.core.verdicts.tails import student, z_of_log_tail
 from streams.core.verdicts.watch import Watch
 from streams.core.verdicts.words import SEVERITY, Severity, Verdict, Word
@@ -471,6 +472,30 @@ def test_one_unusual_day_is_no_alarm_and_four_are():
     assert without.watch.ring is not None
     without.watch.ring.thrice[:] = False
     assert set(words(after(without, unusual(1)))) != {"healthy"}
+
+
+def test_a_strange_day_is_believed_at_once_when_another_strange_day_bears_it_out():
+    reference = Stage("made", CLUSTERED, 13, probes=False).watch.reference
+    assert reference is not None
+    groups, restless = reference.shifts.groups, reference.thresholds.restless(reference.shifts)
+    field, other = np.flatnonzero(restless)[:2]
+
+    def believed(what: str, now: float, before: float, windows: int = 2) -> bool:
+        """A field shows `now` of its threshold, and so many windows ago another one showed `before`."""
+        ring, still = Ring(reference), np.zeros(reference.shifts.size)
+        past, last = still.copy(), still.copy()
+        past[groups["place"].start + other] = before
+        last[groups[what].start + field] = now
+        for ratios in (past, *[still] * (4 * windows - 1)):
+            ring._confirmed(ratios)
+        return ring._confirmed(last)[groups[what].start + field] == now
+
+    assert believed("range", now=5.0, before=1.0)
+    assert not believed("range", now=5.0, before=0.7)
+    assert not believed("range", now=5.0, before=0.0)
+    assert not believed("range", now=2.9, before=2.0)
+    assert not believed("range", now=5.0, before=1.0, windows=1)  # the same day may lie in both
+    assert not believed("nulls", now=5.0, before=1.0)  # an outage is no weather
 
 
 def test_clustered_days_must_be_seen_twice():

@@ -4,6 +4,7 @@ from collections import deque
 
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from schemas.blocks import Matrix
 from streams.core.verdicts.daytime import DAY_MS
@@ -18,6 +19,7 @@ from streams.core.verdicts.thresholds import WIDE_SPREAD
 ONSET_Z = 1.0
 LEAST_LONG = 0.75
 OVERWHELMING = 3.0
+TWO_DAYS = 4.0  # evidence of two days multiplies, as bets on independent games do: so much of it is beyond chance
 PART = 1.5
 NARROWER = 0.8  # scores nearer to what is expected are less of a surprise than such that are farther from it
 SIZES = ("unexplained size", "pair size")
@@ -48,6 +50,8 @@ class Ring:
         self.overwhelming = np.full(reference.shifts.size, OVERWHELMING)
         self.twice = reference.thresholds.spread > WIDE_SPREAD
         self.thrice = np.zeros(reference.shifts.size, bool)
+        self.raw = np.r_[tuple(reference.shifts.groups[name] for name in RAW)]
+        self.with_another_day = np.zeros(reference.shifts.size, bool)  # overwhelms, when another day bears it out
         if reference.thresholds.clustered:
             for name in CAREFUL:
                 self.twice[reference.shifts.groups[name]] = True
@@ -58,6 +62,7 @@ class Ring:
                 self.thrice[reference.shifts.groups[name]] = True
             for name in RAW:
                 self.overwhelming[reference.shifts.groups[name]][restless] = np.inf
+                self.with_another_day[reference.shifts.groups[name]] = restless & (name not in OUTAGES)
         self.unconfirmed = np.zeros(reference.shifts.size)
         self.before: deque[Matrix] = deque(maxlen=2 * WINDOW + 1)
 
@@ -80,13 +85,21 @@ class Ring:
         """What is restless has to be seen in the window before as well, or overwhelm.
 
         Where days differ it has to be seen in three windows in a row: one unusual day lies in two of them at most.
-        The first of the three may begin before the change does. A field as restless as weather never overwhelms.
+        The first of the three may begin before the change does. A field as restless as weather overwhelms only
+        together with what raw fields, this one or others, showed two windows ago: weather moves many of its fields on
+        one strange day, so that day's are one witness, and a season's next day, whatever it shows, is another.
         """
         self.before.append(ratios)
         self.unconfirmed = ratios
         again = _both(self._past(WINDOW), ratios)
         again = np.where(self.thrice, _both(PART * self._past(2 * WINDOW), again), again)
-        return np.where(~(self.twice | self.thrice) | (np.abs(ratios) >= self.overwhelming), ratios, again)
+        return np.where(~(self.twice | self.thrice) | self._overwhelms(np.abs(ratios)), ratios, again)
+
+    def _overwhelms(self, sizes: Matrix) -> NDArray[np.bool_]:
+        """(statistics,) which of these sizes need no confirmation. No day of one window lies in two so far apart."""
+        other_day = np.abs(self._past(2 * WINDOW)[self.raw]).max(initial=0.0)
+        borne_out = (sizes >= OVERWHELMING) & (sizes * other_day >= TWO_DAYS)
+        return (sizes >= self.overwhelming) | (self.with_another_day & borne_out)
 
     def lasting(self) -> Matrix:
         """How much of each ratio of now was there a window ago, in the same direction."""

@@ -164,6 +164,19 @@ def test_a_model_that_was_trained_anew_has_nearly_its_old_order_and_is_not_calle
     assert not any("rescaled" in one.sentence for one in found)
 
 
+def test_what_is_bent_and_blurred_as_well_is_not_called_rescaled(plain: Stage, quiet_events: list[Event]):
+    def said(blur: float) -> set[tuple[Word, str | None, bool]]:
+        def bent(place: int, event: Event) -> Event:
+            other = event.scores["champion"] ** 3 + blur * np.sin(977.0 * event.features["amount"])
+            return replace(event, scores=event.scores | {"champion": float(other)})
+
+        found = after(plain, changed(quiet_events, bent))
+        return {(one.verdict, one.model, one.rescaled) for one in found if not one.quiet}
+
+    assert said(0.0) == {(Word.CODE, "champion", True)}
+    assert said(0.02) == {(Word.CODE, "champion", False)}
+
+
 def test_what_came_before_a_deploy_is_no_part_of_whether_the_order_was_kept(plain: Stage, quiet_events: list[Event]):
     def bend(place: int, event: Event, told: bool) -> Event:
         fresh = place >= 1130  # in the middle of a block

@@ -26,6 +26,7 @@ from streams.core.verdicts.intake import Rows
 from streams.core.verdicts.order import usual_order
 from streams.core.verdicts.ranks import ranks_of
 from streams.core.verdicts.reference import (
+    BLOCK,
     WINDOW,
     Reference,
     company_of,
@@ -90,7 +91,7 @@ class Recorder:
             score_columns=score_columns,
             ranks=ranks,
             expected=expected,
-            order=usual_order(expected, ranked, left),
+            order=usual_order(expected, ranked, left, WINDOW * BLOCK),
             summing=Summing(layout, table),
             shifts=Shifts(layout, np.array([one.kind == "category" for one in fields], bool), tables),
             vectors=np.empty((0, 0)),

@@ -6,6 +6,8 @@ ever, whatever became of the scores; after anything else it explains next to not
 has nearly its old order, so a rank correlation does not tell the two apart; how much of the change goes away does.
 """
 
+from math import sqrt
+
 import numpy as np
 from msgspec import Struct
 
@@ -17,6 +19,9 @@ LEAST = 30
 SHARE = 0.7
 """Of what a change left unexplained: when so much goes away by rescaling, a rescaling is what it was."""
 
+SPREADS = 4.0
+"""How far what is left after that may be from the usual, in spreads of the reference's windows."""
+
 USUAL = 32
 """Quantiles of what is usually left: each event might have got any of these beside what is expected of it."""
 
@@ -26,6 +31,7 @@ class Order(Struct, frozen=True):
 
     targets: list[int]  # the expectation used for each model
     squares: Matrix  # (models,) the usual mean square of what is left
+    spread: Matrix  # (models,) of that of one event, as a share: windows' own times the root of their length
     left: Matrix  # (models, USUAL) quantiles of it
 
     def kept(self, model: int, scores: Matrix, ranks: Matrix, expectation: Matrix) -> bool:
@@ -39,11 +45,12 @@ class Order(Struct, frozen=True):
         matched = np.interp(places, np.arange(len(every)) + 0.5, every)
         was = float(((ranks - known) ** 2).mean() / self.squares[model]) - 1
         now = float(((matched - known) ** 2).mean() / self.squares[model]) - 1
-        return was > 0 and now <= (1 - SHARE) * was
+        chance = SPREADS * float(self.spread[model]) / sqrt(len(scores))
+        return was > 0 and now <= min((1 - SHARE) * was, chance)
 
 
-def usual_order(expected: Expected, ranks: Matrix, left: Matrix) -> Order:
-    """From the reference: the target that explains each model best, and what it leaves."""
+def usual_order(expected: Expected, ranks: Matrix, left: Matrix, size: int) -> Order:
+    """From the reference: the target that explains each model best, and what it leaves, by windows of this length."""
     models = ranks.shape[1]
     targets = []
     for model in range(models):
@@ -52,7 +59,11 @@ def usual_order(expected: Expected, ranks: Matrix, left: Matrix) -> Order:
     chosen = left[:, targets]
     at = (np.arange(USUAL) + 0.5) / USUAL
     squares = np.maximum(np.nanmean(chosen * chosen, 0), 1e-12)
-    return Order(targets, squares, np.nanquantile(chosen, at, 0).T)
+    windows = chosen[: len(chosen) // size * size].reshape(-1, size, models) ** 2
+    counts = (~np.isnan(windows)).sum(1)
+    means = np.where(counts > 0, np.nansum(windows, 1) / np.maximum(counts, 1), np.nan)
+    spread = np.nanstd(means / squares, 0) * sqrt(size)
+    return Order(targets, squares, spread, np.nanquantile(chosen, at, 0).T)
 
 
 def expectation(expected: Expected, bins: Bins, ranks: Matrix, target: int) -> Matrix:

@@ -18,6 +18,7 @@ from streams.core.verdicts.probes import Probes
 from streams.core.verdicts.reference import company_of, missing_alone
 from streams.core.verdicts.ring import Ring
 from streams.core.verdicts.tails import student, z_of_log_tail
+from streams.core.verdicts.wagers import wager_on
 from streams.core.verdicts.watch import Watch
 from streams.core.verdicts.words import SEVERITY, Severity, Verdict, Word
 from tests.bench.verdicts.playing import Stage, live, play
@@ -437,6 +438,58 @@ def test_of_two_models_that_only_differ_from_each_other_the_one_just_deployed_ch
     still = {"own": np.zeros(3), "alone": np.zeros(3), "leaning": np.zeros(3), "leaning_between": between}
     named = [sole(SimpleNamespace(between=between, deployed=who, **still)) for who in ((), (0,), (1,), (2,), (0, 1))]
     assert named == [None, 0, 1, None, None]
+
+
+def capital_of(plain: Stage, z: np.ndarray) -> np.ndarray:
+    """The largest ratio that bets on a model come to after each of (blocks, statistics of the bets) z."""
+    reference = plain.watch.reference
+    assert reference is not None
+    wager, found = wager_on(reference, 0, 0), []
+    every = np.zeros(reference.shifts.size)
+    for block in z:
+        every[wager.statistics] = block * wager.spread
+        wager.take(every)
+        found.append(np.abs(wager.ratios()).max())
+    return np.array(found)
+
+
+def test_bets_on_a_fair_game_win_no_more_often_than_they_may(plain: Stage):
+    dice = np.random.default_rng(5)
+    bets = len(wager_on(plain.watch.reference, 0, 0).statistics)
+    won = sum(bool((capital_of(plain, dice.normal(size=(16, bets))) >= 1).any()) for _ in range(1000))
+    assert won <= 4  # one is expected at most: Ville
+
+
+def test_bets_win_on_what_goes_on_though_no_block_shows_much(plain: Stage):
+    dice = np.random.default_rng(6)
+    bets = len(wager_on(plain.watch.reference, 0, 0).statistics)
+    drift = np.zeros(bets)
+    drift[3] = 1.5
+    when = [np.flatnonzero(capital_of(plain, dice.normal(size=(16, bets)) + drift) >= 1) for _ in range(20)]
+    assert sum(len(one) > 0 for one in when) >= 15
+    assert np.median([one[0] for one in when if len(one)]) <= 12
+
+
+def noise_after(place: int, event: Event, versions: dict[str, str] | None, size: float) -> Event:
+    """From event 1,000 on the champion answers a little otherwise, as a model trained anew does."""
+    if place < 1000:
+        return event
+    other = float(event.scores["champion"] + size * np.sin(977.0 * event.features["amount"]))
+    return replace(event, scores=event.scores | {"champion": other}, versions=versions)
+
+
+def test_what_follows_a_deploy_is_bet_against_and_named_where_windows_see_nothing(
+    plain: Stage, quiet_events: list[Event]
+):
+    new = dict.fromkeys(plain.world.models, "1") | {"champion": "2"}
+
+    def said(versions: dict[str, str] | None, size: float) -> list[Verdict]:
+        events = changed(quiet_events, lambda place, event: noise_after(place, event, versions, size))
+        return [one for one in after(plain, events) if not one.quiet]
+
+    assert {(one.verdict, one.model) for one in said(new, 0.012)} == {(Word.CODE, "champion")}
+    assert said(None, 0.012) == []
+    assert said(new, 0.0) == []
 
 
 def test_probes_asked_before_a_change_do_not_acquit_it():

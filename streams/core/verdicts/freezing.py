@@ -98,7 +98,7 @@ class Recorder:
             total=np.empty(0),
             daytimes=np.array([float(np.median(rows.at_ms)) % DAY_MS for rows in self.blocks]),
             by_clock=np.zeros(1, bool),
-            thresholds=Thresholds({}, clustered=False, spread=np.empty(0)),
+            thresholds=Thresholds({}, clustered=False, spread=np.empty(0), widest=np.empty(0)),
             latencies=latencies,
             notes=notes,
             gap_ms=float(gaps[1] / max(gaps[0], 1)),

@@ -15,6 +15,7 @@ from streams.core.verdicts.reference import SCALES, WINDOW, Reference
 from streams.core.verdicts.shifts import OWN, PAIRED, RAW, SCORES
 from streams.core.verdicts.sums import Sums
 from streams.core.verdicts.thresholds import WIDE_SPREAD
+from streams.core.verdicts.wagers import Wager, wager_on
 
 ONSET_Z = 1.0
 LEAST_LONG = 0.75
@@ -65,6 +66,12 @@ class Ring:
                 self.with_another_day[reference.shifts.groups[name]] = restless & (name not in OUTAGES)
         self.unconfirmed = np.zeros(reference.shifts.size)
         self.before: deque[Matrix] = deque(maxlen=2 * WINDOW + 1)
+        self.wagers: dict[int, Wager] = {}
+
+    def deployed(self, model: int, event: int) -> None:
+        """A new version of a model answers from this event on: from the next whole block on it is bet against."""
+        if not self.reference.thresholds.clustered:
+            self.wagers[model] = wager_on(self.reference, model, event)
 
     def take(self, rows: Rows, start: int) -> Matrix:
         """Add a block; returns every statistic's largest ratio to its threshold, over the lengths of window."""
@@ -78,8 +85,22 @@ class Ring:
         self.blocks.append(Kept(start, float(rows.at_ms[0]), events, rows.scores, block.bins, sums, daytime, z))
         if len(self.blocks) > WINDOW:
             self.blocks[-WINDOW - 1].events = []
-        ratios = self._ratios()
-        return self._confirmed(ratios)
+        return self._wagered(self._confirmed(self._ratios()))
+
+    def _wagered(self, ratios: Matrix) -> Matrix:
+        """The same, or what bets since a deploy have won, where that is more; bets that won nothing end."""
+        last = self.blocks[-1]
+        for model, wager in list(self.wagers.items()):
+            if last.start < wager.since:
+                continue
+            wager.take(last.z)
+            found = np.zeros_like(ratios)
+            found[wager.statistics] = wager.ratios()
+            found = self._calmer(found)
+            if wager.blocks >= SCALES[-1] and np.abs(found).max() < 1:
+                del self.wagers[model]
+            ratios = np.where(np.abs(found) > np.abs(ratios), found, ratios)
+        return ratios
 
     def _confirmed(self, ratios: Matrix) -> Matrix:
         """What is restless has to be seen in the window before as well, or overwhelm.
@@ -136,14 +157,19 @@ class Ring:
     def _floored(self, ratios: Matrix, live: Sums, usual: Sums) -> Matrix:
         """A rate has to double, a latency to grow by a third: less is nobody's trouble; nor are calmer scores."""
         groups = self.reference.shifts.groups
-        found = ratios.copy()
-        for name in SIZES:
-            found[groups[name]] *= np.where(found[groups[name]] < 0, NARROWER, 1.0)
+        found = self._calmer(ratios)
         now, before = (sums["gaps"][2] / max(sums["gaps"][0], 1) for sums in (live, usual))
         if abs(now - before) < RATE_FLOOR:
             found[groups["rate"]] *= 0.5
         logs = [sums["latency"][1] / np.maximum(sums["latency"][0], 1) for sums in (live, usual)]
         found[groups["latency"]] *= np.where(np.abs(logs[0] - logs[1]) < LATENCY_FLOOR, 0.5, 1.0)
+        return found
+
+    def _calmer(self, ratios: Matrix) -> Matrix:
+        found = ratios.copy()
+        for name in SIZES:
+            mine = self.reference.shifts.groups[name]
+            found[mine] *= np.where(found[mine] < 0, NARROWER, 1.0)
         return found
 
     def onset(self, statistic: int) -> Kept:

@@ -34,6 +34,7 @@ class Thresholds(Struct, frozen=True):
     of: dict[int, Matrix]
     clustered: bool
     spread: Matrix
+    widest: Matrix  # the largest spread that blocks or windows show, 1 at least
 
     def spreads_of_threshold(self) -> Matrix:
         """How many of its own spreads in the reference each threshold is."""
@@ -94,7 +95,8 @@ def thresholds(
         of[joint] *= np.where(wide[blocks][joint] | clustered, 1.0, TOGETHER)
         if by_clock is not None:
             of[by_clock] *= CLOCKED
-    return Thresholds(found, clustered, spreads[middle])
+    widest = np.max([np.ones(shifts.size), *(spreads[blocks] for blocks in scales if blocks <= middle)], axis=0)
+    return Thresholds(found, clustered, spreads[middle], widest)
 
 
 def _of(shifts: Shifts, names: tuple[str, ...]) -> NDArray[np.bool_]:

@@ -241,6 +241,8 @@ class Watch:
             if before != version and name in self.setting.models:
                 if isinstance(before, str) and before:
                     self.deploys.append(Deploy(self.place, name, before, str(version)))
+                    if self.reference is not None and self.ring is not None and name in self.reference.models:
+                        self.ring.deployed(self.reference.models.index(name), self.place)
                 self.versions[name] = version
 
     def _notes(self) -> list[str]:

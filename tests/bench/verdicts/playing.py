@@ -22,6 +22,7 @@ PROBES = 64
 MOST_PROBES = 256
 DAY_MS = 86_400_000.0
 PROBE_EVERY = 500
+RENEWED_EVERY = 10 * ROWS
 WITHIN = 3.0
 RESCALED = "rescaled, order unchanged"
 
@@ -111,9 +112,10 @@ def _faster(stage: Stage, rng: np.random.Generator, columns: Columns, onset: int
 
 
 def live(stage: Stage, count: int) -> Iterator[Event]:
-    """Quiet events after the reference."""
+    """Quiet events after the reference. Every tenth window a model is deployed, and answers as ever: no alarm."""
     rng = stage.rng("quiet")
-    stream = Stream(stage.world, stage.world.draw(rng, count, stage.kind, stage.end_day))
+    drawn = stage.world.draw(rng, count, stage.kind, stage.end_day)
+    stream = Stream(stage.world, drawn, renewed_every=RENEWED_EVERY)
     return _events(stream, stage.asked, rng, count)
 
 
@@ -174,9 +176,7 @@ def _events(stream: Stream, asked: Columns | None, rng: np.random.Generator, ons
     for values in latency.values():
         values[onset:] *= stream.slower
     deployed = {*stream.files, *stream.own, *stream.bend}
-    after = {name: "2" if name in deployed else "1" for name in world.models}
-    before = dict.fromkeys(world.models, "1")
-    versions = [after if hit else before for hit in met.tolist()]
+    versions = _versions(stream, deployed, met)
     old, new = _probes(stream, asked) if asked is not None else ([], [])
     for place, event in enumerate(events(stream.columns, scores, latency, versions, world.fields)):
         if place % PROBE_EVERY == 0 or (deployed and place == onset):
@@ -184,6 +184,20 @@ def _events(stream: Stream, asked: Columns | None, rng: np.random.Generator, ons
                 live = place >= onset and rng.random() < stream.share
                 yield Event(event.ts_ms, one.features, other.scores if live else one.scores, None, None, f"p{key}")
         yield event
+
+
+def _versions(stream: Stream, deployed: set[str], met: np.ndarray) -> list[dict[str, str]]:
+    """Of each event: where it meets the fault those deployed have another; without one they take turns, if at all."""
+    names = list(stream.world.models)
+    if stream.renewed_every:
+        turns = -(-len(met) // stream.renewed_every)
+        each = [
+            {name: str(1 + (turn + place) // len(names)) for place, name in enumerate(names)} for turn in range(turns)
+        ]
+        return [each[place // stream.renewed_every] for place in range(len(met))]
+    after = {name: "2" if name in deployed else "1" for name in names}
+    before = dict.fromkeys(names, "1")
+    return [after if hit else before for hit in met.tolist()]
 
 
 def _scores(stream: Stream, model: str, met: np.ndarray) -> np.ndarray:

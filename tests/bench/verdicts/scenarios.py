@@ -38,6 +38,7 @@ class Stream:
     share: float = 1.0  # of the requests that meet the fault
     faster: float = 1.0
     slower: float = 1.0
+    renewed_every: int = 0  # after so many events, again and again, one model is deployed that answers as ever
 
     def score(self, model: str, columns: Columns) -> np.ndarray:
         """The scores of these events after the onset."""

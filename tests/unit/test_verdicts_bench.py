@@ -1,14 +1,19 @@
 """The bench of verdicts counts what it says it counts."""
 
 from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from msgspec.structs import replace
 
 from streams.core.verdicts.telling import BARE
 from streams.core.verdicts.words import Verdict, Word
-from tests.bench.verdicts.__main__ import BARS, figures
+from tests.bench.verdicts import __main__ as bench
+from tests.bench.verdicts.__main__ import BARS, figures, missed
 from tests.bench.verdicts.made import Made
 from tests.bench.verdicts.playing import REFERENCE, Played, _judge, is_right
 from tests.bench.verdicts.public import Heard, _alarms, _delay, compared
@@ -81,6 +86,59 @@ def test_figures_are_shares_medians_and_alarms_by_the_thousand():
     assert (found["worst_delay"], found["median_delay"]) == (9.0, 1.0)
     assert found["false_alarms_per_1000"] == {"independent": 0.0, "daily": 4.0, "clustered": 0.0}
     assert found["quiet_windows"]["daily"] == 250
+
+
+def fine() -> dict[str, Any]:
+    """Figures that reach every bar."""
+    mode = {"core": 1.0, "hard": 0.95, "worst_delay": 2.5, "median_delay": 0.2}
+    alarms = {"false_alarms_per_1000": {"independent": 0.0, "daily": 1.0, "clustered": 9.9}}
+    return deepcopy({"with_probes": mode | alarms, "us_per_event": 19.0}) | deepcopy({"without": mode | alarms})
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "line"),
+    [
+        (("with_probes", "core"), 0.996, "core, with probes: 0.996, and the bar is at least 1"),
+        (("without", "core"), 0.96, "core, by statistics alone: 0.96, and the bar is at least 0.97"),
+        (("without", "hard"), 0.89, "hard, by statistics alone: 0.89, and the bar is at least 0.9"),
+        (("with_probes", "worst_delay"), 3.89, "worst delay, with probes: 3.89, and the bar is at most 3"),
+        (("without", "worst_delay"), 9.0, "worst delay, by statistics alone: 9, and the bar is at most 3"),
+        (("with_probes", "median_delay"), 0.6, "median delay, with probes: 0.6, and the bar is at most 0.5"),
+        (("us_per_event",), 21.0, "us per event: 21, and the bar is at most 20"),
+        (
+            ("without", "false_alarms_per_1000", "daily"),
+            1.2,
+            "false alarms per 1,000 quiet windows, daily, by statistics alone: 1.2, and the bar is at most 1",
+        ),
+    ],
+)
+def test_a_bar_that_is_missed_is_named_with_its_figure(place: tuple[str, ...], value: float, line: str):
+    assert missed(fine()) == []
+    found = inner = fine()
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    assert missed(found) == [line]
+
+
+@pytest.mark.parametrize(("us", "code"), [(19.0, 0), (20.1, 3)])
+def test_the_bench_ends_with_3_when_a_bar_is_missed(
+    us: float, code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    played = [
+        Played(one.name, one.tier, "made", kind, 1, probes=probes, right=True, delay=0.2, windows=3)
+        for one in SCENARIOS
+        for kind in KINDS
+        for probes in (True, False)
+    ]
+    monkeypatch.setattr(bench, "pool", lambda: None)
+    monkeypatch.setattr(bench, "_each", lambda *_: [played])
+    monkeypatch.setattr(bench, "cost", lambda: us)
+    monkeypatch.setattr(bench, "public", lambda _: {})
+    said = CliRunner().invoke(bench.main, ["--out", str(tmp_path / "figures.json")])
+    assert said.exit_code == code, said.output
+    assert ("missed: us per event: 20.1" in said.stderr) is (code == 3)
+    assert (tmp_path / "figures.json").exists()
 
 
 def test_there_are_the_scenarios_that_were_asked_for_and_every_figure_has_its_bar():

@@ -55,16 +55,24 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--since", type=Moment(), help="Requests decided from this log time on.")
 @click.option("--until", type=Moment(), help="Requests decided before this log time.")
 @click.option("--by", default="", help="Split by a field of the event: one of [labels] segments.")
+@click.option("--deciles", is_flag=True, help="Also the calibration of each model, by decile of its scores.")
 @click.option("--archive", type=place.Root(), help="The archive's root; default: the pipeline's.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def quality(
-    file: Path | None, since: int | None, until: int | None, by: str, archive: Path | None, as_json: bool
+    file: Path | None,
+    since: int | None,
+    until: int | None,
+    by: str,
+    deciles: bool,
+    archive: Path | None,
+    as_json: bool,
 ) -> None:
     """Hold every model that scored, winner or not, against the labels: by day of the decision, and altogether.
 
     \b
       rendezvous quality
       rendezvous quality --since 2w --by carrier
+      rendezvous quality --deciles
       rendezvous quality --json | jq '.range[] | {model, auc: .measures.auc}'
 
     In brackets are 95 % intervals; they take requests as independent. A day that is mature is stored beside the
@@ -84,7 +92,7 @@ def quality(
     if as_json:
         click.echo(msgspec.json.encode(found))
         return
-    for line in told(found):
+    for line in [*told(found), *(by_decile(found) if deciles else [])]:
         click.echo(line)
 
 
@@ -201,6 +209,26 @@ def told(found: Report) -> list[str]:
     return [*text, *(f"note: {note}" for note in found.notes)]
 
 
+def by_decile(found: Report) -> list[str]:
+    """What each model said against what was true, over the whole range; by day when only days are left."""
+    rows = [row for row in found.range or found.days if row.measures.calibration]
+    if not rows:
+        return ["", "calibration: no model has both labels and scores that are probabilities"]
+    text = []
+    for row in rows:
+        who = " ".join(
+            part for part in (row.model, row.version, row.value and f"{row.field} {row.value}", row.day) if part
+        )
+        table = [["scores", "labelled", "mean score", "share that was true", ""]]
+        for one in row.measures.calibration:
+            apart = one.truth.low is not None and not one.truth.low <= one.score <= (one.truth.high or 0.0)
+            side = "" if not apart else "said too little" if one.score < (one.truth.value or 0.0) else "said too much"
+            span = f"{one.low:.4f} to {one.high:.4f}"
+            table.append([span, f"{one.rows:,}", f"{one.score:.4f}", estimate(one.truth), side])
+        text += ["", f"{who}: calibration by decile, error {estimate(row.measures.calibration_error)}", *lines(table)]
+    return text
+
+
 def rows_of(rows: Sequence[Judged]) -> list[list[str]]:
     """A table of models, with the segment's value in front when there is one."""
     by = any(row.field for row in rows)
@@ -209,7 +237,7 @@ def rows_of(rows: Sequence[Judged]) -> list[list[str]]:
     table = [[*head, "Brier", "calibration error", *(["cost"] if costs else [])]]
     for row in rows:
         one = row.measures
-        figures = [one.accuracy, one.auc, one.log_loss, one.brier]
+        figures = [one.accuracy, one.auc, one.log_loss, one.brier, one.calibration_error]
         table.append(
             [
                 *([row.value] if by else []),
@@ -218,7 +246,6 @@ def rows_of(rows: Sequence[Judged]) -> list[list[str]]:
                 f"{one.scored:,}",
                 "-" if one.coverage is None else f"{one.coverage:.1%}",
                 *map(estimate, figures),
-                "-" if one.calibration_error is None else f"{one.calibration_error:.4f}",
                 *([estimate(one.cost)] if costs else []),
             ]
         )

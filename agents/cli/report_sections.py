@@ -226,8 +226,7 @@ def _estimates(rows: Sequence[Judged]) -> str:
                 f"{row.model} {row.version}".strip(),
                 f"{one.scored:,}",
                 percent(one.coverage),
-                *map(_estimate, (one.accuracy, one.auc, one.log_loss, one.brier)),
-                number(one.calibration_error, 4),
+                *map(_estimate, (one.accuracy, one.auc, one.log_loss, one.brier, one.calibration_error)),
                 *([_estimate(one.cost)] if costs else []),
             ]
         )

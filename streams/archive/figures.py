@@ -6,6 +6,7 @@ Beside it a file `told` notes that the day is on the topic.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -39,7 +40,7 @@ _MEASURES = pa.struct(
         pa.field("coverage", pa.float64()),
         *(pa.field(name, _ESTIMATE) for name in ("base", "accuracy", "auc", "log_loss", "brier", "cost")),
         pa.field("calibration", pa.list_(_BIN)),
-        pa.field("calibration_error", pa.float64()),
+        pa.field("calibration_error", _ESTIMATE),
         pa.field("note", pa.string()),
     ]
 )
@@ -99,12 +100,20 @@ def read_figures(path: Path) -> list[Judged] | None:
             if not (seal.footer_is_whole(file) and seal.pages_are_whole(file)):
                 raise ValueError("it is not as it was sealed")
             rows = pq.ParquetFile(file, page_checksum_verification=True).read().to_pylist()
-        return [msgspec.convert({**row, "stored": True}, Judged) for row in rows]
+        return [msgspec.convert({**_as_now(row), "stored": True}, Judged) for row in rows]
     except (*UNREADABLE, msgspec.ValidationError) as error:
         raise ArchiveDamaged(
             f"{path}: no readable figures ({error!r}); restore it from a copy, or delete it to have the day computed "
             "anew from the labels of now"
         ) from error
+
+
+def _as_now(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as it would be written now: a day stored before the calibration error had an interval has none."""
+    error = row["measures"]["calibration_error"]
+    if isinstance(error, dict):
+        return row
+    return {**row, "measures": {**row["measures"], "calibration_error": {"value": error}}}
 
 
 def store_figures(root: Path, pipeline: str, writer: str, found: Sequence[Judged]) -> list[Judged]:

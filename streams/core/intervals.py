@@ -7,7 +7,10 @@ sums, and without weights it is the plain one. Methods and sources:
   number of rows, (sum w)^2 / sum w^2 (1965);
 - mean (log loss, Brier, cost): the central limit theorem, with the linearised variance of the ratio (Särndal,
   Swensson & Wretman 1992, 5.6); too narrow below some 30 rows and for very skewed losses;
-- AUC: DeLong, DeLong & Clarke-Pearson (1988) on the logit scale (Pepe 2003), so that it stays within 0 and 1.
+- AUC: DeLong, DeLong & Clarke-Pearson (1988) on the logit scale (Pepe 2003), so that it stays within 0 and 1;
+- a mean of absolute gaps (the calibration error): Scheffé's simultaneous interval (1959) over all gaps at once. The
+  figure itself is too large by chance, for chance gaps do not cancel; a bootstrap repeats that, and its interval then
+  leaves out the zero of a calibrated model. This one holds whatever the signs are, and so is wide rather than wrong.
 
 All take rows as independent. Days of weather, or of one customer, are not: there the truth is wider.
 """
@@ -17,6 +20,8 @@ from math import exp, inf, log, sqrt
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
+
+from streams.core.verdicts.tails import chi_square_quantile
 
 Z95 = 1.959963984540054
 """Of a standard normal variable, 95 % lie within plus and minus this."""
@@ -83,6 +88,21 @@ def auc(scores: Floats, truth: Bools, weight: Floats) -> Estimate:
         return _estimate(area)
     logit, half = log(area / (1 - area)), Z95 * sqrt(variance) / (area * (1 - area))
     return _estimate(area, 1 / (1 + _exp(half - logit)), 1 / (1 + _exp(-logit - half)))
+
+
+def mean_gap(gaps: Floats, halves: Floats, weight: Floats) -> Estimate:
+    """The weighted mean of the sizes of k gaps, each of which is known within plus and minus its half (95 %).
+
+    >>> mean_gap(np.array([0.1, -0.1]), np.array([0.03, 0.04]), np.ones(2))
+    Estimate(value=0.1, low=0.068921, high=0.131079)
+    """
+    if not len(gaps):
+        return NOTHING
+    part = weight / weight.sum()
+    found = float((part * np.abs(gaps)).sum())
+    beyond = max(chi_square_quantile(0.95, len(gaps)), Z95**2)  # the approximation is a hair too small for one gap
+    every = sqrt(beyond * float((part**2 * halves**2).sum())) / Z95
+    return _estimate(found, max(0.0, found - every), min(1.0, found + every))
 
 
 def _exp(power: float) -> float:

@@ -5,7 +5,7 @@ from msgspec import Struct
 
 from schemas.blocks import Matrix
 from schemas.pipeline import Costs
-from streams.core.intervals import NOTHING, Bools, Estimate, auc, mean, share
+from streams.core.intervals import NOTHING, Bools, Estimate, auc, mean, mean_gap, share
 from streams.core.quality import Truth
 
 DECILES = 10
@@ -30,7 +30,8 @@ class Measures(Struct, frozen=True, kw_only=True):
 
     `coverage` is the labelled share of those scored; `base` the share that was true. `calibration_error` is the mean
     distance of `calibration`'s bins from the diagonal, by rows (Naeini, Cooper & Hauskrecht 2015, with bins of equal
-    numbers). `cost` is by the pipeline's matrix, per request. Weighted by the labels' own weights.
+    numbers): chance alone makes it more than zero, so look at its interval, which holds zero where a model may be
+    calibrated. `cost` is by the pipeline's matrix, per request. Weighted by the labels' own weights.
     """
 
     scored: int
@@ -43,7 +44,7 @@ class Measures(Struct, frozen=True, kw_only=True):
     brier: Estimate
     cost: Estimate
     calibration: list[Bin]
-    calibration_error: float | None
+    calibration_error: Estimate
     note: str = ""
 
 
@@ -87,11 +88,11 @@ def calibration(score: Matrix, true: Bools, weight: Matrix) -> list[Bin]:
     return found
 
 
-def _error(bins: list[Bin]) -> float | None:
-    total = sum(one.rows for one in bins)
-    return (
-        round(sum(one.rows * abs((one.truth.value or 0.0) - one.score) for one in bins) / total, 6) if total else None
-    )
+def _error(bins: list[Bin]) -> Estimate:
+    """Each bin's gap is known as well as its share is; bins are given, and only what was true is chance."""
+    gaps = np.array([(one.truth.value or 0.0) - one.score for one in bins])
+    halves = np.array([((one.truth.high or 0.0) - (one.truth.low or 0.0)) / 2 for one in bins])
+    return mean_gap(gaps, halves, np.array([one.rows for one in bins], np.float64))
 
 
 def _log_loss(score: Matrix, true: Bools) -> Matrix:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from schemas.pipeline import Costs
 from streams.core import intervals
-from streams.core.intervals import Estimate, auc, mean, share
-from streams.core.measures import DECILES, NO_PROBABILITIES, measures
+from streams.core.intervals import Estimate, auc, mean, mean_gap, share
+from streams.core.measures import DECILES, NO_PROBABILITIES, calibration, measures
 from streams.core.quality import auc as plain_auc
 
 ONES = np.ones
@@ -139,10 +139,36 @@ def test_calibration_has_bins_of_equal_rows_and_sees_a_model_that_is_too_sure():
     sure = measures(np.clip(score * 2 - 0.5, 0, 1), truth, ONES(10_000), 0.5, None)
     assert [one.rows for one in good.calibration] == [1_000] * DECILES
     assert sum(one.truth.low <= one.score <= one.truth.high for one in good.calibration) >= 8
-    assert good.calibration_error < 0.02
-    assert sure.calibration_error > 0.1
+    assert good.calibration_error.value < 0.02
+    assert good.calibration_error.low == 0.0  # though the figure itself is more: gaps by chance do not cancel
+    assert sure.calibration_error.low > 0.1
     few = measures(np.array([0.5, 0.5, 0.5]), np.array([1, 0, 1], dtype=np.int8), ONES(3), 0.5, None)
     assert [(one.rows, one.score) for one in few.calibration] == [(3, 0.5)]
+
+
+@pytest.mark.parametrize("bent", [1.0, 0.7, 1.6], ids=["calibrated", "too sure", "too unsure"])
+def test_the_calibration_error_s_interval_holds_the_truth_nineteen_times_of_twenty(bent: float):
+    dice, missed, tries, plain = np.random.default_rng(17), 0, 300, []
+    for _ in range(tries):
+        score = dice.beta(1.0, 2.0, 500)
+        likely = score**bent / (score**bent + (1 - score) ** bent)
+        true = dice.random(500) < likely
+        found = measures(score, true.astype(np.int8), ONES(500), 0.5, None).calibration_error
+        bins = calibration(score, true, ONES(500))
+        real = np.mean(
+            [abs(float((likely - score)[(score >= one.low) & (score <= one.high)].mean())) for one in bins]
+        )
+        missed += not found.low <= real <= found.high
+        plain.append(found.value - real)
+    assert missed / tries <= 0.05
+    assert np.mean(plain) > 0.001  # by chance it is too large, and its interval knows
+
+
+def test_gaps_of_no_bins_have_no_mean_and_one_that_is_known_has_no_width():
+    assert mean_gap(np.zeros(0), np.zeros(0), np.zeros(0)) == Estimate()
+    assert mean_gap(np.array([-0.25, 0.05]), np.zeros(2), np.array([1.0, 3.0])) == Estimate(0.1, 0.1, 0.1)
+    wide = mean_gap(np.array([0.9]), np.array([0.5]), ONES(1))
+    assert (wide.low, wide.high) == (pytest.approx(0.4, abs=1e-3), 1.0)
 
 
 def test_scores_that_are_no_probabilities_have_no_log_loss_and_say_why():

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from msgspec import json
@@ -16,10 +18,11 @@ from schemas.errors import RendezvousError
 from schemas.labels import Label, encode_label
 from schemas.pipeline import RequestShape
 from schemas.topics import Topics
+from streams.archive import figures, seal
 from streams.archive.figures import read_figures
 from streams.archive.layout import Layout
 from streams.archive.reader import read_partition
-from streams.archive.segment import Record
+from streams.archive.segment import WRITING, Record
 from streams.archive.writer import Limits, PartitionWriter
 from streams.core.judged import DAY_MS, SETTLE_MS
 from tests.unit.lived import START_MS, Lived, play
@@ -112,6 +115,51 @@ def test_the_figures_are_those_of_the_records_in_the_archive(tmp_path: Path):
         assert rows[model]["auc"]["value"] == pytest.approx(np.mean(pairs), abs=1e-6)
     assert found["labelled"] == 150
     assert found["delay_s"]["p50"] == pytest.approx(DAY_MS / 1e3, rel=0.1)
+
+
+def test_each_decile_and_the_calibration_error_are_told_with_their_intervals(tmp_path: Path):
+    root = archived(tmp_path)
+    label(root, {f"r{number}": truth_of(number) for number in range(150)}, START_MS + DAY_MS)
+    found = {row["model"]: row["measures"] for row in told(tmp_path)["range"]}
+    file = tmp_path / "p.toml"
+    words = ["-P", str(file), "--archive", str(tmp_path / "archive")]
+    shown = CliRunner().invoke(quality, [*words, "--deciles"]).stdout
+    assert "calibration by decile" not in CliRunner().invoke(quality, words).stdout
+    for measures in found.values():
+        error = measures["calibration_error"]
+        assert 0 <= error["low"] <= error["value"] <= error["high"] <= 1
+        interval = f"{error['value']:.4f} [{error['low']:.4f}, {error['high']:.4f}]"
+        assert f"calibration by decile, error {interval}" in shown
+        assert interval in shown.split("calibration by decile")[0]
+        assert sum(one["rows"] for one in measures["calibration"]) == measures["labelled"]
+        for one in measures["calibration"]:
+            share = one["truth"]
+            assert 0 <= share["low"] <= share["value"] <= share["high"] <= 1
+            assert f"{one['score']:.4f}  {share['value']:.4f} [{share['low']:.4f}, {share['high']:.4f}]" in shown
+
+
+def test_a_day_that_was_stored_before_the_calibration_error_had_an_interval_is_still_read(tmp_path: Path):
+    root = archived(tmp_path)
+    label(root, {f"r{number}": truth_of(number) for number in range(200)}, DAY_START_MS + 2 * DAY_MS)
+    now = told(tmp_path)["days"]
+    (file,) = (root / "quality").rglob("*.parquet")
+    old = pq.read_table(file).to_pylist()
+    for row in old:
+        row["measures"]["calibration_error"] = row["measures"]["calibration_error"]["value"]
+    kinds = [
+        field if field.name != "calibration_error" else field.with_type(pa.float64()) for field in figures._MEASURES
+    ]
+    schema = figures.TABLE.set(figures.TABLE.get_field_index("measures"), pa.field("measures", pa.struct(kinds)))
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(old, schema=schema), sink, **WRITING)
+    file.write_bytes(b"".join(bytes(part) for part in seal.sealed(memoryview(sink.getvalue()))))
+    again = told(tmp_path)["days"]
+    assert again[0]["measures"]["calibration_error"] == {
+        "value": now[0]["measures"]["calibration_error"]["value"],
+        "low": None,
+        "high": None,
+    }
+    assert again[0]["measures"]["accuracy"] == now[0]["measures"]["accuracy"]
 
 
 def test_a_segment_s_rows_are_the_whole_s(tmp_path: Path):

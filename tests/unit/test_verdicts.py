@@ -556,12 +556,12 @@ def test_a_strange_day_is_believed_at_once_when_another_strange_day_bears_it_out
             ring._confirmed(ratios)
         return ring._confirmed(last)[groups[what].start + field] == now
 
-    assert believed("range", now=5.0, before=1.0)
-    assert not believed("range", now=5.0, before=0.7)
-    assert not believed("range", now=5.0, before=0.0)
-    assert not believed("range", now=2.9, before=2.0)
-    assert not believed("range", now=5.0, before=1.0, windows=1)  # the same day may lie in both
-    assert not believed("nulls", now=5.0, before=1.0)  # an outage is no weather
+    assert believed("range", now=8.0, before=0.6)
+    assert not believed("range", now=8.0, before=0.4)
+    assert not believed("range", now=8.0, before=0.0)
+    assert not believed("range", now=5.0, before=2.0)
+    assert not believed("range", now=8.0, before=1.0, windows=1)  # the same day may lie in both
+    assert not believed("nulls", now=8.0, before=1.0)  # an outage is no weather
 
 
 def test_clustered_days_must_be_seen_twice():

@@ -20,6 +20,7 @@ from streams.core.verdicts.wagers import Wager, wager_on
 ONSET_Z = 1.0
 LEAST_LONG = 0.75
 OVERWHELMING = 3.0
+RESTLESS_OVERWHELMING = 6.0  # fog, in a summer that had none, came to nearly five
 TWO_DAYS = 4.0  # evidence of two days multiplies, as bets on independent games do: so much of it is beyond chance
 PART = 1.5
 NARROWER = 0.8  # scores nearer to what is expected are less of a surprise than such that are farther from it
@@ -119,7 +120,7 @@ class Ring:
     def _overwhelms(self, sizes: Matrix) -> NDArray[np.bool_]:
         """(statistics,) which of these sizes need no confirmation. No day of one window lies in two so far apart."""
         other_day = np.abs(self._past(2 * WINDOW)[self.raw]).max(initial=0.0)
-        borne_out = (sizes >= OVERWHELMING) & (sizes * other_day >= TWO_DAYS)
+        borne_out = (sizes >= RESTLESS_OVERWHELMING) & (sizes * other_day >= TWO_DAYS)
         return (sizes >= self.overwhelming) | (self.with_another_day & borne_out)
 
     def lasting(self) -> Matrix:

@@ -29,6 +29,7 @@ def stream() -> tuple[Setting, list[Event]]:
     scores["champion"][ROWS + 1_500 :] = 1 - scores["champion"][ROWS + 1_500 :]
     latency = {name: np.full(count, 5.0) for name in world.models}
     found = list(events(columns, scores, latency, None, world.fields))
+    found[ROWS + 1_000].versions = {"shadow": "2"}  # bets on it go on while the watch is kept
     for number in range(50, len(found), 60):  # probes between them, sometimes the same again
         found[number].probe = str(number % 7)
     models = {name: Model(role, "1") for name, role in world.models.items()}

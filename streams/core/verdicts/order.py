@@ -16,11 +16,14 @@ from streams.core.verdicts.expected import Expected
 from streams.core.verdicts.fields import Bins
 
 LEAST = 30
-SHARE = 0.7
+SHARE = 0.75
 """Of what a change left unexplained: when so much goes away by rescaling, a rescaling is what it was."""
 
-SPREADS = 4.0
+SPREADS = 3.0
 """How far what is left after that may be from the usual, in spreads of the reference's windows."""
+
+FAR = 9.0
+"""In variances: what is left of one event counts for no more, so that a few far ones do not hide the others."""
 
 USUAL = 32
 """Quantiles of what is usually left: each event might have got any of these beside what is expected of it."""
@@ -30,8 +33,10 @@ class Order(Struct, frozen=True):
     """What the reference leaves unexplained of each model by the expectation that explains most of it."""
 
     targets: list[int]  # the expectation used for each model
-    squares: Matrix  # (models,) the usual mean square of what is left
-    spread: Matrix  # (models,) of that of one event, as a share: windows' own times the root of their length
+    variances: Matrix  # (models,) of what is left
+    usual: Matrix  # (models,) the mean of its squares in variances, none beyond FAR
+    between: Matrix  # (models,) the variance of that between windows, beyond what events by chance make of it
+    within: Matrix  # (models,) its variance from event to event
     left: Matrix  # (models, USUAL) quantiles of it
 
     def kept(self, model: int, scores: Matrix, ranks: Matrix, expectation: Matrix) -> bool:
@@ -43,9 +48,11 @@ class Order(Struct, frozen=True):
         every = np.sort((known[:, None] + self.left[model]).ravel())
         places = (_mean_ranks(scores) - 0.5) / len(scores) * len(every)
         matched = np.interp(places, np.arange(len(every)) + 0.5, every)
-        was = float(((ranks - known) ** 2).mean() / self.squares[model]) - 1
-        now = float(((matched - known) ** 2).mean() / self.squares[model]) - 1
-        chance = SPREADS * float(self.spread[model]) / sqrt(len(scores))
+        was, now = (
+            float(np.minimum((found - known) ** 2 / self.variances[model], FAR).mean() - self.usual[model])
+            for found in (ranks, matched)
+        )
+        chance = SPREADS * sqrt(float(self.between[model] + self.within[model] / len(scores)))
         return was > 0 and now <= min((1 - SHARE) * was, chance)
 
 
@@ -58,12 +65,14 @@ def usual_order(expected: Expected, ranks: Matrix, left: Matrix, size: int) -> O
         targets.append(min(mine, key=lambda one: float(np.nanvar(left[:, one]))))
     chosen = left[:, targets]
     at = (np.arange(USUAL) + 0.5) / USUAL
-    squares = np.maximum(np.nanmean(chosen * chosen, 0), 1e-12)
-    windows = chosen[: len(chosen) // size * size].reshape(-1, size, models) ** 2
+    variances = np.maximum(np.nanmean(chosen * chosen, 0), 1e-12)
+    sizes = np.minimum(chosen * chosen / variances, FAR)
+    windows = sizes[: len(sizes) // size * size].reshape(-1, size, models)
     counts = (~np.isnan(windows)).sum(1)
     means = np.where(counts > 0, np.nansum(windows, 1) / np.maximum(counts, 1), np.nan)
-    spread = np.nanstd(means / squares, 0) * sqrt(size)
-    return Order(targets, squares, spread, np.nanquantile(chosen, at, 0).T)
+    within = np.nanvar(sizes, 0)
+    between = np.maximum(np.nanvar(means, 0) - within / size, 0.0)
+    return Order(targets, variances, np.nanmean(sizes, 0), between, within, np.nanquantile(chosen, at, 0).T)
 
 
 def expectation(expected: Expected, bins: Bins, ranks: Matrix, target: int) -> Matrix:

@@ -175,7 +175,7 @@ def test_what_is_bent_and_blurred_as_well_is_not_called_rescaled(plain: Stage, q
         return {(one.verdict, one.model, one.rescaled) for one in found if not one.quiet}
 
     assert said(0.0) == {(Word.CODE, "champion", True)}
-    assert said(0.02) == {(Word.CODE, "champion", False)}
+    assert said(0.01) == {(Word.CODE, "champion", False)}
 
 
 def test_what_came_before_a_deploy_is_no_part_of_whether_the_order_was_kept(plain: Stage, quiet_events: list[Event]):
@@ -468,6 +468,26 @@ def test_bets_win_on_what_goes_on_though_no_block_shows_much(plain: Stage):
     when = [np.flatnonzero(capital_of(plain, dice.normal(size=(16, bets)) + drift) >= 1) for _ in range(20)]
     assert sum(len(one) > 0 for one in when) >= 15
     assert np.median([one[0] for one in when if len(one)]) <= 12
+
+
+def test_bets_that_won_stay_won_until_their_time_is_up_and_what_they_won_is_gone(plain: Stage):
+    reference = plain.watch.reference
+    assert reference is not None
+
+    def after_blocks(*z: float) -> tuple[bool, bool]:
+        """Whether bets have won, and whether they are over, when one statistic showed these spreads."""
+        wager, every = wager_on(reference, 0, 0), np.zeros(reference.shifts.size)
+        for block in z:
+            every[wager.statistics[3]] = block * wager.spread[3]
+            wager.take(every)
+        return bool(np.abs(wager.ratios()).max() >= 1), wager.over()
+
+    assert after_blocks(*[3.0] * 4) == (True, False)
+    assert after_blocks(*[3.0] * 4, *[-1.0] * 11) == (True, False)
+    assert after_blocks(*[3.0] * 4, *[-1.0] * 12) == (True, True)
+    assert after_blocks(*[3.0] * 40) == (True, False)
+    assert after_blocks(*[0.5] * 15) == (False, False)
+    assert after_blocks(*[0.5] * 16) == (False, True)
 
 
 def noise_after(place: int, event: Event, versions: dict[str, str] | None, size: float) -> Event:

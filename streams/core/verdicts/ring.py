@@ -89,7 +89,7 @@ class Ring:
         return self._wagered(self._confirmed(self._ratios()))
 
     def _wagered(self, ratios: Matrix) -> Matrix:
-        """The same, or what bets since a deploy have won, where that is more; bets that won nothing end."""
+        """The same, or what bets since a deploy have won, where that is more."""
         last = self.blocks[-1]
         for model, wager in list(self.wagers.items()):
             if last.start < wager.since:
@@ -98,7 +98,7 @@ class Ring:
             found = np.zeros_like(ratios)
             found[wager.statistics] = wager.ratios()
             found = self._calmer(found)
-            if wager.blocks >= SCALES[-1] and np.abs(found).max() < 1:
+            if wager.over():
                 del self.wagers[model]
             ratios = np.where(np.abs(found) > np.abs(ratios), found, ratios)
         return ratios

@@ -18,9 +18,11 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from schemas.blocks import Matrix
-from streams.core.verdicts.reference import Reference
+from streams.core.verdicts.reference import SCALES, Reference
 
 ALPHA = 0.001
+LONGEST = SCALES[-1]  # blocks: for longer than that the reference is not known well enough
+KEPT = 0.5  # of the capital that wins, on its logarithm: with less left, it is as before again
 SIZES = (0.15, 0.3, 0.6, 1.2, 2.4)
 BETS = np.array([sign * size for size in SIZES for sign in (1, -1)])[:, None]
 ON = ("unexplained", "unexplained size")
@@ -34,21 +36,33 @@ class Wager(Struct):
     spread: Matrix
     since: int  # the first event that the new version answered
     total: Matrix
+    most: Matrix  # the largest capital so far, as a logarithm: who has reached the bound has won, whatever follows
     blocks: int = 0
 
     def take(self, z: Matrix) -> None:
         """One more block's z of every statistic."""
         self.total = self.total + z[self.statistics] / self.spread
         self.blocks += 1
+        self.most = np.maximum(self.most, self._capital())
 
     def ratios(self) -> Matrix:
         """(statistics,) signed; from 1 on the bets on it alone have won. The root is on the scale of z."""
+        found: Matrix = np.where(self.total < 0, -1.0, 1.0) * np.sqrt(np.maximum(self.most, 0.0) / self._needed())
+        return found
+
+    def over(self) -> bool:
+        """Whether the time for bets is up, and none has won, or what was won is gone again."""
+        won = (self.most >= self._needed()) & (self._capital() >= KEPT * self._needed())
+        return self.blocks >= LONGEST and not won.any()
+
+    def _capital(self) -> Matrix:
         gains = BETS * self.total - self.blocks * BETS**2 / 2
         most = gains.max(0)
-        capital = most + np.log(np.exp(gains - most).mean(0))
-        needed = np.log(len(self.statistics) / ALPHA)
-        found: Matrix = np.sign(self.total) * np.sqrt(np.maximum(capital, 0.0) / needed)
+        found: Matrix = most + np.log(np.exp(gains - most).mean(0))
         return found
+
+    def _needed(self) -> float:
+        return float(np.log(len(self.statistics) / ALPHA))
 
 
 def wager_on(reference: Reference, model: int, since: int) -> Wager:
@@ -57,4 +71,5 @@ def wager_on(reference: Reference, model: int, since: int) -> Wager:
     pairs = [place for place, pair in enumerate(reference.expected.pairs) if model in pair]
     own = [groups[name].start + model for name in ON]
     statistics = np.array([*own, *(groups[name].start + place for name in ON_PAIRS for place in pairs)])
-    return Wager(statistics, reference.thresholds.widest[statistics], since, np.zeros(len(statistics)))
+    nothing = np.zeros(len(statistics))
+    return Wager(statistics, reference.thresholds.widest[statistics], since, nothing, nothing)

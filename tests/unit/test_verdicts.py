@@ -584,6 +584,14 @@ def test_a_strange_day_is_believed_at_once_when_another_strange_day_bears_it_out
     assert not believed("nulls", now=8.0, before=1.0)  # an outage is no weather
 
 
+def test_nothing_is_bet_on_a_deploy_where_days_differ(plain: Stage):
+    for stage, bet in ((Stage("made", CLUSTERED, 13, probes=False), False), (plain, True)):
+        assert stage.watch.reference is not None
+        ring = Ring(stage.watch.reference)
+        ring.deployed(0, 20_000)
+        assert bool(ring.wagers) is bet
+
+
 def test_clustered_days_must_be_seen_twice():
     stage = Stage("made", CLUSTERED, 13, probes=False)
     assert stage.watch.reference is not None

@@ -15,7 +15,7 @@ from streams.core.verdicts.words import Verdict, Word
 from tests.bench.verdicts import __main__ as bench
 from tests.bench.verdicts.__main__ import BARS, figures, missed
 from tests.bench.verdicts.made import Made
-from tests.bench.verdicts.playing import REFERENCE, Played, _judge, is_right
+from tests.bench.verdicts.playing import REFERENCE, Played, _judge, _scores, _versions, is_right
 from tests.bench.verdicts.public import Heard, _alarms, _delay, compared
 from tests.bench.verdicts.scenarios import CORE, HARD, SCENARIOS, Stream, Truth
 from tests.bench.verdicts.world import INDEPENDENT, KINDS
@@ -145,6 +145,18 @@ def test_there_are_the_scenarios_that_were_asked_for_and_every_figure_has_its_ba
     assert len({one.name for one in SCENARIOS}) >= 16
     assert {one.tier for one in SCENARIOS} == {CORE, HARD}
     assert set(KINDS) <= set(BARS)
+
+
+def test_quiet_streams_have_deploys_that_change_nothing():
+    world = Made(1)
+    columns = world.draw(np.random.default_rng(1), 90, INDEPENDENT, 0.0)
+    stream = Stream(world, columns, renewed_every=20)
+    found = _versions(stream, set(), np.zeros(90, bool))
+    assert found[0] == found[19] == dict.fromkeys(world.models, "1")
+    turns = [sum(version == "2" for version in found[20 * turn].values()) for turn in range(5)]
+    assert turns == [0, 1, 2, 3, 4]
+    met = np.arange(90) >= 50
+    assert not (_scores(stream, "champion", met) - world.score("champion", columns)).any()
 
 
 class Above:

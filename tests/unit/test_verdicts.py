@@ -512,6 +512,21 @@ def test_what_follows_a_deploy_is_bet_against_and_named_where_windows_see_nothin
     assert said(new, 0.0) == []
 
 
+def test_bets_that_have_won_are_told_at_once_and_windows_wait_for_more():
+    reference = Stage("made", INDEPENDENT, 9002, probes=False).watch.reference
+    assert reference is not None
+    ratios = np.zeros(reference.shifts.size)
+    ratios[reference.shifts.groups["unexplained"].start] = 1.05
+
+    def word(won: tuple[int, ...], final: bool) -> Word | None:
+        moves = Moves(reference, ratios, ratios, ratios, (0,), won)
+        found = find(reference, moves, Probes(list(reference.models)), final=final, witness=Witness.NONE)
+        return found and found.word
+
+    assert word((), final=False) is None
+    assert word((0,), final=False) is word((), final=True) is Word.CODE
+
+
 def test_probes_asked_before_a_change_do_not_acquit_it():
     """The change comes right after a round, in a block whose beginning the round is still in."""
     played = play(Stage("made", INDEPENDENT, 9002, probes=True), BY_NAME["bug in shared feature code"])

@@ -63,13 +63,17 @@ class Moves:
         unconfirmed: Matrix,
         lasting: Matrix,
         deployed: Collection[int] = (),
+        won: Collection[int] = (),
     ) -> None:
         """`unconfirmed`: the same before it is asked whether they were seen in the windows before as well.
 
         `lasting`: how much of it was there in the window before already. `deployed` are models with a new version of
-        late: no evidence by itself, it decides between two, and what follows it is waited for no longer.
+        late: no evidence by itself, it decides between two, and what follows it is waited for no longer. `won` are
+        those that were bet against and lost: bets may be looked at whenever one likes, and so need no more to be said
+        before a window ends.
         """
         self.deployed = deployed
+        self.won = won
         self.lasting = np.abs(lasting)
         self.groups = reference.shifts.groups
         # An unusual day: models are not blamed for what they make of input that they have hardly seen.
@@ -129,7 +133,7 @@ def find(reference: Reference, moves: Moves, probes: Probes, *, final: bool, wit
     if max(raw, joint) >= enough:
         return _data(reference, moves)
     disturbed = max(_top(moves.own), _top(moves.margin), _top(moves.between))
-    if disturbed >= enough:
+    if disturbed >= (enough if moves.hurried or not moves.won else 1.0):
         some = _top(moves.strange) >= SOME
         if not final and (some or disturbed < APART * max(raw, joint)):
             return None

@@ -95,13 +95,21 @@ class Ring:
             if last.start < wager.since:
                 continue
             wager.take(last.z)
-            found = np.zeros_like(ratios)
-            found[wager.statistics] = wager.ratios()
-            found = self._calmer(found)
+            found = self._bet(wager)
             if wager.over():
                 del self.wagers[model]
             ratios = np.where(np.abs(found) > np.abs(ratios), found, ratios)
         return ratios
+
+    def won(self) -> list[int]:
+        """The models that were bet against and lost."""
+        return [model for model, wager in self.wagers.items() if np.abs(self._bet(wager)).max() >= 1]
+
+    def _bet(self, wager: Wager) -> Matrix:
+        """Ratios of all statistics that are bet on, zero elsewhere."""
+        found = np.zeros(self.reference.shifts.size)
+        found[wager.statistics] = wager.ratios()
+        return self._calmer(found)
 
     def _confirmed(self, ratios: Matrix) -> Matrix:
         """What is restless has to be seen in the window before as well, or overwhelm.

@@ -176,7 +176,12 @@ class Watch:
         if not self.ring.blocks:
             return None
         moves = Moves(
-            self.reference, self.ratios, self.ring.unconfirmed, self.ring.lasting(), self._deployed_of_late()
+            self.reference,
+            self.ratios,
+            self.ring.unconfirmed,
+            self.ring.lasting(),
+            self._deployed_of_late(),
+            self.ring.won(),
         )
         leading = int(np.argmax(np.abs(self.ratios)))
         witness = self._witness(self.ring.clear_since(leading))

@@ -68,6 +68,7 @@ class Ring:
         self.unconfirmed = np.zeros(reference.shifts.size)
         self.before: deque[Matrix] = deque(maxlen=2 * WINDOW + 1)
         self.wagers: dict[int, Wager] = {}
+        self.won: list[int] = []  # the models that were bet against and lost
 
     def deployed(self, model: int, event: int) -> None:
         """A new version of a model answers from this event on: from the next whole block on it is bet against."""
@@ -91,25 +92,20 @@ class Ring:
     def _wagered(self, ratios: Matrix) -> Matrix:
         """The same, or what bets since a deploy have won, where that is more."""
         last = self.blocks[-1]
+        self.won = []
         for model, wager in list(self.wagers.items()):
             if last.start < wager.since:
                 continue
             wager.take(last.z)
-            found = self._bet(wager)
+            found = np.zeros_like(ratios)
+            found[wager.statistics] = wager.ratios()
+            size = np.abs(self._calmer(found))
+            if size.max() >= 1:
+                self.won.append(model)
             if wager.over():
                 del self.wagers[model]
-            ratios = np.where(np.abs(found) > np.abs(ratios), found, ratios)
+            ratios = np.where(size > np.abs(ratios), np.copysign(size, found), ratios)
         return ratios
-
-    def won(self) -> list[int]:
-        """The models that were bet against and lost."""
-        return [model for model, wager in self.wagers.items() if np.abs(self._bet(wager)).max() >= 1]
-
-    def _bet(self, wager: Wager) -> Matrix:
-        """Ratios of all statistics that are bet on, zero elsewhere."""
-        found = np.zeros(self.reference.shifts.size)
-        found[wager.statistics] = wager.ratios()
-        return self._calmer(found)
 
     def _confirmed(self, ratios: Matrix) -> Matrix:
         """What is restless has to be seen in the window before as well, or overwhelm.

@@ -13,6 +13,8 @@ that the reference's own blocks and windows show; a block's z is a mean of some 
 far as the reference goes. Where days differ from each other it is not, and nothing is bet.
 """
 
+from math import log
+
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -25,44 +27,45 @@ LONGEST = SCALES[-1]  # blocks: for longer than that the reference is not known 
 KEPT = 0.5  # of the capital that wins, on its logarithm: with less left, it is as before again
 SIZES = (0.15, 0.3, 0.6, 1.2, 2.4)
 BETS = np.array([sign * size for size in SIZES for sign in (1, -1)])[:, None]
+COSTS = BETS**2 / 2
 ON = ("unexplained", "unexplained size")
 ON_PAIRS = ("pair", "pair size")
 
 
 class Wager(Struct):
-    """The bets on one model since its deploy; `total` sums up what its blocks showed, in spreads."""
+    """The bets on one model since its deploy; `total` sums up what its blocks showed, in spreads.
+
+    Capitals are logarithms. `most` is the largest so far: who has reached the bound has won, whatever follows.
+    """
 
     statistics: NDArray[np.intp]
     spread: Matrix
     since: int  # the first event that the new version answered
+    needed: float
     total: Matrix
-    most: Matrix  # the largest capital so far, as a logarithm: who has reached the bound has won, whatever follows
+    capital: Matrix
+    most: Matrix
     blocks: int = 0
 
     def take(self, z: Matrix) -> None:
         """One more block's z of every statistic."""
         self.total = self.total + z[self.statistics] / self.spread
         self.blocks += 1
-        self.most = np.maximum(self.most, self._capital())
+        gains = BETS * self.total - self.blocks * COSTS
+        most = gains.max(0)
+        self.capital = most + np.log(np.exp(gains - most).mean(0))
+        self.most = np.maximum(self.most, self.capital)
 
     def ratios(self) -> Matrix:
         """(statistics,) signed; from 1 on the bets on it alone have won. The root is on the scale of z."""
-        found: Matrix = np.where(self.total < 0, -1.0, 1.0) * np.sqrt(np.maximum(self.most, 0.0) / self._needed())
+        found: Matrix = np.where(self.total < 0, -1.0, 1.0) * np.sqrt(self.most / self.needed)
         return found
 
     def over(self) -> bool:
         """Whether the time for bets is up, and none has won, or what was won is gone again."""
-        won = (self.most >= self._needed()) & (self._capital() >= KEPT * self._needed())
-        return self.blocks >= LONGEST and not won.any()
-
-    def _capital(self) -> Matrix:
-        gains = BETS * self.total - self.blocks * BETS**2 / 2
-        most = gains.max(0)
-        found: Matrix = most + np.log(np.exp(gains - most).mean(0))
-        return found
-
-    def _needed(self) -> float:
-        return float(np.log(len(self.statistics) / ALPHA))
+        if self.blocks < LONGEST:
+            return False
+        return not ((self.most >= self.needed) & (self.capital >= KEPT * self.needed)).any()
 
 
 def wager_on(reference: Reference, model: int, since: int) -> Wager:
@@ -72,4 +75,5 @@ def wager_on(reference: Reference, model: int, since: int) -> Wager:
     own = [groups[name].start + model for name in ON]
     statistics = np.array([*own, *(groups[name].start + place for name in ON_PAIRS for place in pairs)])
     nothing = np.zeros(len(statistics))
-    return Wager(statistics, reference.thresholds.widest[statistics], since, nothing, nothing)
+    needed = log(len(statistics) / ALPHA)
+    return Wager(statistics, reference.thresholds.widest[statistics], since, needed, nothing, nothing, nothing)

@@ -181,7 +181,7 @@ class Watch:
             self.ring.unconfirmed,
             self.ring.lasting(),
             self._deployed_of_late(),
-            self.ring.won(),
+            self.ring.won,
         )
         leading = int(np.argmax(np.abs(self.ratios)))
         witness = self._witness(self.ring.clear_since(leading))

@@ -1,27 +1,37 @@
 """`rendezvous report`: what happened, as one page that opens from an e-mail and prints."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import msgspec
 
 from agents.cli import place
-from agents.cli.past import Moment, period_of, write_whole
+from agents.cli.past import period_of, write_whole
 from agents.cli.races import read_races
-from agents.cli.report_figures import figures
+from agents.cli.report_figures import Figures, figures
 from agents.cli.report_sections import report_page
 from agents.cli.report_stories import stories
+from agents.cli.when import instant
+from schemas.pipeline import Pipeline
 
 
 @click.command(short_help="what happened, as a page")
 @click.option("-P", "--pipeline", "file", type=click.Path(path_type=Path), help="Pipeline file.")
-@click.option("--since", type=Moment(), help="Requests decided from this log time on.")
-@click.option("--until", type=Moment(), help="Requests decided before this log time.")
+@click.option("--since", metavar="TIME", help="Requests decided from this log time on.")
+@click.option("--until", metavar="TIME", help="Requests decided before this log time.")
 @click.option("--archive", type=click.Path(path_type=Path), help="The archive's root; default: the pipeline's.")
 @click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="The HTML file.")
 @click.option("--json", "as_json", is_flag=True, help="The page's numbers as one JSON object.")
+@click.option("--request", "wanted", metavar="ID|TICKET", multiple=True, help="Show this request's race; repeatable.")
 def report(
-    file: Path | None, since: int | None, until: int | None, archive: Path | None, out: Path | None, as_json: bool
+    file: Path | None,
+    since: str | None,
+    until: str | None,
+    archive: Path | None,
+    out: Path | None,
+    as_json: bool,
+    wanted: tuple[str, ...],
 ) -> None:
     """Write a page about a range of the archive: verdict, answers, latency, models, fields, accuracy, requests.
 
@@ -29,6 +39,7 @@ def report(
       rendezvous report -o report.html
       rendezvous report --since 2h -o report.html
       rendezvous report --since 1d --json | jq .overview.outcomes
+      rendezvous report --request UA1545-20130701-0515-EWR -o one.html
 
     The page needs nothing but itself: no network, no server. Its plots need the extra `report`.
     """
@@ -37,11 +48,25 @@ def report(
     path = place.pipeline_path(file)
     pipeline = place.pipeline(path)
     root = archive or place.archive(pipeline, path.resolve().parent)
-    period = period_of(since, until)
+    told, page = made(root, pipeline, since, until, wanted, drawn=out is not None)
+    _give(told, page, out, as_json)
+
+
+def made(
+    root: Path, pipeline: Pipeline, since: str | None, until: str | None, wanted: Sequence[str], *, drawn: bool
+) -> tuple[Figures, str]:
+    """The figures of a range and, where it is to be drawn, the page; times as people write them, `2h` is from now."""
+    period = period_of(
+        None if since is None else instant(since, "--since"), None if until is None else instant(until, "--until")
+    )
     found = read_races(root, pipeline, period)
     told = figures(root, pipeline, period, found)
-    if out is not None:
-        write_whole(out, report_page(told, stories(root, pipeline, found)))
+    return told, report_page(told, stories(root, pipeline, found, wanted), wanted) if drawn else ""
+
+
+def _give(told: Figures, page: str | None, out: Path | None, as_json: bool) -> None:
+    if out is not None and page is not None:
+        write_whole(out, page)
         click.echo(f"{out}: {told.overview.requests:,} requests, {out.stat().st_size / 1e6:.1f} MB", err=True)
     if as_json:
         click.echo(msgspec.json.encode(told))

@@ -1,7 +1,6 @@
 """The plots of a report, on matplotlib's figures.
 
-Colours are Okabe and Ito's, which colour-blind people tell apart; lines differ in dashes too, so that the page may be
-printed in grey. A model has one colour on the whole page.
+Lines differ in dashes too, so that the page may be printed in grey. A model has one colour on the whole page.
 """
 
 from collections.abc import Sequence
@@ -11,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from agents.cli.report_figures import Figures, ThenAndNow
+from agents.cli.report_page import COLOURS
 from streams.core.judged import Judged
 from streams.core.overview import NO_DECISION, Overview
 from streams.core.pairs import Pair
 from streams.core.shifts import Shift
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (3, 1)), (0, (1, 1)), (0, (8, 2)))
 BLACK, GREY = "#1a1a1a", "#888888"
 TIME = "log time of the request, UTC"
@@ -50,7 +49,7 @@ def ways(figure: Any, found: Overview) -> None:
         axes.set_ylabel("requests, %")
         axes.set_ylim(0, 100 if shown is names else None)
         axes.margins(x=0)
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
+    panels[0].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
     if rest:
         panels[1].set_title(f"the same without “{names[0]}”", fontsize=9, loc="left")
         panels[1].set_ylim(bottom=0)
@@ -84,7 +83,7 @@ def latency(figure: Any, found: Overview, budget_ms: int) -> None:
             cmap="cividis_r",
             rasterized=True,
         )
-        bar = figure.colorbar(mesh, ax=heat, pad=0.02, aspect=14)
+        bar = figure.colorbar(mesh, cax=heat.inset_axes((1.02, 0, 0.02, 1)))  # beside its cells, under the legend
         bar.set_label("answers in a cell", fontsize=8)
         _plain(bar.ax)
     heat.axhline(budget_ms, color=BLACK, lw=1)
@@ -141,9 +140,10 @@ def shifts(axes: Any, found: Sequence[Shift]) -> None:
     axes.plot([one.chance for one in found], names, "|", color=BLACK, ms=11, mew=1.5, label="chance, 1 in 100")
     axes.invert_yaxis()
     axes.set_xlim(0, max(0.1, *(max(one.effect, one.chance) for one in found)) * 1.05)
-    axes.set_xlabel("effect: largest difference, as a share of requests")
+    axes.set_xlabel("effect: largest difference, share of requests, 0 to 1")
+    axes.set_ylabel("field")
     axes.grid(visible=False, axis="y")
-    axes.legend(loc="lower right", frameon=False, fontsize=8)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
 
 
 def estimates(figure: Any, rows: Sequence[Judged]) -> None:
@@ -161,9 +161,11 @@ def estimates(figure: Any, rows: Sequence[Judged]) -> None:
                 axes.plot([one.low, one.high], [place, place], color=COLOURS[0], lw=2)
             axes.plot(one.value, place, "o", color=BLACK, ms=5)
         axes.set_yticks(range(len(names)), names)
-        axes.set_xlabel({"accuracy": f"accuracy at {rows[0].threshold:g}", "auc": "AUC"}[what] + ", 95% interval")
+        named = {"accuracy": f"accuracy at {rows[0].threshold:g}", "auc": "AUC"}[what]
+        axes.set_xlabel(f"{named} with its 95% interval, 0 to 1")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.margins(y=0.15)
+    panels[0].set_ylabel("model")
     panels[0].invert_yaxis()
 
 
@@ -178,7 +180,7 @@ def calibration(axes: Any, rows: Sequence[Judged], models: Sequence[str]) -> Non
         if bins:
             axes.errorbar(said, true, yerr=[down, above], ms=3, elinewidth=0.8, **_line(row, models))
     axes.set_xlabel("mean score of a decile")
-    axes.set_ylabel("share that was true")
+    axes.set_ylabel("share that was true, 0 to 1")
     axes.set_box_aspect(1)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
 
@@ -199,7 +201,7 @@ def by_day(figure: Any, rows: Sequence[Judged], models: Sequence[str]) -> None:
         ]
         places = [days.index(row.day) + 0.06 * number for row in own]
         upper.errorbar(places, values, yerr=[down, above], ms=3, **_line(own[0], models))
-    upper.set_ylabel("AUC, 95% interval")
+    upper.set_ylabel("AUC with its 95% interval, 0 to 1")
     upper.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
     coverage = {row.day: 100 * (row.coverage or 0.0) for row in rows}
     colours = {row.day: GREY if row.state == "mature" else COLOURS[1] for row in rows}
@@ -208,7 +210,7 @@ def by_day(figure: Any, rows: Sequence[Judged], models: Sequence[str]) -> None:
     lower.set_ylabel("labelled, %")
     shown = range(0, len(days), max(1, len(days) // 8))
     lower.set_xticks(list(shown), [days[place] for place in shown])
-    lower.set_xlabel("day of the decision, UTC (grey: mature)")
+    lower.set_xlabel("day of the decision (grey: mature), UTC")
 
 
 def _line(row: Judged, models: Sequence[str]) -> dict[str, Any]:
@@ -230,18 +232,22 @@ def times(at_ms: Sequence[int]) -> Any:
 
 
 def time_axis(axes: Any) -> None:
-    """An axis of log times, in few words."""
+    """An axis of log times: clock times, or days where it is long; the day once, at its end."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    locator = AutoDateLocator(minticks=3, maxticks=8)
+    locator = AutoDateLocator(minticks=3, maxticks=6)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    levels = ["%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M", "%H:%M:%S.%f"]
+    first = ["", "%Y-%m", "%m-%d", "%m-%d", "%H:%M", "%H:%M"]
+    said = ["", "", "%Y", "%Y-%m-%d", "%Y-%m-%d", "%Y-%m-%d"]
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, None, levels, said, zero_formats=first))
     axes.set_xlabel(TIME)
 
 
 def _plain(axes: Any) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 

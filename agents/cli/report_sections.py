@@ -1,46 +1,46 @@
 """A report as a page: a sentence first, then the sections, each with its numbers in a table beside the picture."""
 
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Collection, Sequence
 
 import msgspec
 
 from agents.cli import report_plots as plots
 from agents.cli.quality import STATES
 from agents.cli.report_figures import Figures
+from agents.cli.report_lookup import looked_up
+from agents.cli.report_opening import glossary, opening
 from agents.cli.report_page import captioned, note, page, picture, plot, table
-from agents.cli.report_stories import Story, looked_up
-from agents.cli.report_trouble import timeline, verdict
-from agents.cli.report_words import summary
+from agents.cli.report_stories import Story
+from agents.cli.report_trouble import timeline
 from agents.cli.ways_report import number, percent
 from streams.core.intervals import Estimate
 from streams.core.judged import Judged
 from streams.core.shifts import Shift
 
 FIELDS_DRAWN = 20
+LARGEST = 1_900_000
+"""Bytes of a page at most: what passes through every mail server. The look-up takes the room that is left."""
+
+OF_THE_LOOK_UP = 1_000_000
+"""And no more than this of it."""
 
 STYLE = """<style>
-p.lead { font-size: 1.15rem; margin: .5rem 0; } p.verdict { font-size: 1.3rem; font-weight: 600; margin: .5rem 0; }
-table.race { width: 100%; } table.race td { border: 0; padding: .05rem .5rem; text-align: left; white-space: nowrap; }
-table.race td:first-child { width: 5rem; text-align: right; } td.bar { width: 45%; background: #f4f4f4; }
-td.bar i { display: block; width: 4%; min-width: 6px; height: .7rem; background: #888; }
-td.bar i.score { background: #0072B2; } td.bar i.decision { background: #009E73; }
-td.bar i.deadline { background: #D55E00; }
 div.told td, div.told th { text-align: left; vertical-align: top; font-size: .9em; padding: .2rem .6rem; }
 div.wide.told td { white-space: normal; min-width: 5.5rem; } div.told td:last-child { min-width: 15rem; }
 div.estimates td { white-space: pre; font-size: .9em; line-height: 1.25; }
+div.estimates :is(th, td) { padding: .2rem .4rem; }
 div.wide th { vertical-align: bottom; } div.wide td:first-child { white-space: nowrap; }
-article { border: 1px solid #ddd; border-radius: 4px; padding: .4rem .8rem; margin: .8rem 0; break-inside: avoid; }
-article h3 { font-size: 1rem; margin: .2rem 0; overflow-wrap: anywhere; } article p { margin: .2rem 0; }
-article code { overflow-wrap: anywhere; color: #555; font-size: .8rem; } small { font-weight: normal; color: #555; }
-@media print { p.look { display: none; } div.estimates td { font-size: .8em; }
-  td.bar, td.bar i { print-color-adjust: exact; } }
+@media print { div.estimates td { font-size: .8em; } div.estimates :is(th, td) { padding: .1rem .2rem; }
+  div.wide.told td, div.wide.told td:last-child { min-width: 0; } }
 </style>"""
 
 
-def report_page(found: Figures, told: list[Story]) -> str:
-    """The whole page: the verdict as a sentence comes before everything else."""
-    sections = [
+def report_page(found: Figures, told: Sequence[Story], wanted: Collection[str] = ()) -> str:
+    """The whole page, the verdict first.
+
+    `told` are stories in the order of interest: as many as have room can be looked up, the wanted ones are shown.
+    """
+    before = [
         ("What changed, and when", timeline(found.verdicts, found.overview)),
         ("Who answered, and why", answers(found)),
         ("How fast, against the budget", latency(found)),
@@ -49,21 +49,16 @@ def report_page(found: Figures, told: list[Story]) -> str:
         ("Scores then and now", then_and_now(found)),
         ("Fields then and now", fields(found)),
         ("How good the models were", quality(found)),
-        ("One request, looked up", looked_up(told)),
     ]
+    after = [("What the words mean", glossary())]
     if found.notes or found.quality.notes:
-        sections.append(("Notes", "".join(map(note, [*found.notes, *found.quality.notes]))))
-    first, *more = verdict(found.verdicts)
-    lead = f'<p class="{"verdict" if found.verdicts else "note"}">{escape(first)}</p>'
-    lead += "".join(f"<p>{escape(line)}</p>" for line in more)
-    lead += "".join(f'<p class="lead">{escape(line)}</p>' for line in summary(found)[:1])
-    lead += "".join(f"<p>{escape(line)}</p>" for line in summary(found)[1:])
+        after.append(("Notes", "".join(map(note, [*found.notes, *found.quality.notes]))))
     data = msgspec.json.encode(found).decode().replace("<", "\\u003c")
-    return page(
-        f"{found.pipeline}: what happened",
-        [(heading, content) for heading, content in sections if content],
-        f'{STYLE}{lead}<script type="application/json" id="figures">{data}</script>',
-    )
+    lead = f'{STYLE}{opening(found)}<script type="application/json" id="figures">{data}</script>'
+    room = LARGEST - sum(len(content.encode()) for content in (lead, *(content for _, content in before + after)))
+    look_up = looked_up(told, found.overview.requests, wanted, min(OF_THE_LOOK_UP, room))
+    sections = [*before, ("One request, looked up", look_up), *after]
+    return page(f"{found.pipeline}: what happened", [one for one in sections if one[1]], lead)
 
 
 def answers(found: Figures) -> str:
@@ -81,13 +76,9 @@ def latency(found: Figures) -> str:
     """Quantiles and a heat map."""
     all_ = found.overview
     rows = [
-        [
-            "from the request's log time to the decision's",
-            *(name.replace("most", "slowest") for name in all_.latency_ms),
-        ],
-        ["ms"],
+        ["", *(name.replace("most", "slowest") for name in all_.latency_ms)],
+        ["from the request's log time to the decision's, ms", *(number(x, 0) for x in all_.latency_ms.values())],
     ]
-    rows[1] += [number(value, 0) for value in all_.latency_ms.values()]
     drawn = picture(lambda figure: plots.latency(figure, all_, found.budget_ms), 9.0, 5.2)
     text = "Above: median, 99% and slowest answer. Below: darker cells hold more answers. The line is the budget."
     if len(all_.budgets_ms) > 1:
@@ -111,9 +102,7 @@ def models(found: Figures) -> str:
         ]
         for one in found.models
     ]
-    return _wide(table(rows)) + note(
-        "In time: scored within the request's budget. Times are from log time to log time."
-    )
+    return table(rows) + note("In time: scored within the request's budget. Times are from log time to log time.")
 
 
 def pairs(found: Figures) -> str:
@@ -129,7 +118,7 @@ def pairs(found: Figures) -> str:
     others = len({one.other for one in found.pairs})
     names = plots.legend_names(found)
     drawn = picture(lambda figure: plots.quantiles(figure, found.pairs, names), 4.1 * others + 1.3, 3.9)
-    return _wide(table(rows)) + captioned(
+    return table(rows) + captioned(
         drawn,
         "Quantiles from 0.1% to 99.9% of each model's scores against those of champion and canary, over the requests "
         "that both scored. A straight line: the same distribution up to scale; a bend: scores are spread otherwise.",
@@ -175,7 +164,7 @@ def fields(found: Figures) -> str:
         "total variation of words, or the change of the absent share. Orange-red: more than chance gives at 1 in "
         "100, if requests were independent; on real days they are not."
     )
-    return captioned(plot(lambda axes: plots.shifts(axes, drawn), 8.0, height), text) + _wide(table(rows))
+    return captioned(plot(lambda axes: plots.shifts(axes, drawn), 8.0, height), text) + table(rows)
 
 
 def _side(shift: Shift, value: float | None) -> str:
@@ -230,7 +219,7 @@ def _estimates(rows: Sequence[Judged]) -> str:
                 *([_estimate(one.cost)] if costs else []),
             ]
         )
-    return f'<div class="wide estimates">{table(shown)}</div>'
+    return table(shown, "estimates")
 
 
 def _estimate(found: Estimate) -> str:
@@ -247,7 +236,3 @@ def _days(found: Figures) -> str:
         return table(rows)
     drawn = picture(lambda figure: plots.by_day(figure, found.quality.days, plots.legend_names(found)), 9.0, 4.2)
     return table(rows) + captioned(drawn, "AUC by day of the decision, and how much of each day is labelled.")
-
-
-def _wide(content: str) -> str:
-    return f'<div class="wide">{content}</div>'

@@ -1,10 +1,11 @@
 """Some races in full, for the report's look-up: what came when, who answered and why, and what became of it.
 
-The sample holds what somebody would ask for (no decision, rejected, the default, the slowest, the most disputed) and
-requests from all over the range. The page's script builds its text by `textContent` alone: ids are anybody's words.
+They are told in the order of interest, so that what finds no room on the page is missed least: those asked for by
+name, those worth looking at (no decision, rejected, the default, the slowest, the most disputed), then all others in
+an order drawn by chance, the same each time.
 """
 
-from html import escape
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from agents.cli.races import Found, records_at
 from schemas.blocks import Offsets
 from schemas.decisions import Decision, decode_decision
-from schemas.errors import UnreadableRecord
+from schemas.errors import ConfigurationRefused, UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
 from streams.archive.ranges import iso
@@ -22,10 +23,11 @@ from streams.core.answers import NOBODY, OUTCOMES
 from streams.core.label_next import spread
 from streams.core.races import Races
 
-SAMPLE = 240
+MOST = 12_000
+"""Stories that are told at most: more have no room on a page."""
+
 OF_A_KIND = 30
 VALUE_SHOWN = 400
-PRINTED = 3
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -50,10 +52,13 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     truth: str
 
 
-def stories(root: Path, pipeline: Pipeline, found: Found) -> list[Story]:
-    """The sample, told; in the order of the log."""
+def stories(root: Path, pipeline: Pipeline, found: Found, wanted: Sequence[str] = ()) -> list[Story]:
+    """Those that are wanted (by request id or ticket), then others, at most MOST.
+
+    Raises ConfigurationRefused when one that is wanted is not there.
+    """
     races = found.races
-    rows = sample(races)
+    rows = in_order(races, [row for which in wanted for row in _rows_of(races, which)])
     topics = Topics(pipeline.name)
     raw, decisions = (dict[tuple[int, int], Any]() for _ in range(2))
     for number in np.unique(races.partitions[rows]).tolist():
@@ -75,18 +80,32 @@ def _decision(value: bytes | None) -> Decision | None:
         return None
 
 
-def sample(races: Races) -> Offsets:
-    """Rows worth looking at first, then rows from all over the range; rising."""
+def _rows_of(races: Races, which: str) -> list[int]:
+    """The rows of an id (a producer may have sent it more than once) or of a ticket."""
+    rows = [row for row, request_id in enumerate(races.ids) if request_id == which]
+    number, _, offset = which.partition("/")
+    if not rows and number.isdecimal() and offset.isdecimal():
+        rows = np.flatnonzero((races.partitions == int(number)) & (races.offsets == int(offset))).tolist()
+    if not rows:
+        raise ConfigurationRefused(
+            f"{which}: no request of this range has this id or ticket; give another --since, or ask the topics with "
+            "`rendezvous explain`"
+        )
+    return rows
+
+
+def in_order(races: Races, wanted: Sequence[int] = ()) -> Offsets:
+    """Rows in the order of interest: the wanted ones, those worth looking at, all others; at most MOST."""
     used = np.where(np.isnan(races.answers.used_ms), -1.0, races.answers.used_ms)
     kinds = [~races.decided, *(races.answers.outcome == code for code in range(1, len(OUTCOMES)))]
-    chosen = [np.flatnonzero(kind)[:OF_A_KIND] for kind in kinds]
+    chosen = [np.array(wanted, dtype=np.int64), *(np.flatnonzero(kind)[:OF_A_KIND] for kind in kinds)]
     chosen.append(np.argsort(-used, kind="stable")[:OF_A_KIND])
     if len(races.scores) > 1:
         chosen.append(np.argsort(-spread(list(races.scores.values())), kind="stable")[:OF_A_KIND])
-    picked = np.unique(np.concatenate(chosen)).astype(np.int64)
-    left = max(0, min(SAMPLE, len(races)) - len(picked))
-    everywhere = np.linspace(0, len(races) - 1, left, dtype=np.int64)
-    return np.unique(np.concatenate([picked, everywhere])).astype(np.int64)
+    chosen.append(np.random.default_rng(0).permutation(len(races)))
+    rows = np.concatenate(chosen).astype(np.int64)
+    _, first = np.unique(rows, return_index=True)
+    return rows[np.sort(first)][:MOST]
 
 
 def _story(
@@ -142,82 +161,3 @@ def _truth(truth: int, after_s: float) -> str:
     return (
         "" if truth == NOBODY else f"it was {'true' if truth else 'false'}, said {after_s:,.0f} s after the decision"
     )
-
-
-def looked_up(told: list[Story]) -> str:
-    """The look-up as HTML: a field with the sample's ids, the chosen race, and for paper the first few."""
-    options = "".join(f'<option value="{escape(one.request_id)}">{escape(one.ticket)}</option>' for one in told)
-    data = msgspec.json.encode(told).decode().replace("<", "\\u003c")
-    shown = "".join(map(printed, _for_paper(told)))
-    return (
-        f'<p class="note">A sample of {len(told):,} requests is in this page: those without a decision, defaults and '
-        "fallbacks, the slowest, those most disputed between models, and others from all over the range. For others, "
-        "<code>rendezvous explain REQUEST_ID</code>.</p>"
-        '<p class="look"><label>Request id or ticket: '
-        '<input id="which" list="ids" size="40" autocomplete="off"></label> '
-        '<span id="found" role="status"></span></p>'
-        f'<datalist id="ids">{options}</datalist><div id="story">{shown}</div>'
-        f'<script type="application/json" id="stories">{data}</script><script>{SCRIPT}</script>'
-    )
-
-
-def _for_paper(told: list[Story]) -> list[Story]:
-    """What is shown before somebody asks: one of each kind of answer, as far as there are."""
-    kinds: dict[str, Story] = {}
-    for one in told:
-        kind = next((event.what.partition(",")[0] for event in one.events if event.kind == "decision"), "none")
-        kinds.setdefault(kind, one)
-    return [*kinds.values()][:PRINTED]
-
-
-def printed(one: Story) -> str:
-    """A race as HTML, like the page's script makes it."""
-    span = max(1.0, one.events[-1].at_ms)
-    rows = "".join(
-        f'<tr><td>{event.at_ms:,.0f} ms</td><td class="bar"><i class="{event.kind}" '
-        f'style="margin-left:{96 * event.at_ms / span:.1f}%"></i></td><td>{escape(event.what)}</td></tr>'
-        for event in one.events
-    )
-    more = [*one.without_score, f"why: {one.why}", *([one.truth] if one.truth else [])]
-    return (
-        f"<article><h3>{escape(one.request_id)} <small>ticket {one.ticket}, {one.asked}</small></h3>"
-        f'<code>{escape(one.value)}</code><table class="race">{rows}</table>'
-        f"{''.join(f'<p>{escape(line)}</p>' for line in more)}</article>"
-    )
-
-
-SCRIPT = """
-(() => {
-  const stories = JSON.parse(document.getElementById('stories').textContent);
-  const which = document.getElementById('which'), place = document.getElementById('story');
-  const found = document.getElementById('found');
-  const make = (tag, text, parent, name) => {
-    const one = document.createElement(tag);
-    if (text) one.textContent = text;
-    if (name) one.className = name;
-    parent.append(one);
-    return one;
-  };
-  const show = (story) => {
-    place.replaceChildren();
-    const box = make('article', '', place), head = make('h3', story.request_id + ' ', box);
-    make('small', `ticket ${story.ticket}, ${story.asked}`, head);
-    make('code', story.value, box);
-    const table = make('table', '', box, 'race');
-    const span = Math.max(1, story.events[story.events.length - 1].at_ms);
-    for (const event of story.events) {
-      const row = make('tr', '', table);
-      make('td', `${Math.round(event.at_ms).toLocaleString('en')} ms`, row);
-      make('i', '', make('td', '', row, 'bar'), event.kind).style.marginLeft = `${96 * event.at_ms / span}%`;
-      make('td', event.what, row);
-    }
-    for (const line of [...story.without_score, 'why: ' + story.why, story.truth]) if (line) make('p', line, box);
-  };
-  which.addEventListener('input', () => {
-    const text = which.value.trim();
-    const story = stories.find((one) => one.request_id === text || one.ticket === text);
-    found.textContent = story || !text ? '' : 'not in the sample';
-    if (story) show(story);
-  });
-})();
-"""

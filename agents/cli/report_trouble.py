@@ -19,7 +19,7 @@ LOOKS: Mapping[Word, tuple[str, str]] = {
     Word.CANARY: ("#F0E442", "..."),
     Word.TRAFFIC: ("#56B4E9", "---"),
     Word.UNSURE: ("#E69F00", "|||"),
-    Word.TOO_FEW: ("#999999", ""),
+    Word.TOO_FEW: ("#cccccc", ""),
 }
 """Colours of Okabe and Ito, and hatches for paper in grey."""
 
@@ -136,7 +136,7 @@ def _troubles(found: Verdicts) -> str:
         if found.more_troubles
         else ""
     )
-    return f'<div class="wide told">{table(rows)}</div>' + (note(more) if more else "")
+    return table(rows, "told") + (note(more) if more else "")
 
 
 def _cell(at_ms: int) -> str:
@@ -158,7 +158,7 @@ def _moves(moves: Sequence[Move]) -> str:
     rows += [
         [str(number), _cell(one.at_ms), one.model, one.what, one.who, one.why] for number, one in enumerate(moves, 1)
     ]
-    return f'<div class="wide told">{table(rows)}</div>'
+    return table(rows, "told")
 
 
 def strip(figure: Any, found: Verdicts, all_: Overview) -> None:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from agents.cli.past import HAPPENED, UNCHANGED, Seen, write_whole
-from agents.cli.report_page import note, page, plot, table
+from agents.cli.report_page import COLOURS, note, page, plot, table
 from agents.cli.ways_report import Point, Report, alone, compared, heading, summary, swept, told
 
 DECADES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000)
@@ -85,7 +85,7 @@ def drawn(found: Report, seen: Seen) -> str:
 def changes(rows: Sequence[Mapping[str, str]]) -> str:
     """Decisions that would have been different, as a table."""
     cells = [[row["request_id"], row["ticket"], row["unchanged"], row["candidate"]] for row in rows]
-    return f'<div class="wide">{table([["request", "ticket", UNCHANGED, "candidate"], *cells])}</div>'
+    return table([["request", "ticket", UNCHANGED, "candidate"], *cells])
 
 
 def sweep_section(points: Sequence[Point]) -> str:
@@ -94,18 +94,18 @@ def sweep_section(points: Sequence[Point]) -> str:
 
     def curve(axes: Any) -> None:
         shares = [point.figures.outcomes["default"] for point in points]
-        axes.plot(budgets, shares, marker="o", color="tab:red", label="default share")
+        axes.plot(budgets, shares, marker="o", color=COLOURS[5], label="default share")
         axes.set_xscale("log")
         axes.set_xticks(budgets, [str(budget) for budget in budgets])
         axes.minorticks_off()
         axes.set_xlabel("budget, ms")
-        axes.set_ylabel("default share", color="tab:red")
+        axes.set_ylabel("default share", color=COLOURS[5])
         axes.set_ylim(bottom=0)
         accuracies = [point.figures.quality.accuracy for point in points]
         if all(one is not None for one in accuracies):
             other = axes.twinx()
-            other.plot(budgets, accuracies, marker="s", color="tab:blue", label="accuracy")
-            other.set_ylabel("accuracy", color="tab:blue")
+            other.plot(budgets, accuracies, marker="s", color=COLOURS[0], label="accuracy")
+            other.set_ylabel("accuracy", color=COLOURS[0])
             other.grid(visible=False)
 
     return table(swept(points)) + plot(curve)

@@ -2,6 +2,7 @@
 
 import doctest
 import random
+import re
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,12 +11,16 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from msgspec import convert, json
+from msgspec import convert, json, to_builtins
 from msgspec.structs import replace
 
 from agents.cli.report import report
 from agents.cli.report_figures import Figures
-from agents.cli.report_stories import Event, Story, printed
+from agents.cli.report_lookup import looked_up, packed, printed, unpacked
+from agents.cli.report_opening import tiles
+from agents.cli.report_page import COLOURS
+from agents.cli.report_stories import Event, Story
+from agents.cli.report_trouble import LOOKS
 from agents.cli.report_words import summary
 from schemas.blocks import ScoreBlock, decode_scores, offsets_of, scores_of
 from schemas.decisions import Outcome, decode_decision, encode_decision
@@ -74,6 +79,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def told(folder: Path, *words: str, out: str = "page.html") -> str:
+    """A report's text; whatever goes wrong is raised."""
     words = (*words, "-P", str(folder / "p.toml"), "--archive", str(folder / "archive"), "-o", str(folder / out))
     found = CliRunner().invoke(report, list(words), standalone_mode=False)
     if found.exception:
@@ -101,7 +107,7 @@ class Elements(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._script:
-            self.held[self._script] = json.decode(data)
+            self.held[self._script] = to_builtins(unpacked(data)) if self._script == "stories" else json.decode(data)
         else:
             self.text.append(data.strip())
 
@@ -222,6 +228,97 @@ def test_the_look_up_holds_what_somebody_would_ask_for(folder: Path):
             assert story["truth"].startswith(f"it was {'true' if number % 4 == 0 else 'false'}, said ")
         else:
             assert not story["truth"]
+
+
+def test_every_request_of_a_small_range_is_looked_up(folder: Path):
+    page = Elements((folder / "page.html").read_text())
+    assert len({story["ticket"] for story in page.held["stories"]}) == 600
+    assert "All 600 requests are in this page, each with the story of its race." in page.text
+
+
+def test_a_request_that_is_asked_for_is_shown_first(folder: Path):
+    page = Elements(told(folder, "--request", "r311", "--request", "0/7", out="asked.html"))
+    assert [story["ticket"] for story in page.held["stories"][:2]] == ["0/311", "0/7"]
+    shown = [text for text in page.text if text.startswith("ticket 0/")]
+    assert [text.partition(",")[0] for text in shown] == ["ticket 0/311", "ticket 0/7"]
+    with pytest.raises(ConfigurationRefused, match="r9999: no request of this range has this id or ticket"):
+        told(folder, "--request", "r9999", out="asked.html")
+
+
+def test_the_look_up_takes_the_room_that_is_left_and_says_what_is_not_in_it(folder: Path):
+    every = convert(Elements((folder / "page.html").read_text()).held["stories"], list[Story])
+    dice = random.Random(4)
+    many = [replace(one, value=dice.randbytes(200).hex()) for one in every * 20]
+    data, count = packed(many, 300_000)
+    assert (unpacked(data), len(data) <= 300_000, len(data) > 200_000) == (many[:count], True, True)
+    html = looked_up(many, 50_000, (), 300_000)
+    assert len(html.encode()) < 310_000
+    assert f"{len(Elements(html).held['stories']):,} of 50,000 requests are in this page" in html
+    assert packed(many, -5) == packed([], 0)
+
+
+def test_the_first_screen_has_figures_of_the_archive(folder: Path):
+    found = convert(Elements((folder / "page.html").read_text()).held["figures"], Figures)
+    all_ = replace(found.overview, requests=200, decided=190, late=10, outcomes={"preferred": 150, "default": 20})
+    shown = {what: figure for figure, what in tiles(replace(found, overview=all_))}
+    assert shown == {
+        "requests": "200",
+        "answered on time": "90.00%",
+        "got the preferred answer": "75.00%",
+        "got the default": "10.00%",
+        "was enough for 99%; the budget is 100 ms": f"{found.overview.latency_ms['p99']:,.0f} ms",
+    }
+    text = Elements((folder / "page.html").read_text()).text
+    for figure, what in tiles(found):
+        assert text[text.index(what) - 1] == figure or figure in text
+
+
+LINEAR = np.array(
+    # Machado, Oliveira & Fernandes 2009, severity 1: what protanopes, deuteranopes and tritanopes see of linear RGB.
+    [
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    ]
+)
+OKABE_ITO = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"}
+
+
+def lab(colours: list[str], seen_as: np.ndarray) -> np.ndarray:
+    """CIELAB (D65) of sRGB colours that went through a matrix on linear RGB: n x 3."""
+    coded = np.array([[int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)] for colour in colours])
+    linear = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(linear @ seen_as.T, 0, 1)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = linear @ to_xyz.T / to_xyz.sum(axis=1)
+    bent = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    light, red, blue = bent[:, 1], bent[:, 0] - bent[:, 1], bent[:, 1] - bent[:, 2]
+    return np.stack([116 * light - 16, 500 * red, 200 * blue], axis=1)
+
+
+def nearest(colours: list[str]) -> float:
+    """The smallest distance of any two colours, to whoever is colour-blind in whichever way (just seen: 2.3)."""
+    found = [lab(colours, seen_as) for seen_as in (np.eye(3), *LINEAR)]
+    apart = [np.linalg.norm(one[:, None] - one[None], axis=2) for one in found]
+    return float(min(gaps[~np.eye(len(colours), dtype=bool)].min() for gaps in apart))
+
+
+def test_colours_are_told_apart_by_whoever_is_colour_blind():
+    of_words = [colour.upper() for colour, _ in LOOKS.values()]
+    assert set(COLOURS) - {"#555555"} <= OKABE_ITO
+    assert set(of_words) - {"#CCCCCC"} <= OKABE_ITO
+    assert nearest(list(COLOURS)) > 15
+    assert nearest(of_words) > 15
+    tab10 = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f"]
+    assert nearest(tab10) < 5
+
+
+def test_pictures_have_no_other_colours(folder: Path):
+    svgs = re.findall(r"<svg.*?</svg>", (folder / "page.html").read_text(), re.DOTALL)
+    found = {colour.upper() for svg in svgs for colour in re.findall(r"#[0-9a-fA-F]{6}\b", svg)}
+    greys = {colour for colour in found if colour[1:3] == colour[3:5] == colour[5:7]}
+    assert len(found - greys) >= 5
+    assert found - greys <= OKABE_ITO
 
 
 def test_two_reports_have_the_same_bytes(folder: Path):

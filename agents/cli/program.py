@@ -47,6 +47,7 @@ decision leaves within its latency budget.
   rendezvous verify                              is anything lost, doubled, late?
   rendezvous replay --since 2h --run june        the past again, behind a fence
   rendezvous verdicts --follow                   what changed, and whose fault is it?
+  rendezvous report --live -o now.html           how it goes, as a page that keeps up
   rendezvous diff --training full                production against what a model was trained on
 
 \b

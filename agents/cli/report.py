@@ -15,15 +15,19 @@ from agents.cli.report_stories import stories
 from agents.cli.when import instant
 from schemas.pipeline import Pipeline
 
+LIVE_SINCE = "1h"
+
 
 @click.command(short_help="what happened, as a page")
 @click.option("-P", "--pipeline", "file", type=click.Path(path_type=Path), help="Pipeline file.")
-@click.option("--since", metavar="TIME", help="Requests decided from this log time on.")
+@click.option("--since", metavar="TIME", help="Requests decided from this log time on; with --live, 1h if not given.")
 @click.option("--until", metavar="TIME", help="Requests decided before this log time.")
 @click.option("--archive", type=click.Path(path_type=Path), help="The archive's root; default: the pipeline's.")
 @click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="The HTML file.")
 @click.option("--json", "as_json", is_flag=True, help="The page's numbers as one JSON object.")
 @click.option("--request", "wanted", metavar="ID|TICKET", multiple=True, help="Show this request's race; repeatable.")
+@click.option("--live", is_flag=True, help="Make the page anew again and again, from the topics too, until Ctrl-C.")
+@click.option("--every", "every_s", type=click.FloatRange(1), default=30.0, help="Seconds of --live (30).")
 def report(
     file: Path | None,
     since: str | None,
@@ -32,6 +36,8 @@ def report(
     out: Path | None,
     as_json: bool,
     wanted: tuple[str, ...],
+    live: bool,
+    every_s: float,
 ) -> None:
     """Write a page about a range of the archive: verdict, answers, latency, models, fields, accuracy, requests.
 
@@ -40,16 +46,30 @@ def report(
       rendezvous report --since 2h -o report.html
       rendezvous report --since 1d --json | jq .overview.outcomes
       rendezvous report --request UA1545-20130701-0515-EWR -o one.html
+      rendezvous report --live -o now.html              # open now.html: it shows the last hour, and keeps up
+      rendezvous report --live --since 10m --every 5 -o now.html
 
     The page needs nothing but itself: no network, no server. Its plots need the extra `report`.
     """
     if out is None and not as_json:
         raise click.UsageError("where to? Name a file with -o FILE.html, or ask for --json")
+    if live and until is not None:
+        raise click.UsageError("--live goes on from now: it has no --until")
     path = place.pipeline_path(file)
     pipeline = place.pipeline(path)
     root = archive or place.archive(pipeline, path.resolve().parent)
-    told, page = made(root, pipeline, since, until, wanted, drawn=out is not None)
-    _give(told, page, out, as_json)
+    if not live:
+        told, page = made(root, pipeline, since, until, wanted, drawn=out is not None)
+        _give(told, page, out, as_json)
+        return
+    from agents.cli.report_live import keep_up
+
+    def now(whole: Path) -> str:
+        told, page = made(whole, pipeline, since or LIVE_SINCE, None, wanted, drawn=out is not None)
+        _give(told, None, None, as_json)
+        return page
+
+    keep_up(now, root, pipeline, place.cluster(), out, every_s)
 
 
 def made(

@@ -4,10 +4,12 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import Struct, convert
 
+from agents.cli.report_live import reloading
 from tests.unit.browser import GET_ONE, Page, found, started, with_page
 from tests.unit.test_quality import SETTINGS, label
 from tests.unit.test_report import HOSTILE, Elements, told
@@ -166,6 +168,30 @@ async def typed(page: Page, text: str) -> None:
         f"(() => {{ const which = document.getElementById('which'); which.value = {text!r}; "
         "which.dispatchEvent(new Event('input')); })()"
     )
+
+
+def test_a_live_page_shows_its_next_one_by_itself_and_says_when_there_is_none(
+    browser: str, tmp_path: Path, file: Path
+):
+    live, text = tmp_path / "live.html", file.read_text()
+
+    async def look(page: Page) -> Any:
+        now_ms = await page.run("Date.now()")
+        live.write_text(reloading(text, now_ms, 3))
+        await page.open(live.as_uri() + "#request=0/42")
+        await page.until(
+            "document.getElementById('story').innerText.includes('ticket 0/42')", "what it names is shown"
+        )
+        assert await page.run("document.querySelector('#made b').textContent") == ""
+        before = len(page.events)
+        following = text.replace("what happened</h1>", "what happened next</h1>")
+        live.write_text(reloading(following, now_ms - 60_000, 3))
+        await page.loaded(before)
+        assert (await page.run("document.querySelector('h1').textContent")).endswith("next")
+        await page.until("document.getElementById('story').innerText.includes('ticket 0/42')", "and shown again")
+        return await page.run("document.querySelector('#made b').textContent")
+
+    assert "rendezvous report --live has ended, or is stuck" in with_page(browser, look)
 
 
 def test_an_address_from_outside_would_be_seen(browser: str, tmp_path: Path):

@@ -124,14 +124,17 @@ class Alarm(StrEnum):
 
 
 class ModelFigures(Struct, frozen=True, kw_only=True):
-    """What one model did since the last record: shares of the `asked` requests; `wins` of those decided, by reason.
+    """What one version of a model did since the last record: shares of the requests that it was `asked`.
 
-    `late` scores came after the deadline; `skipped` were rows that the router did not ask it for; what is left to one
-    gave no sign in time. `scores` and `latency_ms` (log time of raw to that of the score) are quantiles, these
-    to 5 %. `with_champion` and `with_canary` are shares of requests that both scored on one side of the threshold of
-    `[promotion]`. `guarded` counts scores outside its bounds when the decision was taken.
+    `wins` are shares of those decided, by reason. `late` scores came after the deadline; `skipped` were rows that the
+    router did not ask it for; what is left to one gave no sign in time. `scores` and `latency_ms` (log time of
+    raw to that of the score) are quantiles, these to 5 %. `with_champion` and `with_canary` are shares of
+    requests that both scored on one side of the threshold of `[promotion]`. `guarded` counts scores outside its
+    bounds when the decision was taken.
     """
 
+    model: str = ""
+    version: str = ""
     asked: int
     scored: float
     late: float
@@ -150,10 +153,10 @@ class Reported(Verdict, frozen=True, kw_only=True):
 
     Event times are raw's log times. `watch` names the reference by where it begins: numbers of windows and events
     count from there, and one window of one watch has one record. `from_ticket` is the window's first request,
-    `said_at_ticket` the last one that was seen, `since_ticket` where the change began. `answers` counts the outcomes
-    of the final decisions since the last record, `winners` who gave them (`none`: nobody in time), `models` are the
-    figures of each; probes are in none of them. `alarm` is there when this verdict changes the state that people are
-    told of; `alarmed` is the word of that state.
+    `said_at_ticket` the last one that was seen, `since_ticket` where the change began. `answers` counts the
+    outcomes of the final decisions since the last record, `winners` who gave them (`none`: nobody in time),
+    `models` are the figures of each, by "model version"; probes are in none of them. `alarm` is there when this
+    verdict changes the state that people are told of; `alarmed` is the word of that state.
     """
 
     pipeline: str

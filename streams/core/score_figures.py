@@ -26,6 +26,9 @@ SCORE_SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 TIME_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 NAN = float("nan")
 
+Entitled = tuple[str, str]
+"""A model and the version of it that was asked."""
+
 
 class LogBuckets:
     """How often a time fell between two powers of an eighth root of two, in ms.
@@ -57,7 +60,7 @@ class LogBuckets:
 
 
 class Own:
-    """One model's."""
+    """One version of a model's."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -70,7 +73,7 @@ class Own:
         self.scores: deque[float] = deque(maxlen=NEWEST)
         self.times = LogBuckets()
 
-    def told(self, decided: int) -> ModelFigures:
+    def told(self, model: str, version: str, decided: int) -> ModelFigures:
         """In shares of what it was asked, and of what was decided."""
         values: Matrix = np.array(self.scores)
         shares = (
@@ -79,6 +82,8 @@ class Own:
         times = {name: self.times.quantile(share) for name, share in TIME_SHARES.items()}
         agreed = {role: both[1] / both[0] if both[0] else None for role, both in self.beside.items()}
         return ModelFigures(
+            model=model,
+            version=version,
             asked=self.asked,
             scored=_share(self.scored, self.asked),
             late=_share(self.late, self.asked),
@@ -94,11 +99,14 @@ class Own:
 
 
 class ScoreFigures:
-    """Those of all models since the last verdict. Which models there are is said by each request's own pipeline."""
+    """Those of all models since the last verdict, each version by itself: one may take over from another in between.
+
+    Which models there are is said by each request's own pipeline.
+    """
 
     def __init__(self) -> None:
         self.decided = 0
-        self.models: dict[str, Own] = {}
+        self.models: dict[Entitled, Own] = {}
 
     def take(self, one: Gathered, pipeline: Pipeline) -> None:
         """One request that is no probe."""
@@ -109,10 +117,10 @@ class ScoreFigures:
             for model in pipeline.models
             if model.role in (Role.CHAMPION, Role.CANARY) and model.name in one.scores
         }
-        for name in one.expected:
-            own = self.models.get(name)
+        for name, version in one.expected.items():
+            own = self.models.get((name, version))
             if own is None:
-                own = self.models[name] = Own()
+                own = self.models[name, version] = Own()
             own.asked += 1
             score = one.scores.get(name)
             if score is None:
@@ -128,14 +136,16 @@ class ScoreFigures:
                 both[0] += 1
                 both[1] += side == (score >= threshold)
         for name in one.guarded:
-            if name in self.models:
-                self.models[name].guarded += 1
-        if one.winner in self.models:
-            self.models[one.winner].wins[one.why] += 1
+            if name in one.expected:
+                self.models[name, one.expected[name]].guarded += 1
+        if one.winner in one.expected:
+            self.models[one.winner, one.expected[one.winner]].wins[one.why] += 1
 
     def told(self) -> dict[str, ModelFigures]:
-        """By model; and begin anew."""
-        found = {name: own.told(self.decided) for name, own in self.models.items()}
+        """By "model version"; and begin anew."""
+        found = {
+            f"{name} {version}": own.told(name, version, self.decided) for (name, version), own in self.models.items()
+        }
         self.decided, self.models = 0, {}
         return found
 

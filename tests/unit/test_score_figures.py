@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from msgspec import json
 from msgspec.structs import replace
 
 from agents.cli.verdict_lines import lines_of_models
 from agents.snapshot import KEPT
 from schemas.decisions import Ticket
 from schemas.pipeline import MonitorSettings
+from schemas.verdicts import decode_verdict, encode_verdict
 from streams.core.gathering import AFTER_MS, Gathered, why_of
 from streams.core.kept_state import decode_state, encode_state
 from streams.core.score_figures import BUCKETS, NEWEST, LogBuckets, ScoreFigures
@@ -37,7 +39,7 @@ def test_every_figure_is_what_is_counted_by_hand():
     figures.take(request(2, {}, {}, outcome="default"), PIPELINE)
     figures.take(request(3, {"second": 0.4, "yardstick": 0.3}, times, **won), PIPELINE)
     found = figures.told()
-    first, second, mirror, yardstick = (found[name] for name in ("first", "second", "mirror", "yardstick"))
+    first, second, mirror, yardstick = (found[f"{name} 1"] for name in ("first", "second", "mirror", "yardstick"))
     assert (first.asked, first.scored, first.late, first.guarded) == (4, 0.5, 0.25, 1)
     assert (first.wins, second.wins) == ({"as wanted": 0.5}, {"no champion": 0.25})
     assert (mirror.errors, mirror.skipped, yardstick.errors, yardstick.skipped) == (0.25, 0.0, 0.0, 0.25)
@@ -73,7 +75,7 @@ def test_what_is_remembered_does_not_grow_and_is_kept_in_a_snapshot():
     figures = ScoreFigures()
     for number in range(NEWEST + 50):
         figures.take(request(number, {"first": number / NEWEST}, {"first": 3.0}), PIPELINE)
-    assert len(figures.models["first"].scores) == NEWEST
+    assert len(figures.models["first", "1"].scores) == NEWEST
     again = decode_state(encode_state(figures, KEPT), KEPT)
     assert again.told() == figures.told()
 
@@ -86,11 +88,41 @@ def test_verdicts_carry_them_and_people_can_read_them():
         probe = replace(one, probe="p-1", fields=dict(one.fields))
         reports += [report for each in (probe, one) if (report := watching.offer(each, PIPELINE)) is not None]
     [_, second] = reports
-    assert {name: one.asked for name, one in second.models.items()} == dict.fromkeys(NAMES, 1_000), "without probes"
-    [line] = [line for line in lines_of_models(second) if " first: " in line]
+    asked = {one.model: one.asked for one in second.models.values()}
+    assert asked == dict.fromkeys(NAMES, 1_000), "without probes"
+    [line] = [line for line in lines_of_models(second) if " first 1: " in line]
     assert "scored 100.0% of 1,000" in line
     assert "p99.9 7 ms" in line
     assert "with the canary on " in line
+
+
+def test_a_version_that_takes_over_has_figures_of_its_own():
+    figures = ScoreFigures()
+    won = {"outcome": "preferred", "winner": "first", "why": "as wanted", "guarded": ("first",)}
+    for number in range(10):
+        expected = NAMES | {"first": "1" if number < 6 else "2"}
+        score = 0.2 if number < 6 else 0.8
+        figures.take(request(number, {"first": score}, {"first": 3.0}, expected=expected, **won), PIPELINE)
+    found = figures.told()
+    assert {(one.model, one.version) for one in found.values()} == {*NAMES.items(), ("first", "2")}
+    old, new = found["first 1"], found["first 2"]
+    assert (old.asked, old.scores["p99"], old.wins, old.guarded) == (6, 0.2, {"as wanted": 0.6}, 6)
+    assert (new.asked, new.scores["p1"], new.wins, new.guarded) == (4, 0.8, {"as wanted": 0.4}, 4)
+    assert found["second 1"].asked == 10
+
+
+def test_figures_of_a_program_that_knew_no_versions_are_still_read():
+    watching = Watching(PIPELINE, MonitorSettings(reference_rows=2_000, probes=0), ("x",))
+    for one in stream(3_000):
+        one.expected = NAMES
+        report = watching.offer(one, PIPELINE)
+    assert report is not None
+    plain = json.decode(encode_verdict(report))
+    for figures in plain["models"].values():
+        del figures["model"], figures["version"]
+    plain["models"] = {name.split()[0]: figures for name, figures in plain["models"].items()}
+    old = decode_verdict(json.encode(plain))
+    assert {name: one.asked for name, one in old.models.items()} == dict.fromkeys(NAMES, 3_000)
 
 
 def test_reasons_are_counted_without_the_numbers_of_the_single_case():

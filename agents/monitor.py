@@ -63,7 +63,7 @@ class Monitor:
         self._settings = settings
         self._cluster = cluster
         self._file = file
-        self._fields = WatchedFields(pipeline, settings.fields)
+        self._fields = WatchedFields(pipeline, settings.named)
         self._beside = beside(self._fields) if beside is not None else None
         self._reading = Reading(pipeline, self._fields)
         self._telling = Telling(Topics(pipeline.name).verdicts, cluster, settings)

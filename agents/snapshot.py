@@ -27,6 +27,7 @@ KEPT = (
     "streams.core.alarms",
     "streams.core.probing",
     "streams.core.score_figures",
+    "streams.core.group_figures",
     "schemas.verdicts",
     "schemas.decisions",
     "schemas.pipeline",
@@ -90,7 +91,7 @@ class SnapshotFile:
 def of_what(pipeline: Pipeline, topic_ids: Mapping[str, str]) -> str:
     """A digest of what a state depends on beside the log: the program, what is watched, this life of the topics."""
     settings = pipeline.monitor
-    rows, fields = (settings.reference_rows, settings.fields) if settings else (0, ())
+    rows, *fields = (settings.reference_rows, settings.named, settings.segments) if settings else (0, ())
     found = hashlib.sha256(
         msgpack.encode((pipeline.name, pipeline.request, pipeline.features, pipeline.enrich, rows, fields))
     )
@@ -120,6 +121,7 @@ def sources() -> Sequence[Path]:
             "thin",
             "probing",
             "score_figures",
+            "group_figures",
             "watched_fields",
         )
     ]

@@ -389,14 +389,16 @@ class MonitorSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What the monitor holds live requests against, and whom it tells.
 
     The first `reference_rows` requests are the reference; it watches every feature that is read from the event, and
-    the `fields` named here beside them (`a.b` is b inside a). `probes` records of the reference (0: none) go down
-    the live road again every `probe_s`, and after each move of the roster. After `window_s` without a verdict there
-    is one on what there is. An alarm is cleared after `quiet_windows`, and said again every `remind_s` while it
-    lasts; it is also posted to `webhook` as JSON, which has `webhook_s` to take it.
+    the `fields` named here beside them (`a.b` is b inside a). By the values of `segments` (features, or fields by
+    their path) figures are split, and where a change lies in one of them alone that is said. `probes` records of the
+    reference (0: none) go down the live road again every `probe_s`, and after each move of the roster. After
+    `window_s` without a verdict there is one on what there is. An alarm is cleared after `quiet_windows`, and said
+    again every `remind_s` while it lasts; it is also posted to `webhook` as JSON, which has `webhook_s` to take it.
     """
 
     reference_rows: int = 20_000
     fields: tuple[str, ...] = ()
+    segments: tuple[str, ...] = ()
     probes: int = 64
     probe_s: float = 60.0
     window_s: float = 300.0
@@ -404,6 +406,11 @@ class MonitorSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     remind_s: float = 3_600.0
     webhook: str = ""
     webhook_s: float = 5.0
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Every field that is named here, once."""
+        return tuple(dict.fromkeys((*self.fields, *self.segments)))
 
 
 class KafkaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

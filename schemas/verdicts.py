@@ -80,8 +80,9 @@ class Verdict(Struct, frozen=True, kw_only=True):
     """What is said about the events `from_event`..`to_event` (places in the stream, probes not counted).
 
     It may be said before the window ends (`said_at_event`), when the evidence is clear. Times are event times in
-    milliseconds since 1970. `since_*` is where the change began, to a quarter of a window. `deploys` are those near
-    that, the nearest first: a model that came or went, another version, another champion.
+    milliseconds since 1970. `since_*` is where the change began, to a quarter of a window. `segment` is where it is
+    largest; when it is `confined`, it lies in that value of a declared field alone. `deploys` are those near
+    the beginning, the nearest first: a model that came or went, another version, another champion.
     """
 
     window: int
@@ -91,6 +92,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
     model: str | None = None
     field: str | None = None
     segment: str | None = None
+    confined: bool = False
     rescaled: bool = False
     effect: str = ""
     since_event: int | None = None
@@ -148,6 +150,18 @@ class ModelFigures(Struct, frozen=True, kw_only=True):
     guarded: int
 
 
+class SegmentFigures(Struct, frozen=True, kw_only=True):
+    """What came of those requests since the last record that have one value of a declared field.
+
+    `answers` and `winners` are counts, `models` by "model version", as of all requests.
+    """
+
+    requests: int
+    answers: dict[str, int]
+    winners: dict[str, int]
+    models: dict[str, ModelFigures]
+
+
 class Reported(Verdict, frozen=True, kw_only=True):
     """A verdict of a pipeline that runs, as it lies on `verdicts`.
 
@@ -155,8 +169,9 @@ class Reported(Verdict, frozen=True, kw_only=True):
     count from there, and one window of one watch has one record. `from_ticket` is the window's first request,
     `said_at_ticket` the last one that was seen, `since_ticket` where the change began. `answers` counts the
     outcomes of the final decisions since the last record, `winners` who gave them (`none`: nobody in time),
-    `models` are the figures of each, by "model version"; probes are in none of them. `alarm` is there when this
-    verdict changes the state that people are told of; `alarmed` is the word of that state.
+    `models` are the figures of each, by "model version", and `segments` all of these by declared field and value
+    (`(other)`: beyond the first 20 values); probes are in none of them. `alarm` is there when this verdict changes
+    the state that people are told of; `alarmed` is the word of that state.
     """
 
     pipeline: str
@@ -167,6 +182,7 @@ class Reported(Verdict, frozen=True, kw_only=True):
     answers: dict[str, int] = {}
     winners: dict[str, int] = {}
     models: dict[str, ModelFigures] = {}
+    segments: dict[str, dict[str, SegmentFigures]] = {}
     alarm: Alarm | None = None
     alarmed: Word | None = None
 

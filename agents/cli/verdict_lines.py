@@ -1,6 +1,7 @@
 """A verdict as a person reads it: one line."""
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from schemas.verdicts import ModelFigures, Reported, Verdict
@@ -38,9 +39,18 @@ def line_of(verdict: Verdict) -> str:
     return f"{verdict.window:>5} {at} {verdict.verdict}{severity}: {said}"
 
 
-def lines_of_models(verdict: Reported) -> list[str]:
+def lines_of_models(models: Mapping[str, ModelFigures], indent: int = 6) -> list[str]:
     """What each model did since the record before."""
-    return [f"      {name}: {_of_model(one)}" for name, one in verdict.models.items()]
+    return [f"{' ' * indent}{name}: {_of_model(one)}" for name, one in models.items()]
+
+
+def lines_of_segments(verdict: Reported, field: str) -> list[str]:
+    """The same by the values of a declared field, the most frequent first."""
+    found = []
+    for value, one in verdict.segments.get(field, {}).items():
+        shares = ", ".join(f"{count / one.requests:.1%} {outcome}" for outcome, count in one.answers.items())
+        found += [f"      {field} {value}: {one.requests:,} requests, {shares}", *lines_of_models(one.models, 8)]
+    return found
 
 
 def _of_model(one: ModelFigures) -> str:

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from agents.cli.verdict_lines import line_of
-from agents.cli.verdicts_told import told
+from agents.cli.verdicts_told import Shown, told
 from agents.cli.when import instant
 from schemas.errors import UNREADABLE, RendezvousError, UnreadableRecord
 from streams.core.verdicts.events import Setting, read_event, read_setting
@@ -28,6 +28,7 @@ _encode = msgspec.json.Encoder().encode
 @click.option("--since", metavar="WHEN", help="Those said since then: 2h, or 2013-07-01T05:00.")
 @click.option("--alarms", is_flag=True, help="Only those that changed what people are told.")
 @click.option("--models", is_flag=True, help="Under each a line for each model: scores, failures, latency, wins.")
+@click.option("--by", default="", metavar="FIELD", help="The same by the values of one of [monitor] segments.")
 @click.option(
     "--from-scores", "file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True),
     help="JSON lines, `-` for stdin: the setting, then one event a line.",
@@ -39,6 +40,7 @@ def verdicts(
     since: str | None,
     alarms: bool,
     models: bool,
+    by: str,
     file: Path | None,
     as_json: bool,
 ) -> None:
@@ -52,15 +54,17 @@ def verdicts(
     In a file the first line says who scores, how many events are the frozen reference, and which raw fields to watch:
     {"models": {"full": {"role": "champion", "version": "7"}}, "reference_rows": 20000, "features": ["amount"]};
     then each line is one event: {"ts_ms": 1, "features": {"amount": 3.5}, "scores": {"full": 0.2}}, with "versions",
-    "latency_ms" and "probe" where they are known. What cannot be read is counted, and said at the end.
+    "latency_ms" and "probe" where they are known. "segments" in the first line are some of the features: where a
+    change lies in one value of theirs alone that is said. What cannot be read is counted, and said at the end.
     """
     if file is None:
         since_ms = instant(since, "--since") if since else None
-        told(pipeline_file, follow=follow, since_ms=since_ms, alarms=alarms, models=models, as_json=as_json)
+        shown = Shown(alarms=alarms, models=models, by=by, as_json=as_json)
+        told(pipeline_file, shown, follow=follow, since_ms=since_ms)
         return
-    if follow or alarms or models or since is not None or pipeline_file is not None:
+    if follow or alarms or models or by or since is not None or pipeline_file is not None:
         raise click.UsageError(
-            "--from-scores judges a file: --pipeline, --follow, --since, --alarms and --models go without it"
+            "--from-scores judges a file: --pipeline, --follow, --since, --alarms, --models and --by go without it"
         )
     with _opened(file) as lines:
         rest = iter(lines)

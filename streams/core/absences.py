@@ -61,6 +61,7 @@ def with_absences(verdict: Verdict, found: Sequence[Absence], roles: Mapping[str
         model=", ".join(one.model for one in told),
         field=None,
         segment=None,
+        confined=False,
         rescaled=False,
         since_event=min(one.since_event for one in told),
         since_ms=min(one.since_ms for one in told),

@@ -34,6 +34,7 @@ def with_newcomers(verdict: Verdict, judging: Watched, beside: Watched | None, h
         model=heard.model,
         field=None,
         segment=heard.segment,
+        confined=heard.confined,
         rescaled=heard.rescaled,
         effect=heard.effect,
         since_event=None if heard.since_event is None else heard.since_event + ahead,

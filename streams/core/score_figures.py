@@ -1,158 +1,97 @@
-"""What each model did since the last verdict, in figures: scores, failures, time taken, wins, agreement.
+"""What models did since the last verdict, in figures: with all requests, and with those of each declared segment.
 
-Scores are remembered of a bounded number of requests; times in buckets that grow by an eighth of a doubling, so that
-a quantile is known to 5 % however many there are. Pure; probes are not counted.
+Pure; probes are not counted.
 """
 
-from collections import Counter, deque
-from math import log2
+from collections.abc import Sequence
 
-import numpy as np
-
-from schemas.blocks import Matrix
 from schemas.pipeline import Pipeline, Role
-from schemas.verdicts import ModelFigures
-from streams.core.blame import FAILED, SKIPPED
+from schemas.verdicts import ModelFigures, SegmentFigures
 from streams.core.gathering import Gathered
+from streams.core.group_figures import Group, Side
 
 NEWEST = 10_000
 """Requests whose scores are remembered between two verdicts, of which there is one in 1,000."""
 
-PER_DOUBLING = 8
-BUCKETS = 8 * 24
-"""From a millisecond to four hours."""
+NEWEST_OF_PART = 1_000
+"""The same, of those with one value of a declared field."""
 
-SCORE_SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-TIME_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
+MOST_VALUES = 20
+"""Values of a declared field that are told apart; the rest are `OTHERS` together."""
+
+OTHERS = "(other)"
+LONGEST = 60
 NAN = float("nan")
-
-Entitled = tuple[str, str]
-"""A model and the version of it that was asked."""
-
-
-class LogBuckets:
-    """How often a time fell between two powers of an eighth root of two, in ms.
-
-    >>> held = LogBuckets()
-    >>> for ms in range(1, 1001): held.update(ms)
-    >>> round(held.quantile(0.5) / 500, 1)
-    1.0
-    """
-
-    def __init__(self) -> None:
-        self.counts = np.zeros(BUCKETS, np.int64)
-
-    def update(self, ms: float) -> None:
-        """One time."""
-        self.counts[min(BUCKETS - 1, int(PER_DOUBLING * log2(max(ms, 1.0))))] += 1
-
-    def merge(self, other: "LogBuckets") -> None:
-        """Those of another."""
-        self.counts += other.counts
-
-    def quantile(self, share: float) -> float | None:
-        """The middle of the bucket that this share of the times lies in or below; None without any."""
-        total = int(self.counts.sum())
-        if not total:
-            return None
-        place = int(np.searchsorted(np.cumsum(self.counts), max(1, np.ceil(share * total))))
-        return float(2.0 ** ((place + 0.5) / PER_DOUBLING))
-
-
-class Own:
-    """One version of a model's."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self.scored = 0
-        self.late = 0
-        self.guarded = 0
-        self.without: Counter[str] = Counter()
-        self.wins: Counter[str] = Counter()
-        self.beside: dict[str, list[int]] = {"champion": [0, 0], "canary": [0, 0]}
-        self.scores: deque[float] = deque(maxlen=NEWEST)
-        self.times = LogBuckets()
-
-    def told(self, model: str, version: str, decided: int) -> ModelFigures:
-        """In shares of what it was asked, and of what was decided."""
-        values: Matrix = np.array(self.scores)
-        shares = (
-            {f"p{share * 100:g}": float(np.quantile(values, share)) for share in SCORE_SHARES} if len(values) else {}
-        )
-        times = {name: self.times.quantile(share) for name, share in TIME_SHARES.items()}
-        agreed = {role: both[1] / both[0] if both[0] else None for role, both in self.beside.items()}
-        return ModelFigures(
-            model=model,
-            version=version,
-            asked=self.asked,
-            scored=_share(self.scored, self.asked),
-            late=_share(self.late, self.asked),
-            errors=_share(sum(self.without[why] for why in FAILED), self.asked),
-            skipped=_share(self.without[SKIPPED], self.asked),
-            scores={name: round(value, 6) for name, value in shares.items()},
-            latency_ms={name: round(ms, 1) for name, ms in times.items() if ms is not None},
-            wins={why: _share(count, decided) for why, count in self.wins.most_common()},
-            with_champion=_rounded(agreed["champion"]),
-            with_canary=_rounded(agreed["canary"]),
-            guarded=self.guarded,
-        )
 
 
 class ScoreFigures:
-    """Those of all models since the last verdict, each version by itself: one may take over from another in between.
+    """Those of all models since the last verdict, and the same by the values of each declared field.
 
-    Which models there are is said by each request's own pipeline.
+    Each version is by itself: one may take over from another in between. Which models there are is said by each
+    request's own pipeline. Of a field the first values that ever came are told apart, so that what is told of one can
+    be followed from window to window.
     """
 
-    def __init__(self) -> None:
-        self.decided = 0
-        self.models: dict[Entitled, Own] = {}
+    def __init__(self, segments: Sequence[str] = ()) -> None:
+        self.whole = Group(NEWEST)
+        self.values: dict[str, dict[str, None]] = {name: {} for name in segments}
+        self.parts: dict[str, dict[str, Group]] = {name: {} for name in segments}
 
     def take(self, one: Gathered, pipeline: Pipeline) -> None:
         """One request that is no probe."""
-        self.decided += bool(one.outcome)
         threshold = pipeline.promotion.threshold
         beside = {
             str(model.role): one.scores.get(model.name, NAN) >= threshold
             for model in pipeline.models
             if model.role in (Role.CHAMPION, Role.CANARY) and model.name in one.scores
         }
-        for name, version in one.expected.items():
-            own = self.models.get((name, version))
-            if own is None:
-                own = self.models[name, version] = Own()
-            own.asked += 1
-            score = one.scores.get(name)
-            if score is None:
-                own.without[one.without.get(name, "nothing")] += 1
-                continue
-            own.scored += 1
-            took_ms = one.took_ms.get(name, 0.0)
-            own.late += took_ms > one.budget_ms
-            own.times.update(took_ms)
-            own.scores.append(score)
-            for role, side in beside.items():
-                both = own.beside[role]
-                both[0] += 1
-                both[1] += side == (score >= threshold)
-        for name in one.guarded:
-            if name in one.expected:
-                self.models[name, one.expected[name]].guarded += 1
-        if one.winner in one.expected:
-            self.models[one.winner, one.expected[one.winner]].wins[one.why] += 1
+        side = Side(threshold, beside)
+        self.whole.take(one, side)
+        for name, groups in self.parts.items():
+            value = self._value(name, one.fields.get(name))
+            group = groups.get(value)
+            if group is None:
+                group = groups[value] = Group(NEWEST_OF_PART)
+            group.take(one, side)
 
-    def told(self) -> dict[str, ModelFigures]:
-        """By "model version"; and begin anew."""
-        found = {
-            f"{name} {version}": own.told(name, version, self.decided) for (name, version), own in self.models.items()
+    def _value(self, name: str, given: object) -> str:
+        """What a value is called: itself while there are few, else one of the others."""
+        value, known = value_of(given), self.values[name]
+        if value not in known:
+            if len(known) >= MOST_VALUES:
+                return OTHERS
+            known[value] = None
+        return value
+
+    def told(self) -> tuple[dict[str, ModelFigures], dict[str, dict[str, SegmentFigures]]]:
+        """By "model version"; and by field and value. Begins anew."""
+        segments = {
+            name: {
+                value: SegmentFigures(
+                    requests=group.requests,
+                    answers=dict(group.answers),
+                    winners=dict(group.winners),
+                    models=group.told(),
+                )
+                for value, group in sorted(groups.items(), key=lambda pair: -pair[1].requests)
+            }
+            for name, groups in self.parts.items()
         }
-        self.decided, self.models = 0, {}
-        return found
+        whole, self.whole = self.whole.told(), Group(NEWEST)
+        self.parts = {name: {} for name in self.parts}
+        return whole, segments
 
 
-def _share(count: int, total: int) -> float:
-    return round(count / total, 6) if total else 0.0
+def value_of(given: object) -> str:
+    """A field's value as the name of a segment.
 
-
-def _rounded(share: float | None) -> float | None:
-    return None if share is None else round(share, 6)
+    >>> [value_of(one) for one in ("UA", 7, 2.5, True, None, ["a"])]
+    ['UA', '7', '2.5', 'true', '(none)', '(list)']
+    """
+    if isinstance(given, str):
+        return given[:LONGEST]
+    if given is None:
+        return "(none)"
+    if isinstance(given, bool):
+        return str(given).lower()
+    return f"{given:g}" if isinstance(given, int | float) else f"({type(given).__name__})"

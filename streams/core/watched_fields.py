@@ -23,6 +23,8 @@ class WatchedFields:
 
     def __init__(self, pipeline: Pipeline, more: Sequence[str]) -> None:
         plain = pipeline.features_of_event
+        features = {feature.name for feature in pipeline.features}
+        more = [path for path in more if path not in features]
         self._paths = [feature.parts for feature in plain] + [tuple(path.split(".")) for path in more]
         self._own = (*(feature.name for feature in plain), *more)
         self._features = [(feature.name, getter(feature.parts)) for feature in plain]

@@ -5,7 +5,6 @@ one that judges, and takes its place when its reference is complete and nothing 
 reference, it speaks of the new models only. Reads no clock.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -49,9 +48,7 @@ class Watching:
         self.learning: Watched | None = None
         self.heard: Verdict | None = None
         """What the watch that is to take its turn, or stands beside a reference that was set, has said last."""
-        self.answers: Counter[str] = Counter()
-        self.winners: Counter[str] = Counter()
-        self.figures = ScoreFigures()
+        self.figures = ScoreFigures(settings.segments)
         self.standing = Standing()
         self.quarantined: dict[str, str] = {}
         self.closed_ms: float | None = None
@@ -86,7 +83,7 @@ class Watching:
             if verdict is None:  # it was said before
                 watched.next_window(began)
                 continue
-            verdict = thin(verdict, self.answers.total(), window_ms, (EVERY, watched.slowest_ms))
+            verdict = thin(verdict, self.figures.whole.requests, window_ms, (EVERY, watched.slowest_ms))
             verdict = replace(verdict, said_at_ms=int(at_ms), to_ms=int(at_ms))
             report = self._report(verdict, self.ticket, spans.at(at_ms))
             watched.next_window(began)
@@ -123,8 +120,6 @@ class Watching:
 
     def _count(self, one: Gathered, pipeline: Pipeline) -> None:
         if one.probe is None:
-            self.answers[one.outcome or "undecided"] += 1
-            self.winners[one.winner or "none"] += 1
             self.figures.take(one, pipeline)
 
     def _not_joined(self, one: Gathered, pipeline: Pipeline) -> None:
@@ -197,22 +192,22 @@ class Watching:
         verdict = self._present(verdict, pipeline)
         alarm = self.alarms.heard(verdict)
         verdict = replace(verdict, evidence=replace(verdict.evidence, reference=self._reference()))
-        report = Reported(
+        answers, winners = dict(self.figures.whole.answers), dict(self.figures.whole.winners)
+        models, segments = self.figures.told()
+        return Reported(
             **asdict(verdict),
             pipeline=self.pipeline,
             watch=self.judging.name,
             from_ticket=self.judging.window_begins,
             said_at_ticket=ticket,
             since_ticket=self.judging.ticket_of(verdict.since_event),
-            answers=dict(self.answers),
-            winners=dict(self.winners),
-            models=self.figures.told(),
+            answers=answers,
+            winners=winners,
+            models=models,
+            segments=segments,
             alarm=alarm,
             alarmed=self.alarms.word,
         )
-        self.answers.clear()
-        self.winners.clear()
-        return report
 
     def taken_over(self, model: str, since_event: int | None) -> tuple[str, str] | None:
         """The versions of a name before and after the takeover nearest to where something began; None without one."""
@@ -232,7 +227,7 @@ class Watching:
         return f"{rows}, {self.reference}" if self.reference else f"{rows} from {self.judging.name} on, learnt"
 
     def _setting(self, pipeline: Pipeline) -> Setting:
-        return Setting(_models(pipeline), self.settings.reference_rows, self.fields)
+        return Setting(_models(pipeline), self.settings.reference_rows, self.fields, self.settings.segments)
 
     def _other_models(self, pipeline: Pipeline, watched: Watched) -> bool:
         """Whether the pipeline scores with a model that this watch has never known."""
@@ -247,7 +242,8 @@ def _models(pipeline: Pipeline) -> dict[str, Model]:
 
 def learnt(pipeline: Pipeline, fields: Sequence[str], past: Iterable[Gathered], spans: Spans) -> Watched:
     """A watch whose reference are these requests, ready to judge; raises ValueError when they are too few."""
-    own = Watching(pipeline, MonitorSettings(reference_rows=MOST_REFERENCE + 1, probes=0), fields)
+    declared = pipeline.monitor or MonitorSettings()
+    own = Watching(pipeline, replace(declared, reference_rows=MOST_REFERENCE + 1, probes=0), fields)
     for one in past:
         if one.probe is None:  # those of then are not asked any more
             own.offer(one, spans.at(one.at_ms))

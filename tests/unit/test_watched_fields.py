@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from schemas.pipeline import Enrich, Feature, FeatureType
+from schemas.pipeline import Enrich, Feature, FeatureType, MonitorSettings
 from schemas.requests import Rejection
 from streams.core.validator import Validator
 from streams.core.watched_fields import WatchedFields
@@ -36,6 +36,12 @@ def test_more_fields_are_read_by_their_path():
         "n": [1],
         "x.y": None,
     }
+
+
+def test_a_feature_that_is_named_again_is_read_once():
+    settings = MonitorSettings(fields=("who",), segments=("colour", "who", "box.late"))
+    assert settings.named == ("who", "colour", "box.late")
+    assert WatchedFields(SMALL, settings.named).names == ("x", "colour", "late", "who", "box.late")
 
 
 def test_of_a_request_that_cannot_be_read_there_is_what_it_has():

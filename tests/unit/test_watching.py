@@ -312,6 +312,19 @@ def placed(count: int, first: int, where: str = "") -> Iterator[Gathered]:
         yield one
 
 
+def test_where_a_field_is_declared_the_one_value_in_which_a_model_changed_is_named():
+    watching = Watching(PIPELINE, replace(SETTINGS, segments=("place",)), ("x", "place"))
+    told(watching, placed(ROWS + 1_000, 0))
+    found = told(watching, placed(2_000, ROWS + 1_000, "a"))
+    assert {(one.verdict, one.model, one.segment, one.confined) for one in found} == {
+        (Word.CODE, "second", "place is a", True)
+    }
+    assert "(only where place is a)" in found[0].sentence
+    for one in found:
+        parts = {value: part.requests for value, part in one.segments["place"].items()}
+        assert (parts.keys(), sum(parts.values())) == (set("abcd"), sum(one.answers.values()))
+
+
 def test_one_model_in_another_segment_is_another_trouble():
     watching = Watching(PIPELINE, SETTINGS, ("x", "place"))
     told(watching, placed(ROWS + 1_000, 0))

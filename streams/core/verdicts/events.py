@@ -22,11 +22,15 @@ class Model(Struct, frozen=True):
 
 
 class Setting(Struct, frozen=True):
-    """Whose scores are watched, which raw fields, and how many events are the frozen reference."""
+    """Whose scores are watched, which raw fields, and how many events are the frozen reference.
+
+    `segments` are those of the fields by whose values it is asked where a change lies.
+    """
 
     models: dict[str, Model]
     reference_rows: int
     features: tuple[str, ...] = ()
+    segments: tuple[str, ...] = ()
 
 
 class Event(Struct):
@@ -50,17 +54,20 @@ def read_setting(given: object) -> Setting:
     if not isinstance(given, dict):
         raise ValueError(f"the first line is no JSON object: {instead}")  # noqa: TRY004 (one error for all mistakes)
     models, rows, features = given.get("models"), given.get("reference_rows"), given.get("features", [])
+    segments = given.get("segments", [])
     if not isinstance(models, dict) or not models:
         raise ValueError(f"the first line names no models: {instead}")
     if isinstance(rows, bool) or not isinstance(rows, int) or rows < 0:
         raise ValueError(f"reference_rows is {rows!r}, which is no number of events: {instead}")
     if not isinstance(features, list) or not all(isinstance(name, str) for name in features):
         raise ValueError(f"features is no list of names: {instead}")
+    if not isinstance(segments, list) or not all(name in features for name in segments):
+        raise ValueError("segments is no list of names that features has, too: leave it out, or name some of them")
     named = {}
     for name, about in models.items():
         about = about if isinstance(about, dict) else {}  # noqa: PLW2901 (a model without a description is one)
         named[str(name)] = Model(str(about.get("role", "")), str(about.get("version", "")))
-    return Setting(named, rows, tuple(dict.fromkeys(features)))
+    return Setting(named, rows, tuple(dict.fromkeys(features)), tuple(dict.fromkeys(segments)))
 
 
 def read_event(given: object) -> Event | str:

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from schemas.blocks import Matrix
 from streams.core.verdicts.calibration import calibrated
+from streams.core.verdicts.confined import declared_in
 from streams.core.verdicts.daytime import DAY_MS
 from streams.core.verdicts.events import CANARY, Setting
 from streams.core.verdicts.expected import all_pairs, fit
@@ -102,6 +103,7 @@ class Recorder:
             latencies=latencies,
             notes=notes,
             gap_ms=float(gaps[1] / max(gaps[0], 1)),
+            declared=declared_in(self.setting.segments, fields, bins, left[:, : len(models)]),
         )
         vectors = self._vectors(found, coded, bins, left)
         return calibrated(replace(found, vectors=vectors, total=vectors.sum(0)), float(gaps[1]))

@@ -7,6 +7,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from schemas.blocks import Matrix
+from streams.core.verdicts.confined import Declared
 from streams.core.verdicts.daytime import weights
 from streams.core.verdicts.expected import Expected
 from streams.core.verdicts.fields import NONE, Bins, Column
@@ -45,6 +46,7 @@ class Reference(Struct, frozen=True):
     latencies: list[str]
     notes: list[str]
     gap_ms: float
+    declared: Declared
 
     def beside(self, daytimes: Sequence[float], without: slice = NOTHING) -> Sums:
         """The reference for blocks at these times of day, scaled to as many events as it is worth."""

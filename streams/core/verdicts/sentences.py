@@ -7,7 +7,7 @@ from streams.core.verdicts.words import Verdict, Word
 def sentence(finding: Finding, models: list[str], fields: list[str], verdict: Verdict) -> str:
     """What happened, and what to do next."""
     word, effect, who = finding.word, verdict.effect, " and ".join(models)
-    where = f" (mostly where {verdict.segment})" if verdict.segment else ""
+    where = f" ({'only' if verdict.confined else 'mostly'} where {verdict.segment})" if verdict.segment else ""
     after = f" It began near a deploy: {verdict.deploys[0]}." if verdict.deploys else ""
     match word:
         case Word.HEALTHY if finding.leaning:
@@ -16,7 +16,8 @@ def sentence(finding: Finding, models: list[str], fields: list[str], verdict: Ve
             return "An unusual day: scores moved, the code is acquitted." if finding.unusual else "Nothing moved."
         case Word.DATA if not fields:
             return (
-                f"Scores moved while the probes acquit the code: the input changed where no field shows it; {effect}."
+                "Scores moved while the probes acquit the code: the input changed where no field shows it"
+                f"{where}; {effect}."
             )
         case Word.DATA if len(fields) > 1:
             return (
@@ -24,7 +25,7 @@ def sentence(finding: Finding, models: list[str], fields: list[str], verdict: Ve
                 "Look at the join or the source that fills them."
             )
         case Word.DATA:
-            return f"{fields[0]} changed: {effect}. Ask its source; {_acquitted(verdict.evidence.probes)}."
+            return f"{fields[0]} changed{where}: {effect}. Ask its source; {_acquitted(verdict.evidence.probes)}."
         case Word.CODE if verdict.rescaled:
             return (
                 f"{who} is rescaled, order unchanged: {effect}. "

@@ -7,10 +7,11 @@ from msgspec.structs import replace
 from schemas.blocks import Matrix
 from streams.core.verdicts import effects
 from streams.core.verdicts.cause import Finding
+from streams.core.verdicts.confined import Moved, columns_of, confined
 from streams.core.verdicts.order import expectation
 from streams.core.verdicts.probes import Probes
 from streams.core.verdicts.reference import Reference
-from streams.core.verdicts.ring import Ring
+from streams.core.verdicts.ring import Kept, Ring
 from streams.core.verdicts.said import NEAR, Deploy, Said, known, near, remembered
 from streams.core.verdicts.sentences import sentence
 from streams.core.verdicts.shifts import OWN, RAW
@@ -119,7 +120,10 @@ def _sized(scene: Scene, finding: Finding, said: Said, verdict: Verdict) -> Verd
     if what == "joint" and len(finding.fields) > 1:
         return replace(verdict, effect=effects.of_pair(reference, live, usual, place))
     if finding.fields and what in RAW:
-        return replace(verdict, effect=effects.of_field(reference.fields[place], what, events, live, usual, place))
+        field = reference.fields[place]
+        moved = Moved(place, field.kind != "category", what)
+        verdict = replace(verdict, effect=effects.of_field(field, what, events, live, usual, place))
+        return _placed(scene, recent, moved, verdict)
     model = finding.models[0] if finding.models else _loudest(scene)
     twins = effects.of_twins(reference, live, scene.ratios, model)
     if twins and not finding.by_probes:
@@ -132,7 +136,23 @@ def _sized(scene: Scene, finding: Finding, said: Said, verdict: Verdict) -> Verd
         effect += f", {failed} with an error" if failed else ""
         effect += f", by up to {effects.plain(largest)}" if count > failed else ""
     rescaled = finding.word in (Word.CODE, Word.CANARY) and _order_kept(scene, finding, model, said)
-    return replace(verdict, effect=effect, rescaled=rescaled, segment=None if rescaled else _segment(scene, model))
+    if rescaled:
+        return replace(verdict, effect=effect, rescaled=True)
+    found = replace(verdict, effect=effect, segment=_segment(scene, model))
+    return _placed(scene, recent, Moved(len(reference.fields) + model, ordered=True), found)
+
+
+def _placed(scene: Scene, recent: list[Kept], moved: Moved, verdict: Verdict) -> Verdict:
+    """The verdict with the one value of a declared field that this lies in, if it does."""
+    reference = scene.reference
+    if not reference.declared.places:
+        return verdict
+    bins = np.concatenate([one.bins for one in recent])[:, : len(reference.fields)]
+    ranks = reference.ranks.of(np.concatenate([one.scores for one in recent]))
+    left = reference.expected.residuals(bins, ranks)[:, : len(reference.models)]
+    events = [event for kept in recent for event in kept.events]
+    where = confined(reference.declared, reference.fields, columns_of(reference.declared, bins, left), moved, events)
+    return replace(verdict, segment=where, confined=True) if where else verdict
 
 
 def _loudest(scene: Scene) -> int:

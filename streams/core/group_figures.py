@@ -1,0 +1,161 @@
+"""What each model did with a group of requests, in figures: scores, failures, time taken, wins, agreement.
+
+Scores are remembered of a bounded number of requests; times in buckets that grow by an eighth of a doubling, so that
+a quantile is known to 5 % however many there are. Pure.
+"""
+
+from collections import Counter, deque
+from math import log2
+
+import numpy as np
+from msgspec import Struct
+
+from schemas.blocks import Matrix
+from schemas.verdicts import ModelFigures
+from streams.core.blame import FAILED, SKIPPED
+from streams.core.gathering import Gathered
+
+PER_DOUBLING = 8
+BUCKETS = 8 * 24
+"""From a millisecond to four hours."""
+
+SCORE_SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+TIME_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
+
+Entitled = tuple[str, str]
+"""A model and the version of it that was asked."""
+
+
+class LogBuckets:
+    """How often a time fell between two powers of an eighth root of two, in ms.
+
+    >>> held = LogBuckets()
+    >>> for ms in range(1, 1001): held.update(ms)
+    >>> round(held.quantile(0.5) / 500, 1)
+    1.0
+    """
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(BUCKETS, np.int64)
+
+    def update(self, ms: float) -> None:
+        """One time."""
+        self.counts[min(BUCKETS - 1, int(PER_DOUBLING * log2(max(ms, 1.0))))] += 1
+
+    def merge(self, other: "LogBuckets") -> None:
+        """Those of another."""
+        self.counts += other.counts
+
+    def quantile(self, share: float) -> float | None:
+        """The middle of the bucket that this share of the times lies in or below; None without any."""
+        total = int(self.counts.sum())
+        if not total:
+            return None
+        place = int(np.searchsorted(np.cumsum(self.counts), max(1, np.ceil(share * total))))
+        return float(2.0 ** ((place + 0.5) / PER_DOUBLING))
+
+
+class Side(Struct, frozen=True):
+    """On which side of the threshold a request's champion and canary are, by role, where they have a score."""
+
+    threshold: float
+    beside: dict[str, bool]
+
+
+class Own:
+    """One version of a model's."""
+
+    def __init__(self, newest: int) -> None:
+        self.asked = 0
+        self.scored = 0
+        self.late = 0
+        self.guarded = 0
+        self.without: Counter[str] = Counter()
+        self.wins: Counter[str] = Counter()
+        self.beside: dict[str, list[int]] = {"champion": [0, 0], "canary": [0, 0]}
+        self.scores: deque[float] = deque(maxlen=newest)
+        self.times = LogBuckets()
+
+    def take(self, name: str, one: Gathered, side: Side) -> None:
+        """What the model of this name did with a request that it was asked."""
+        self.asked += 1
+        score = one.scores.get(name)
+        if score is None:
+            self.without[one.without.get(name, "nothing")] += 1
+            return
+        self.scored += 1
+        took_ms = one.took_ms.get(name, 0.0)
+        self.late += took_ms > one.budget_ms
+        self.times.update(took_ms)
+        self.scores.append(score)
+        for role, here in side.beside.items():
+            both = self.beside[role]
+            both[0] += 1
+            both[1] += here == (score >= side.threshold)
+
+    def told(self, model: str, version: str, decided: int) -> ModelFigures:
+        """In shares of what it was asked, and of what was decided."""
+        values: Matrix = np.array(self.scores)
+        shares = (
+            {f"p{share * 100:g}": float(np.quantile(values, share)) for share in SCORE_SHARES} if len(values) else {}
+        )
+        times = {name: self.times.quantile(share) for name, share in TIME_SHARES.items()}
+        agreed = {role: both[1] / both[0] if both[0] else None for role, both in self.beside.items()}
+        return ModelFigures(
+            model=model,
+            version=version,
+            asked=self.asked,
+            scored=_share(self.scored, self.asked),
+            late=_share(self.late, self.asked),
+            errors=_share(sum(self.without[why] for why in FAILED), self.asked),
+            skipped=_share(self.without[SKIPPED], self.asked),
+            scores={name: round(value, 6) for name, value in shares.items()},
+            latency_ms={name: round(ms, 1) for name, ms in times.items() if ms is not None},
+            wins={why: _share(count, decided) for why, count in self.wins.most_common()},
+            with_champion=_rounded(agreed["champion"]),
+            with_canary=_rounded(agreed["canary"]),
+            guarded=self.guarded,
+        )
+
+
+class Group:
+    """Figures of a group of requests: who answered them, and what each version of a model did with them."""
+
+    def __init__(self, newest: int) -> None:
+        self.newest = newest
+        self.requests = 0
+        self.decided = 0
+        self.answers: Counter[str] = Counter()
+        self.winners: Counter[str] = Counter()
+        self.models: dict[Entitled, Own] = {}
+
+    def take(self, one: Gathered, side: Side) -> None:
+        """One request."""
+        self.requests += 1
+        self.decided += bool(one.outcome)
+        self.answers[one.outcome or "undecided"] += 1
+        self.winners[one.winner or "none"] += 1
+        for name, version in one.expected.items():
+            own = self.models.get((name, version))
+            if own is None:
+                own = self.models[name, version] = Own(self.newest)
+            own.take(name, one, side)
+        for name in one.guarded:
+            if name in one.expected:
+                self.models[name, one.expected[name]].guarded += 1
+        if one.winner in one.expected:
+            self.models[one.winner, one.expected[one.winner]].wins[one.why] += 1
+
+    def told(self) -> dict[str, ModelFigures]:
+        """By "model version"."""
+        return {
+            f"{name} {version}": own.told(name, version, self.decided) for (name, version), own in self.models.items()
+        }
+
+
+def _share(count: int, total: int) -> float:
+    return round(count / total, 6) if total else 0.0
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 6)

@@ -23,6 +23,7 @@ KEPT = (
     "streams.core.watched",
     "streams.core.watching",
     "streams.core.attendance",
+    "streams.core.sources",
     "streams.core.deployed",
     "streams.core.alarms",
     "streams.core.probing",
@@ -91,7 +92,8 @@ class SnapshotFile:
 def of_what(pipeline: Pipeline, topic_ids: Mapping[str, str]) -> str:
     """A digest of what a state depends on beside the log: the program, what is watched, this life of the topics."""
     settings = pipeline.monitor
-    rows, *fields = (settings.reference_rows, settings.named, settings.segments) if settings else (0, ())
+    rows = settings.reference_rows if settings else 0
+    fields = (settings.fields, settings.segments, settings.source) if settings else ()
     found = hashlib.sha256(
         msgpack.encode((pipeline.name, pipeline.request, pipeline.features, pipeline.enrich, rows, fields))
     )
@@ -115,6 +117,9 @@ def sources() -> Sequence[Path]:
             "blame",
             "attendance",
             "absences",
+            "sources",
+            "silences",
+            "event_fields",
             "risen",
             "deployed",
             "newcomers",

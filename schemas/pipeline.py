@@ -390,7 +390,8 @@ class MonitorSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     The first `reference_rows` requests are the reference; it watches every feature that is read from the event, and
     the `fields` named here beside them (`a.b` is b inside a). By the values of `segments` (features, or fields by
-    their path) figures are split, and where a change lies in one of them alone that is said. `probes` records of the
+    their path) figures are split, and where a change lies in one of them alone that is said. `source` is such a field
+    that says who sends: rate and gaps of each source are told, and who falls silent. `probes` records of the
     reference (0: none) go down the live road again every `probe_s`, and after each move of the roster. After
     `window_s` without a verdict there is one on what there is. An alarm is cleared after `quiet_windows`, and said
     again every `remind_s` while it lasts; it is also posted to `webhook` as JSON, which has `webhook_s` to take it.
@@ -399,6 +400,7 @@ class MonitorSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     reference_rows: int = 20_000
     fields: tuple[str, ...] = ()
     segments: tuple[str, ...] = ()
+    source: str = ""
     probes: int = 64
     probe_s: float = 60.0
     window_s: float = 300.0
@@ -410,7 +412,7 @@ class MonitorSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @property
     def named(self) -> tuple[str, ...]:
         """Every field that is named here, once."""
-        return tuple(dict.fromkeys((*self.fields, *self.segments)))
+        return tuple(dict.fromkeys((*self.fields, *self.segments, *filter(None, [self.source]))))
 
 
 class KafkaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -162,16 +162,24 @@ class SegmentFigures(Struct, frozen=True, kw_only=True):
     models: dict[str, ModelFigures]
 
 
+class SourceFigures(Struct, frozen=True, kw_only=True):
+    """The requests of one source since the last record; the longest gap by raw's log times, one that is open too."""
+
+    requests: int
+    per_second: float
+    longest_gap_s: float | None
+
+
 class Reported(Verdict, frozen=True, kw_only=True):
     """A verdict of a pipeline that runs, as it lies on `verdicts`.
 
     Event times are raw's log times. `watch` names the reference by where it begins: numbers of windows and events
     count from there, and one window of one watch has one record. `from_ticket` is the window's first request,
-    `said_at_ticket` the last one that was seen, `since_ticket` where the change began. `answers` counts the
-    outcomes of the final decisions since the last record, `winners` who gave them (`none`: nobody in time),
-    `models` are the figures of each, by "model version", and `segments` all of these by declared field and value
-    (`(other)`: beyond the first 20 values); probes are in none of them. `alarm` is there when this verdict changes
-    the state that people are told of; `alarmed` is the word of that state.
+    `said_at_ticket` the last one that was seen, `since_ticket` where the change began. `answers` counts the outcomes
+    of the final decisions since the last record, `winners` who gave them (`none`: nobody in time), `models` are the
+    figures of each, by "model version", and `segments` all of these by declared field and value (`(other)`: beyond
+    the first 20 values), `sources` by the declared source; probes are in none of them. `alarm` is there when this
+    verdict changes the state that people are told of; `alarmed` is the word of that state.
     """
 
     pipeline: str
@@ -183,6 +191,7 @@ class Reported(Verdict, frozen=True, kw_only=True):
     winners: dict[str, int] = {}
     models: dict[str, ModelFigures] = {}
     segments: dict[str, dict[str, SegmentFigures]] = {}
+    sources: dict[str, SourceFigures] = {}
     alarm: Alarm | None = None
     alarmed: Word | None = None
 

@@ -3,6 +3,7 @@
 from math import nan
 
 LARGEST = 1e300
+LONGEST = 60
 
 
 def value_at(event: object, parts: tuple[str, ...]) -> object:
@@ -32,3 +33,18 @@ def as_word(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return str(value).lower() if isinstance(value, bool) else f"({type(value).__name__})"
+
+
+def as_segment(given: object) -> str:
+    """A value as the name of a segment or a source.
+
+    >>> [as_segment(one) for one in ("UA", 7, 2.5, True, None, ["a"])]
+    ['UA', '7', '2.5', 'true', '(none)', '(list)']
+    """
+    if isinstance(given, str):
+        return given[:LONGEST]
+    if given is None:
+        return "(none)"
+    if isinstance(given, bool):
+        return str(given).lower()
+    return f"{given:g}" if isinstance(given, int | float) else f"({type(given).__name__})"

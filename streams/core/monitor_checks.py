@@ -28,7 +28,13 @@ def monitor_mistakes(pipeline: Pipeline) -> Iterator[Mistake]:
         elif path in known:
             yield Mistake("monitor.fields", f"{path!r} is a feature and is watched already", "remove it")
     yield from doubles("monitor.fields", settings.fields)
-    yield from _segments(pipeline, settings.segments)
+    for name in settings.segments:
+        yield from _of_event(pipeline, "monitor.segments", name)
+    yield from doubles("monitor.segments", settings.segments)
+    if len(settings.segments) > MOST_SEGMENTS:
+        yield Mistake("monitor.segments", f"{len(settings.segments)} of them", f"write {MOST_SEGMENTS} at most")
+    if settings.source:
+        yield from _of_event(pipeline, "monitor.source", settings.source)
     if settings.probes and not LEAST_PROBES <= settings.probes <= MOST_PROBES:
         yield Mistake("monitor.probes", "out of bounds", f"write {LEAST_PROBES} to {MOST_PROBES}, or 0 for none")
     if not settings.probe_s >= LEAST_PROBE_S:
@@ -44,19 +50,16 @@ def monitor_mistakes(pipeline: Pipeline) -> Iterator[Mistake]:
         yield Mistake("monitor.webhook", "is no address of a web server", 'write "https://host/path"')
 
 
-def _segments(pipeline: Pipeline, segments: tuple[str, ...]) -> Iterator[Mistake]:
-    derived = {feature.name for feature in pipeline.features if feature.derive}
-    features, tables = {feature.name for feature in pipeline.features}, {table.name for table in pipeline.enrich}
-    for name in segments:
-        if name in derived:
-            yield Mistake("monitor.segments", f"{name!r} is derived, and in no event", "name a field of the event")
-        elif name not in features and not PATH(name):
-            yield Mistake("monitor.segments", f"{name!r} is no path", 'write the name of a feature, "a" or "a.b"')
-        elif name not in features and name.split(".")[0] in tables:
-            yield Mistake("monitor.segments", f"{name!r} stands in a table", "name the feature that is read from it")
-    yield from doubles("monitor.segments", segments)
-    if len(segments) > MOST_SEGMENTS:
-        yield Mistake("monitor.segments", f"{len(segments)} of them", f"write {MOST_SEGMENTS} at most")
+def _of_event(pipeline: Pipeline, key: str, name: str) -> Iterator[Mistake]:
+    """A field by whose values something is split: a feature that is not derived, or a path in the event."""
+    features = {feature.name: feature for feature in pipeline.features}
+    if name in features:
+        if features[name].derive:
+            yield Mistake(key, f"{name!r} is derived, and in no event", "name a field of the event")
+    elif not PATH(name):
+        yield Mistake(key, f"{name!r} is no path", 'write the name of a feature, "a" or "a.b"')
+    elif name.split(".", maxsplit=1)[0] in {table.name for table in pipeline.enrich}:
+        yield Mistake(key, f"{name!r} stands in a table", "name the feature that is read from it")
 
 
 def _is_address(text: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from schemas.pipeline import Pipeline, Role
 from schemas.verdicts import ModelFigures, SegmentFigures
+from streams.core.event_fields import as_segment
 from streams.core.gathering import Gathered
 from streams.core.group_figures import Group, Side
 
@@ -20,7 +21,6 @@ MOST_VALUES = 20
 """Values of a declared field that are told apart; the rest are `OTHERS` together."""
 
 OTHERS = "(other)"
-LONGEST = 60
 NAN = float("nan")
 
 
@@ -56,7 +56,7 @@ class ScoreFigures:
 
     def _value(self, name: str, given: object) -> str:
         """What a value is called: itself while there are few, else one of the others."""
-        value, known = value_of(given), self.values[name]
+        value, known = as_segment(given), self.values[name]
         if value not in known:
             if len(known) >= MOST_VALUES:
                 return OTHERS
@@ -80,18 +80,3 @@ class ScoreFigures:
         whole, self.whole = self.whole.told(), Group(NEWEST)
         self.parts = {name: {} for name in self.parts}
         return whole, segments
-
-
-def value_of(given: object) -> str:
-    """A field's value as the name of a segment.
-
-    >>> [value_of(one) for one in ("UA", 7, 2.5, True, None, ["a"])]
-    ['UA', '7', '2.5', 'true', '(none)', '(list)']
-    """
-    if isinstance(given, str):
-        return given[:LONGEST]
-    if given is None:
-        return "(none)"
-    if isinstance(given, bool):
-        return str(given).lower()
-    return f"{given:g}" if isinstance(given, int | float) else f"({type(given).__name__})"

@@ -1,4 +1,4 @@
-"""One watch over a stream, where its events lie in the log, and which models answered them."""
+"""One watch over a stream, where its events lie in the log, who sent them, and which models answered them."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from schemas.decisions import Ticket
 from schemas.verdicts import Verdict
 from streams.core.attendance import Attendance
 from streams.core.gathering import Gathered
+from streams.core.sources import Sources
 from streams.core.verdicts.events import Event, Setting
 from streams.core.verdicts.watch import ROWS, Watch
 
@@ -19,13 +20,14 @@ REMEMBERED = 64
 class Watched:
     """One watch and where its events lie in the log."""
 
-    def __init__(self, setting: Setting, first: Gathered) -> None:
+    def __init__(self, setting: Setting, first: Gathered, source: str = "") -> None:
         self.name = f"{first.ticket}@{first.at_ms}"
         self.watch = Watch(setting)
         self.window_begins = first.ticket
         self.tickets: deque[tuple[int, Ticket]] = deque([(0, first.ticket)], maxlen=REMEMBERED)
         self.since: tuple[int, Ticket] | None = None
         self.attendance = Attendance()
+        self.sources = Sources(source)
         self.slowest_ms = 0.0
         """The longest time that so many requests as are remembered together (`EVERY`) took in the reference."""
         self.began_ms = float(first.at_ms)
@@ -40,10 +42,13 @@ class Watched:
                     self.slowest_ms = max(self.slowest_ms, one.at_ms - self.began_ms)
                 self.began_ms = float(one.at_ms)
             self.attendance.take(one, watch.place, quarantined)
+            self.sources.take(one.fields, watch.place, one.at_ms)
         verdict = watch.offer(event)
         if one.probe is None:
             if watch.place <= watch.setting.reference_rows and self._thousand():
                 self.attendance.learn()
+            if watch.place == watch.setting.reference_rows:
+                self.sources.learn()
             if watch.bounds.event == watch.place - 1:
                 self.window_begins = one.ticket
         return verdict

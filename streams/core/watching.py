@@ -23,6 +23,7 @@ from streams.core.gathering import Gathered
 from streams.core.newcomers import with_newcomers
 from streams.core.probing import Probing
 from streams.core.score_figures import ScoreFigures
+from streams.core.silences import with_silences
 from streams.core.thin import span_of, thin
 from streams.core.verdicts.events import Event, Model, Setting
 from streams.core.verdicts.said import Deploy, near
@@ -97,11 +98,11 @@ class Watching:
             return None
         versions = self._deployed(pipeline)
         if self.judging is None:
-            self.judging = Watched(self._setting(pipeline), one)
+            self.judging = self._watched(one, pipeline)
         elif not self.judging.name:
             self.judging.name = f"{one.ticket}@{one.at_ms}"
         elif self.learning is None and self._other_models(pipeline, self.judging):
-            self.learning = Watched(self._setting(pipeline), one)
+            self.learning = self._watched(one, pipeline)
         self._count(one, pipeline)
         event = self._event(one, versions)
         if self.learning is not None:
@@ -175,7 +176,7 @@ class Watching:
         return Event(float(one.at_ms), one.fields, one.scores, versions, one.took_ms or None, one.probe, failed)
 
     def _present(self, verdict: Verdict, pipeline: Pipeline) -> Verdict:
-        """The verdict with those that no longer answer, of the models that are asked now."""
+        """The verdict with those that no longer answer, of the models that are asked now, or no longer ask."""
         assert self.judging is not None
         expected = {
             model.name: model.role
@@ -183,7 +184,8 @@ class Watching:
             if model.role is not Role.DECOY and self.quarantined.get(model.name) != model.version
         }
         roles = expected | {self.standing.champion: Role.CHAMPION}  # passed over, too
-        return with_absences(verdict, self.judging.attendance.absent(expected), roles)
+        verdict = with_absences(verdict, self.judging.attendance.absent(expected), roles)
+        return with_silences(verdict, self.judging.sources.silent(), self.judging.sources.field)
 
     def _report(self, verdict: Verdict, ticket: Ticket, pipeline: Pipeline) -> Reported:
         assert self.judging is not None
@@ -205,6 +207,7 @@ class Watching:
             winners=winners,
             models=models,
             segments=segments,
+            sources=self.judging.sources.told(),
             alarm=alarm,
             alarmed=self.alarms.word,
         )
@@ -226,8 +229,10 @@ class Watching:
         rows = f"{self.judging.watch.setting.reference_rows:,} requests"
         return f"{rows}, {self.reference}" if self.reference else f"{rows} from {self.judging.name} on, learnt"
 
-    def _setting(self, pipeline: Pipeline) -> Setting:
-        return Setting(_models(pipeline), self.settings.reference_rows, self.fields, self.settings.segments)
+    def _watched(self, first: Gathered, pipeline: Pipeline) -> Watched:
+        settings = self.settings
+        setting = Setting(_models(pipeline), settings.reference_rows, self.fields, settings.segments)
+        return Watched(setting, first, settings.source)
 
     def _other_models(self, pipeline: Pipeline, watched: Watched) -> bool:
         """Whether the pipeline scores with a model that this watch has never known."""
@@ -251,6 +256,7 @@ def learnt(pipeline: Pipeline, fields: Sequence[str], past: Iterable[Gathered], 
     if found is None or found.watch.place < LEAST_REFERENCE:
         raise ValueError(f"{found.watch.place if found else 0:,} requests; at least {LEAST_REFERENCE:,} are needed")
     found.attendance.learn()
+    found.sources.learn()
     found.watch.freeze()
     if found.watch.without:
         raise ValueError(found.watch.without)

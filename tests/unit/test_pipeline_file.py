@@ -71,6 +71,7 @@ def test_the_demos_file_and_the_tests_own_are_accepted(tmp_path: Path):
         ),
         ("[default]", MONITOR.format('segments = ["x", "x"]'), "monitor.segments: 'x' stands 2 times"),
         ("[default]", MONITOR.format('segments = ["a", "b", "c", "d", "e"]'), "monitor.segments: 5 of them; write 4"),
+        ("[default]", MONITOR.format('source = "a b"'), "monitor.source: 'a b' is no path; write the name of a"),
         ("[default]", MONITOR.format("probes = 5"), "monitor.probes: out of bounds; write 16 to 256, or 0 for none"),
         ("[default]", MONITOR.format("probe_s = 0.1"), "monitor.probe_s: too often"),
         ("[default]", MONITOR.format("quiet_windows = 0"), "monitor.quiet_windows: must be positive"),

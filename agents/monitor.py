@@ -106,7 +106,9 @@ class Monitor:
             found = self._file.read()
         except SnapshotLost as error:
             self.lost_snapshots += 1
-            logger.error("%s: everything is learnt anew, from the log", error)
+            carried = "; probes are held against their first answers still" if error.first_answers else ""
+            logger.error("%s: everything is learnt anew, from the log%s", error, carried)
+            self._watching.carry(error.first_answers)
             found = None
         if found is not None:
             self._kept, self._watching = dict(found[0]), found[1]

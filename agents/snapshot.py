@@ -1,7 +1,7 @@
 """What the monitor knows, on disk, with the places in the log that it belongs to: one file, whole at every moment.
 
 Written beside, fsynced, renamed. One that is damaged, or of another program, pipeline or topic, is no reason to stop:
-it is said, and everything is learnt anew from the log.
+it is said, and everything is learnt anew from the log. The models' first answers to probes are carried over.
 """
 
 import hashlib
@@ -14,8 +14,10 @@ from msgspec import Struct, msgpack
 import streams.core.verdicts
 from schemas.errors import UNREADABLE, RendezvousError, UnreadableRecord
 from schemas.pipeline import Pipeline
+from streams.core.first_answers import FirstAnswers, decode_first, encode_first
 from streams.core.gathering import Places
 from streams.core.kept_state import decode_state, encode_state
+from streams.core.watching import Watching
 from streams.state_file import replace_file
 
 KEPT = (
@@ -27,6 +29,7 @@ KEPT = (
     "streams.core.deployed",
     "streams.core.alarms",
     "streams.core.probing",
+    "streams.core.first_answers",
     "streams.core.score_figures",
     "streams.core.group_figures",
     "schemas.verdicts",
@@ -37,16 +40,25 @@ KEPT = (
 
 
 class SnapshotLost(RendezvousError):
-    """There is a snapshot that cannot be used."""
+    """There is a snapshot that cannot be used, but for the first answers to probes in it, where these are whole."""
+
+    def __init__(self, why: str, first_answers: FirstAnswers | None = None) -> None:
+        super().__init__(why)
+        self.first_answers = first_answers
 
 
 class Snapshot(Struct, frozen=True):
-    """`state` has come so far that it goes on at `places`, by raw partition; `of` says what it is a state of."""
+    """`state` has come so far that it goes on at `places`, by raw partition; `of` says what it is a state of.
+
+    `first` are the first answers to probes, which a program reads that cannot read the state. Each has its `sum`.
+    """
 
     of: str
     places: dict[int, Places]
     state: bytes
     sum: str
+    first: bytes = b""
+    first_sum: str = ""
 
 
 class SnapshotFile:
@@ -69,24 +81,39 @@ class SnapshotFile:
         except (*UNREADABLE, UnreadableRecord) as error:
             aside = self.path.with_suffix(".lost")
             self.path.replace(aside)
-            raise SnapshotLost(f"{self.path} cannot be used ({error}); it is kept as {aside.name}") from error
+            why = f"{self.path} cannot be used ({error}); it is kept as {aside.name}"
+            raise SnapshotLost(why, _first_in(value)) from error
 
     def _read(self, value: bytes) -> tuple[Mapping[int, Places], Any]:
         snapshot = msgpack.decode(value, type=Snapshot)
-        if hashlib.sha256(snapshot.state).hexdigest() != snapshot.sum:
+        if _sum(snapshot.state) != snapshot.sum:
             raise UnreadableRecord("damaged: its sum is another")
         if snapshot.of != self._of:
             raise UnreadableRecord("of another program, pipeline file or topic")
         return snapshot.places, decode_state(snapshot.state, KEPT)
 
-    def write(self, places: Mapping[int, Places], state: Any) -> None:
+    def write(self, places: Mapping[int, Places], state: Watching) -> None:
         """Replace it; raises OSError, with the old one still there."""
         value = encode_state(state, KEPT)
-        snapshot = Snapshot(self._of, dict(places), value, hashlib.sha256(value).hexdigest())
+        first = encode_first(state.first_answers())
+        snapshot = Snapshot(self._of, dict(places), value, _sum(value), first, _sum(first))
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         content = msgpack.encode(snapshot)  # with raw records in it, for nobody else to read
         point = "monitor.snapshot_written"
         replace_file(self.path, self.path.with_suffix(".tmp"), content, mode=0o600, point=point)
+
+
+def _sum(value: bytes) -> str:
+    return hashlib.sha256(value).hexdigest()
+
+
+def _first_in(value: bytes) -> FirstAnswers | None:
+    """What can be carried out of a snapshot that cannot be used; None when that is not whole, or not there."""
+    try:
+        snapshot = msgpack.decode(value, type=Snapshot)
+        return decode_first(snapshot.first) if _sum(snapshot.first) == snapshot.first_sum else None
+    except (*UNREADABLE, UnreadableRecord):
+        return None
 
 
 def of_what(pipeline: Pipeline, topic_ids: Mapping[str, str]) -> str:
@@ -125,6 +152,7 @@ def sources() -> Sequence[Path]:
             "newcomers",
             "thin",
             "probing",
+            "first_answers",
             "score_figures",
             "group_figures",
             "watched_fields",

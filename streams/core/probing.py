@@ -64,6 +64,10 @@ class Probing:
         """Whether requests are wanted."""
         return bool(self.count) and not self.probes
 
+    def take_over(self, probes: Sequence[Probe], name: str) -> None:
+        """Go on with those that were chosen before, under the name that they have."""
+        self.probes, self.name, self.candidates = list(probes), name, []
+
     def offer(self, ticket: Ticket, probe: Probe, fields: dict[str, Any]) -> None:
         """A request, in the order of its partition; one that was offered before is not again."""
         if self.chosen or not self.count or ticket.offset <= self.seen.get(ticket.partition, -1):

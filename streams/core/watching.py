@@ -19,6 +19,7 @@ from streams.core.alarms import Alarms
 from streams.core.blame import ERROR
 from streams.core.deployed import Standing, changes, standing
 from streams.core.entitlement import Entry, Spans
+from streams.core.first_answers import FirstAnswers, OfModel
 from streams.core.gathering import Gathered
 from streams.core.newcomers import with_newcomers
 from streams.core.probing import Probing
@@ -43,6 +44,8 @@ class Watching:
         self.fields = tuple(fields)
         self.alarms = Alarms(settings.quiet_windows, settings.remind_s, probed=settings.probes > 0)
         self.probing = Probing(settings.probes)
+        self.carried: FirstAnswers | None = None
+        """What probes were answered before a state was lost, until there is a watch that knows it."""
         self.judging: Watched | None = None
         self.reference = ""
         """Which window a person set as the reference, when, and who; empty while it is learnt from the log."""
@@ -64,6 +67,20 @@ class Watching:
         self.alarms.rule(settings.quiet_windows, settings.remind_s, probed=settings.probes > 0)
         if settings.probes != self.probing.count:
             self.probing = Probing(settings.probes)
+
+    def carry(self, found: FirstAnswers | None) -> None:
+        """Hold probes against the answers of a life before, if as many are asked for now."""
+        if found is not None and found.count == self.probing.count:
+            self.carried = found
+            self.probing.take_over(found.probes, found.name)
+
+    def first_answers(self) -> FirstAnswers | None:
+        """What to carry into a life after; None while there are no probes."""
+        if self.judging is None or not self.probing.chosen:
+            return self.carried
+        answers = self.judging.watch.probes.answers
+        models = {name: OfModel(mine.first, mine.noise, mine.fails) for name, mine in answers.items() if mine.first}
+        return FirstAnswers(self.probing.count, self.probing.name, self.probing.probes, models)
 
     def refer(self, said: str, watched: Watched) -> None:
         """Judge by a reference that was set, from the next request on."""
@@ -99,6 +116,7 @@ class Watching:
         versions = self._deployed(pipeline)
         if self.judging is None:
             self.judging = self._watched(one, pipeline)
+            self._know(self.judging)
         elif not self.judging.name:
             self.judging.name = f"{one.ticket}@{one.at_ms}"
         elif self.learning is None and self._other_models(pipeline, self.judging):
@@ -118,6 +136,12 @@ class Watching:
             self.closed_ms = float(one.at_ms)
         self._take_turns(report)
         return report
+
+    def _know(self, watched: Watched) -> None:
+        if self.carried is not None:
+            for name, one in self.carried.models.items():
+                watched.watch.probes.know(name, one.first, one.noise, fails=one.fails)
+            self.carried = None
 
     def _count(self, one: Gathered, pipeline: Pipeline) -> None:
         if one.probe is None:

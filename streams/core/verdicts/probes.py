@@ -5,6 +5,7 @@ place of a score is another answer. Nobody's answer changed: the code is acquitt
 """
 
 from collections import deque
+from collections.abc import Mapping
 from math import sqrt
 
 import numpy as np
@@ -26,6 +27,7 @@ class Answers(Struct):
     differ: set[str] = set()
     failed: set[str] = set()
     fails: bool = False  # in the reference, too, it answered now and then with an error: that is no change
+    known: bool = False  # from before this reference: answers are held against the first ones while it is learnt, too
     noise: float = 0.0  # root mean square of differences in the reference; 0 for a model without randomness
     repeats: int = 0
     squares: float = 0.0
@@ -62,12 +64,18 @@ class Probes:
         if self.changed():
             self.since_change += 1
 
+    def know(self, model: str, first: Mapping[str, float], noise: float, *, fails: bool) -> None:
+        """What a model answered before this watch began; one that is not watched has no say."""
+        if model in self.answers:
+            self.answers[model] = Answers(dict(first), noise=noise, fails=fails, known=True)
+            self.keys |= first.keys()
+
     def _answered(self, mine: Answers, key: str, score: float, place: int, *, frozen: bool) -> None:
         if key not in mine.first:
             mine.first[key] = score
             return
         difference = score - mine.first[key]
-        if not frozen:
+        if not (frozen or mine.known):
             mine.repeats += 1
             mine.squares += difference * difference
             mine.noise = sqrt(mine.squares / mine.repeats)
@@ -148,7 +156,7 @@ def _failed(mine: Answers, key: str, place: int, *, frozen: bool) -> None:
     """An error: another answer than the score that was there, unless this model fails now and then."""
     if key not in mine.first:
         return
-    if not frozen:
+    if not (frozen or mine.known):
         mine.fails = True
     elif not mine.fails:
         mine.last.pop(key, None)

@@ -178,7 +178,7 @@ def whole(bench: Bench) -> Figures:
     """Four models, archiver, the default policy: latency at three rates, and flat out."""
     figures: Figures = {}
     file = bench_file(bench.folder, "whole", ["full", "fast", "rule", "january"], "first", 200)
-    with running(file, bench.cluster, bench.folder / "state", ours=True, archiver=True) as stages:
+    with running(file, bench.cluster, bench.folder / "state", ours=True, beside=["archiver"]) as stages:
         put_through(stages, bench.values(1000, stages.sent), 500)
         for rate in (100, 1000, 2000):
             skip = rate * bench.warm_s
@@ -192,7 +192,7 @@ def whole(bench: Bench) -> Figures:
                 f"on_time_share{suffix}": run.on_time_share(skip),
             }
     file = bench_file(bench.folder, "flat", ["full", "fast", "rule", "january"], "first", 600_000)
-    with running(file, bench.cluster, bench.folder / "state", ours=True, archiver=True) as stages:
+    with running(file, bench.cluster, bench.folder / "state", ours=True, beside=["archiver"]) as stages:
         put_through(stages, bench.values(1000, stages.sent), 500)
         run = put_through(stages, bench.values(bench.preloaded, stages.sent), None)
         figures["decisions_per_s"] = bench.preloaded / run.took_s

@@ -77,8 +77,10 @@ class Stages:
         return sum(sum(process.cpu_times()[:2]) for process in self.processes.values())
 
 
-def commands(file: Path, pipeline: Pipeline, cluster: Cluster, *, ours: bool, archiver: bool) -> dict[str, list[str]]:
-    """How each stage is started."""
+def commands(
+    file: Path, pipeline: Pipeline, cluster: Cluster, *, ours: bool, beside: Sequence[str]
+) -> dict[str, list[str]]:
+    """How each stage is started; `beside` are the roles of ours that nobody waits for."""
     names = [model.name for model in pipeline.models]
     if not ours:
         base = [sys.executable, "-m", "tests.bench.by_hand"]
@@ -88,19 +90,19 @@ def commands(file: Path, pipeline: Pipeline, cluster: Cluster, *, ours: bool, ar
     base = [sys.executable, "-m", "agents", "run"]
     found = {f"scorer {name}": [*base, "scorer", str(file), "--supervised", "--model", name] for name in names}
     desks = ("rendezvous", "standby") if pipeline.standby else ("rendezvous",)
-    roles = ("router", *desks, *(["archiver"] if archiver else []))
+    roles = ("router", *desks, *beside)
     return found | {role: [*base, role, str(file), "--supervised"] for role in roles}
 
 
 @contextmanager
-def running(file: Path, cluster: Cluster, state: Path, *, ours: bool, archiver: bool = False) -> Iterator[Stages]:
+def running(file: Path, cluster: Cluster, state: Path, *, ours: bool, beside: Sequence[str] = ()) -> Iterator[Stages]:
     """Start every stage, wait until each has its partitions, end them."""
     pipeline = load(file)
     Admin(cluster).ensure(topics_of(pipeline))
     where = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap, "RENDEZVOUS_STATE": str(state)}
     children = {
         name: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=where)
-        for name, command in commands(file, pipeline, cluster, ours=ours, archiver=archiver).items()
+        for name, command in commands(file, pipeline, cluster, ours=ours, beside=beside).items()
     }
     ready = {name: threading.Event() for name in children}
     for name, child in children.items():
@@ -154,7 +156,7 @@ def produce(cluster: Cluster, topic: str, values: Iterable[bytes], linger_ms: fl
 
 @dataclass
 class Run:
-    """What came back: by raw offset."""
+    """What came back: by raw offset. A schedule is by the number of the request: its offset, unless there are probes."""
 
     decisions: dict[int, Decision] = field(default_factory=dict)
     received_s: dict[int, float] = field(default_factory=dict)
@@ -189,7 +191,7 @@ def put_through(stages: Stages, values: Sequence[bytes], rate: float | None) -> 
             for message in reader.poll(0.1):
                 decision = decode_decision(message.value() or b"")
                 offset = decision.ticket.offset
-                if decision.final and offset not in run.decisions:
+                if decision.final and not decision.probe and offset not in run.decisions:
                     run.decisions[offset] = decision
                     run.received_s[offset] = time.monotonic()
                     run.log_ms[offset] = message.timestamp()[1]

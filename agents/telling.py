@@ -7,7 +7,7 @@ from collections import deque
 from agents.webhook import Webhook, line_of
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import MonitorSettings
-from schemas.verdicts import Reported, decode_verdict, encode_verdict
+from schemas.verdicts import Alarm, Reported, decode_verdict, encode_verdict
 from streams.core.watching import later
 from streams.kafka.batch import Outgoing, Sending
 from streams.kafka.clients import Cluster
@@ -27,6 +27,7 @@ class Telling:
         self._topic = topic
         self._cluster = cluster
         self._webhook = Webhook(settings.webhook, settings.webhook_s) if settings.webhook else None
+        self._remind_ms = settings.remind_s * 1e3
         self._last: Reported | None = None
         self._sending = Sending()
         self.news: deque[str] = deque()
@@ -68,7 +69,12 @@ class Telling:
             self._tell(report)
 
     def _tell(self, report: Reported) -> None:
-        """Tell people of a change: whoever supervises this process, and the webhook."""
+        """Tell people of a change: whoever supervises this process, and the webhook.
+
+        A reminder of long ago is none: after a pause, or when the broker's clock has jumped, there are many at once.
+        """
+        if report.alarm is Alarm.REMINDER and self._app.producer.now_ms() - report.said_at_ms > self._remind_ms:
+            return
         self.news.append(line_of(report))
         logger.warning("%s", line_of(report))
         if self._webhook is not None:

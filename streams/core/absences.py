@@ -4,7 +4,7 @@ As a page it stands in the place of any verdict but one that probes have given: 
 stands beside what is no quiet verdict.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -34,8 +34,20 @@ LOOK = {
 SHARED = "Look first at what they share: rows, features, machine, load"
 
 
-def with_absences(verdict: Verdict, found: Sequence[Absence], roles: Mapping[str, Role]) -> Verdict:
-    """The verdict with those that no longer answer, by the roles that they have now."""
+def nowhere(_model: str, _kind: str) -> None:
+    """Nobody knows."""
+
+
+def with_absences(
+    verdict: Verdict,
+    found: Sequence[Absence],
+    roles: Mapping[str, Role],
+    where: Callable[[str, str], str | None] = nowhere,
+) -> Verdict:
+    """The verdict with those that no longer answer, by the roles that they have now.
+
+    `where` says in which segment alone answers of a model are missing, by the kind of absence.
+    """
     if not found:
         return verdict
     every = sorted(found, key=lambda one: (_severity(one, roles) is not Severity.PAGE, KINDS.index(one.kind)))
@@ -53,6 +65,8 @@ def with_absences(verdict: Verdict, found: Sequence[Absence], roles: Mapping[str
     what, who = _what(first), " and ".join(one.model for one in told)
     moved = [Statistic(_what(one), one.model, one.of_threshold) for one in told]
     effect = "; ".join(_effect(one, alone=len(told) == 1) for one in told)
+    segment = where(first.model, first.kind) if len(told) == 1 else None
+    does = DOES[what][len(told) > 1] + (f" only where {segment}" if segment else "")
     over = ", and it is over by now" if all(one.over for one in told) else ""
     return replace(
         verdict,
@@ -60,13 +74,13 @@ def with_absences(verdict: Verdict, found: Sequence[Absence], roles: Mapping[str
         severity=severity,
         model=", ".join(one.model for one in told),
         field=None,
-        segment=None,
-        confined=False,
+        segment=segment,
+        confined=segment is not None,
         rescaled=False,
         since_event=min(one.since_event for one in told),
         since_ms=min(one.since_ms for one in told),
         effect=effect,
-        sentence=f"{who} {DOES[what][len(told) > 1]}: {effect}{over}. {LOOK[what] if len(told) == 1 else SHARED}.",
+        sentence=f"{who} {does}: {effect}{over}. {LOOK[what] if len(told) == 1 else SHARED}.",
         evidence=replace(verdict.evidence, moved=[*moved, *verdict.evidence.moved]),
         also=also,
         deploys=[],

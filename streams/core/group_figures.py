@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from schemas.blocks import Matrix
 from schemas.verdicts import ModelFigures
-from streams.core.blame import FAILED, SKIPPED
+from streams.core.attendance import NOT_MISSED
+from streams.core.blame import ERROR, FAILED, SKIPPED
 from streams.core.gathering import Gathered
 
 PER_DOUBLING = 8
@@ -93,6 +94,14 @@ class Own:
             both[0] += 1
             both[1] += here == (score >= side.threshold)
 
+    def missed(self, kind: str) -> int:
+        """How many of its answers were missing or no good, by one of the kinds of `attendance`."""
+        if kind == "guarded":
+            return self.guarded
+        if kind == "failed":
+            return self.without[ERROR]
+        return self.late + sum(count for why, count in self.without.items() if why != ERROR and why not in NOT_MISSED)
+
     def told(self, model: str, version: str, decided: int) -> ModelFigures:
         """In shares of what it was asked, and of what was decided."""
         values: Matrix = np.array(self.scores)
@@ -145,6 +154,11 @@ class Group:
                 self.models[name, one.expected[name]].guarded += 1
         if one.winner in one.expected:
             self.models[one.winner, one.expected[one.winner]].wins[one.why] += 1
+
+    def missed(self, model: str, kind: str) -> tuple[int, int]:
+        """Of a model, whatever its version: how often (`attendance`), and of how many requests that it was asked."""
+        mine = [own for (name, _), own in self.models.items() if name == model]
+        return sum(own.missed(kind) for own in mine), sum(own.asked for own in mine)
 
     def told(self) -> dict[str, ModelFigures]:
         """By "model version"."""

@@ -10,6 +10,7 @@ from schemas.verdicts import ModelFigures, SegmentFigures
 from streams.core.event_fields import as_segment
 from streams.core.gathering import Gathered
 from streams.core.group_figures import Group, Side
+from streams.core.verdicts.confined import nearly_all
 
 NEWEST = 10_000
 """Requests whose scores are remembered between two verdicts, of which there is one in 1,000."""
@@ -62,6 +63,20 @@ class ScoreFigures:
                 return OTHERS
             known[value] = None
         return value
+
+    def where(self, model: str, kind: str) -> str | None:
+        """The one value of a declared field at which nearly all of a model's answers are missing (`attendance`).
+
+        None when they are missing elsewhere, too, or chance may have put them there.
+        """
+        total, asked = self.whole.missed(model, kind)
+        found = []
+        for name, groups in self.parts.items():
+            for value, group in groups.items():
+                count, of = group.missed(model, kind)
+                if value != OTHERS and nearly_all(count, total, of / max(asked, 1)):
+                    found.append((of, f"{name} is {value}"))
+        return min(found)[1] if found else None  # the smallest says most
 
     def told(self) -> tuple[dict[str, ModelFigures], dict[str, dict[str, SegmentFigures]]]:
         """By "model version"; and by field and value. Begins anew."""

@@ -208,7 +208,7 @@ class Watching:
             if model.role is not Role.DECOY and self.quarantined.get(model.name) != model.version
         }
         roles = expected | {self.standing.champion: Role.CHAMPION}  # passed over, too
-        verdict = with_absences(verdict, self.judging.attendance.absent(expected), roles)
+        verdict = with_absences(verdict, self.judging.attendance.absent(expected), roles, self.figures.where)
         return with_silences(verdict, self.judging.sources.silent(), self.judging.sources.field)
 
     def _report(self, verdict: Verdict, ticket: Ticket, pipeline: Pipeline) -> Reported:

@@ -94,6 +94,26 @@ def test_who_was_not_asked_or_lacks_a_score_that_it_needs_is_not_missed(why: str
     assert verdict(ready(), why, "first").verdict is Word.HEALTHY
 
 
+def placed(found: Iterator[Gathered], without: str) -> Iterator[Gathered]:
+    """Requests from four places; second fails on those from some of them."""
+    for one in found:
+        one.fields["place"] = "abcd"[one.ticket.offset % 4]
+        if one.fields["place"] in without:
+            one.scores.pop("second", None)
+            one.without = {"second": "error"}
+        yield one
+
+
+@pytest.mark.parametrize(("without", "segment"), [("b", "place is b"), ("bc", None), ("abcd", None)])
+def test_a_model_that_fails_in_one_segment_alone_is_said_to(without: str, segment: str | None):
+    watching = Watching(PIPELINE, replace(fresh().settings, segments=("place",)), ("x", "place"))
+    told(watching, placed(asked(FIRST, 0), ""))
+    [found] = told(watching, placed(asked(1_000, FIRST), without))
+    assert (found.verdict, found.model, found.segment) == (Word.CODE, "second", segment)
+    assert found.confined is (segment is not None)
+    assert ("second fails only where place is b: an error for " in found.sentence) is found.confined
+
+
 def test_a_share_as_usual_or_a_little_more_is_no_alarm():
     watching = ready()
     for share in (0.02, 0.04):

@@ -125,8 +125,17 @@ def _of_strange(field: Column, what: str, events: Sequence[Event], values: Bins)
         mine = values == value
         share = float(mine.mean())
         count = field.encode([one for one, here in zip(given, mine.tolist(), strict=True) if here])[STRANGE[what]]
-        if share < 1 and count >= NEARLY_ALL * total and count * log(1 / share) >= BY_CHANCE:
+        if nearly_all(count, total, share):
             yield value, count * log(1 / share)
+
+
+def nearly_all(count: int, total: int, share: float) -> bool:
+    """Whether so many of all lie in this share of the events, which chance would hardly bring about.
+
+    >>> nearly_all(20, 21, 0.3), nearly_all(20, 30, 0.3), nearly_all(5, 5, 0.3), nearly_all(90, 90, 0.95)
+    (True, False, False, False)
+    """
+    return 0 < share < 1 and count >= NEARLY_ALL * total and count * log(1 / share) >= BY_CHANCE
 
 
 def _distance(live: NDArray[np.intp], usual: Counts, *, ordered: bool) -> tuple[float, float]:

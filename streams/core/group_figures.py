@@ -152,7 +152,7 @@ class Group:
         for name in one.guarded:
             if name in one.expected:
                 self.models[name, one.expected[name]].guarded += 1
-        if one.winner in one.expected:
+        if one.winner is not None and one.winner in one.expected:
             self.models[one.winner, one.expected[one.winner]].wins[one.why] += 1
 
     def missed(self, model: str, kind: str) -> tuple[int, int]:

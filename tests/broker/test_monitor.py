@@ -114,7 +114,8 @@ def test_a_model_that_is_changed_is_named_and_a_killed_monitor_loses_and_doubles
     markers = {point: tmp_path / point for point in MONITOR_POINTS}
     kills = ",".join(f"{point}:1:{marker}" for point, marker in markers.items())
     with server(200) as (address, posted):
-        file = watched(tmp_path, name, f'probes = 0\nwebhook = "{address}"')
+        declared = 'segments = ["colour"]\nsource = "colour"'
+        file = watched(tmp_path, name, f'probes = 0\nwebhook = "{address}"\n{declared}')
         with up(cluster, file, name, state, more={"SWITCH": str(switch), VARIABLE: kills}) as pipeline:
             raw = send(cluster, pipeline.topics.raw, requests(0, ROWS + 2_000), RATE)
             until(lambda: len(verdicts(pipeline)) >= 2, 60, "two verdicts")
@@ -135,6 +136,8 @@ def test_a_model_that_is_changed_is_named_and_a_killed_monitor_loses_and_doubles
             verified = json.loads(command(cluster, file, state, "verify", "--json").stdout)
             told = command(cluster, file, state, "verdicts", "--since", "1h", "--alarms", "--json").stdout
             text = command(cluster, file, state, "verdicts").stdout
+            by_colour = command(cluster, file, state, "verdicts", "--by", "colour").stdout
+            by_size = command(cluster, file, state, "verdicts", "--by", "size")
     assert [(one.window, one.from_event, one.to_event) for one in found] == [
         (number, ROWS + 1_000 * number, ROWS + 1_000 * number + 999) for number in range(5)
     ]
@@ -149,6 +152,14 @@ def test_a_model_that_is_changed_is_named_and_a_killed_monitor_loses_and_doubles
     assert [json.loads(line)["window"] for line in told.splitlines()] == [2]
     assert len(text.splitlines()) == 5
     assert "[raised]" in text.splitlines()[2]
+    for one in found:
+        assert set(one.models) == {"good 1", "other 1", "watcher 1"}
+        assert sum(part.requests for part in one.segments["colour"].values()) == sum(one.answers.values())
+        assert set(one.segments["colour"]) == set(one.sources) == {"red", "green", "blue"}
+        assert all(part.models["good 1"].scored > 0.9 for part in one.segments["colour"].values())
+    assert first.segment is None or not first.segment.startswith("colour")
+    assert by_colour.count("colour red: ") == 5
+    assert (by_size.returncode, "not among [monitor] segments (declared: colour)" in by_size.stderr) == (5, True)
     assert (len(decided.decisions), decided.second_finals) == (len(raw), 0)
     assert max(decided.late_ms()) <= NOT_A_TIMEOUT_MS, "nobody else noticed"
     assert (verified["lost"], verified["probes"]) == (0, 0)

@@ -7,6 +7,7 @@ moved for two values, or for all, is confined to none.
 
 from collections.abc import Iterator, Sequence
 from math import log
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -25,8 +26,8 @@ LITTLE = 0.25  # of the size among the value's own: what the others may have mov
 NEARLY_ALL = 0.9
 BY_CHANCE = 7.0  # e^-7: so seldom do strange values, strewn at random, all fall to one value
 
-STRANGE = {"types": 1, "new values": 2, "range": 3}
-"""Statistics that count what the reference hardly ever has, and where a column counts it when it encodes values."""
+STRANGE = ("types", "new values", "range")
+"""Statistics that count what the reference hardly ever has."""
 
 Counts = NDArray[np.int32]
 
@@ -120,13 +121,19 @@ def _of_moved(usual: Counts, bins: Bins, values: Bins, moved: Moved) -> Iterator
 def _of_strange(field: Column, what: str, events: Sequence[Event], values: Bins) -> Iterator[tuple[int, float]]:
     """The value among whose own rows nearly all strange ones lie, though chance would hardly have put them there."""
     given = [event.features.get(field.name) for event in events]
-    total = field.encode(given)[STRANGE[what]]
+    total = _strange(field, what, given)
     for value in _frequent(values):
         mine = values == value
         share = float(mine.mean())
-        count = field.encode([one for one, here in zip(given, mine.tolist(), strict=True) if here])[STRANGE[what]]
+        count = _strange(field, what, [one for one, here in zip(given, mine.tolist(), strict=True) if here])
         if nearly_all(count, total, share):
             yield value, count * log(1 / share)
+
+
+def _strange(field: Column, what: str, values: Sequence[Any]) -> int:
+    """How many of these values are of another type, new, or outside."""
+    _, *counts = field.encode(values)
+    return dict(zip(STRANGE, counts, strict=True))[what]
 
 
 def nearly_all(count: int, total: int, share: float) -> bool:

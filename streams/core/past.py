@@ -20,6 +20,7 @@ from schemas.blocks import ScoreBlock, ScoresBlock, decode_scores
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.requests import Headers, Rejection, Request
+from streams.core.again import Again
 from streams.core.answers import Answered, Asked, Names, ScoreColumn
 from streams.core.coupled_past import CoupledPast
 from streams.core.enriched_past import EnrichedPast
@@ -28,11 +29,8 @@ from streams.core.entitlement import Spans
 from streams.core.features import Derivation, FeatureTable
 from streams.core.given import Given
 from streams.core.learned import NOTHING, Learned
-from streams.core.log_order import LogOrder
-from streams.core.rendezvous import Rendezvous
 from streams.core.scored_past import Scored, by_log_time, scored_block
 from streams.core.validator import Validator
-from streams.core.watermark import Checkpoint
 
 CHUNK = 4096
 """Requests that are read and scored together: to LightGBM a call costs as much as fifty rows."""
@@ -88,9 +86,7 @@ class Variant:
         self.way = way
         self.answered = Answered(names)
         self.own_scores = {name: ScoreColumn() for name in way.scored}
-        start_at = Checkpoint(start, 0)
-        self._core = Rendezvous(way.pipeline, partition, start_at, lead_ms, spans=way.spans, learned=way.learned)
-        self._order = LogOrder(self._core)
+        self._again = Again(way.pipeline, partition, start, lead_ms, spans=way.spans, learned=way.learned)
         features, enrich = way.pipeline.features, way.pipeline.enrich
         self._table = FeatureTable(features, way.derivations, enrich) if way.scored else None
         self._enrichment = Enrichment(way.pipeline)
@@ -104,11 +100,11 @@ class Variant:
     @property
     def untrusted(self) -> int:
         """Blocks of a model or version that the pipeline does not name."""
-        return self._core.counts.untrusted
+        return self._again.untrusted
 
     def requests_seen(self, found: Sequence[Request | Rejection], kept: Mapping[int, Mapping[str, bytes]]) -> None:
         """Take raw records, and what was joined into them; the models that are changed score them."""
-        self._order.requests_seen(found)
+        self._again.requests_seen(found)
         if self._table is not None:
             requests = [request for request in found if isinstance(request, Request)]
             self._score(self._table, self._enrichment.rejoin(requests, kept) if self._tables else requests)
@@ -131,28 +127,18 @@ class Variant:
                 log_ms, _, block = heappop(own)
             else:
                 break
-            self._offer(log_ms, self._position, block)
+            self._again.scores_offered(block, self._position, log_ms)
         self._take()
 
     def end(self) -> None:
         """Nothing more comes: every timer fires."""
         self.go(inf)
-        self._order.close("raw", "scores")
+        self._again.close()
         self._take()
 
-    def _offer(self, log_ms: int, position: int, block: ScoresBlock) -> None:
-        self._order.scores_offered(
-            log_ms, lambda as_of_ms: self._core.scores_offered(block, position, log_ms, as_of_ms)
-        )
-
     def _take(self) -> None:
-        replies = self._order.run()
-        if self._order.done:
-            replies += self._order.through(inf)
-        for reply in replies:
-            self.answered.take(reply.decision, reply.decision.used_ms)
-        self._core.published([reply.request.offset for reply in replies if reply.decision.final])
-        self._core.checkpoint()  # lets go of what is published
+        for decision in self._again.decided():
+            self.answered.take(decision, decision.used_ms)
 
     def _score(self, table: FeatureTable, requests: list[Request]) -> None:
         requests, matrix = _readable(table, requests)

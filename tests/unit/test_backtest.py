@@ -26,7 +26,7 @@ from schemas.pipeline import Pipeline, Policy, RequestShape, Step
 from streams.archive.layout import Layout
 from streams.archive.ranges import Period
 from streams.archive.writer import Limits, PartitionWriter
-from streams.core import golden, past
+from streams.core import again, golden, past
 from streams.core.golden import Golden
 from streams.core.rendezvous import Rendezvous
 from tests.unit.lived import Lived, play
@@ -99,7 +99,7 @@ def test_a_core_that_falls_back_too_early_does_not_excuse_itself(tmp_path: Path,
     def faulty(of: Pipeline, *given: object, **named: object) -> Rendezvous:
         return Rendezvous(replace(of, policy=SECOND_EARLY), *given, **named)
 
-    for module in (past, golden):
+    for module in (again, golden):
         monkeypatch.setattr(module, "Rendezvous", faulty)
     found = check(SMALL, lived, tmp_path)
     assert len(found.mismatches) > 400

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,8 @@ import click
 import msgspec
 
 from agents.cli import place
+from agents.cli.past import Moment, period_of
+from agents.cli.progress import progress
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
 from streams.archive import compaction, inspection
@@ -31,7 +34,7 @@ def archive_options(command: Command) -> Command:
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 
 
-@click.group("archive", short_help="what is kept: ls, check, compact, scores")
+@click.group("archive", short_help="what is kept: ls, check, compact, scores, comparisons")
 def archive() -> None:
     """Look after the archive of a pipeline. Nothing here needs Kafka, or stops the archiver.
 
@@ -40,6 +43,7 @@ def archive() -> None:
       rendezvous archive check --json
       rendezvous archive compact
       rendezvous archive scores --out scores.parquet
+      rendezvous archive comparisons --since 1d --out comparisons.parquet
     """
 
 
@@ -111,6 +115,34 @@ def scores(file: Path | None, root: Path | None, out: Path) -> None:
     pipeline, folder = meant(file, root)
     layouts(pipeline, folder)
     click.echo(f"{out}: {write_scores(folder, Topics(pipeline.name).scores, out):,} rows", err=True)
+
+
+@archive.command()
+@archive_options
+@click.option("--since", type=Moment(), help="Requests from this log time on.")
+@click.option("--until", type=Moment(), help="Requests before this log time.")
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The Parquet file.")
+def comparisons(file: Path | None, root: Path | None, since: int | None, until: int | None, out: Path) -> None:
+    """Write one record per request for SQL: who won, what every model said of it, what each policy step saw.
+
+    \b
+      rendezvous archive comparisons --since 1d --out comparisons.parquet
+
+    `models` is a list of structs: each version that scored, late or never, with its role at that time. `trace` and
+    `again` are told by the live core, asked again by the log's times: `as_written` says whether it gives the answer
+    that was given.
+    """
+    from agents.cli.comparisons import read_comparisons
+    from streams.archive.comparisons import write_comparisons
+
+    pipeline, folder = meant(file, root)
+    counts = Counter[str]()
+    with progress("compared", None) as advance:
+        rows = write_comparisons(read_comparisons(folder, pipeline, period_of(since, until), counts, advance), out)
+    for what, count in sorted(counts.items()):
+        if count:
+            click.echo(f"{count:,} {what}", err=True)
+    click.echo(f"{out}: {rows:,} rows", err=True)
 
 
 def meant(file: Path | None, root: Path | None) -> tuple[Pipeline, Path]:

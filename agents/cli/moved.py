@@ -12,27 +12,29 @@ from schemas.pipeline import Pipeline
 from schemas.topics import Topics
 from streams.archive.layout import Layout
 from streams.archive.ranges import Period, read_period
-from streams.core.entitlement import History, Spans
+from streams.core.entitlement import History
 from streams.core.past import Way
 
 
 def moved(root: Path, pipeline: Pipeline, ways: Sequence[Way]) -> list[Way]:
     """The same ways, each that has the pipeline's own models with the moves that were made of them."""
-    topic = Topics(pipeline.name).roster_history
-    if not Layout(root, topic, 0).segments():
-        return list(ways)
-    records = [(one.value, one.offset, one.timestamp_ms) for one in read_period(root, topic, 0, Period())]
-
-    def spans(of: Pipeline) -> Spans:
-        history = History(of)
-        for record in records:
-            history.take(*record)
-        return history.spans
-
     return [
-        replace(way, spans=spans(way.pipeline)) if way.pipeline.models == pipeline.models and not way.scored else way
+        replace(way, spans=history.spans)
+        if way.pipeline.models == pipeline.models and not way.scored and (history := history_of(root, way.pipeline))
+        else way
         for way in ways
     ]
+
+
+def history_of(root: Path, pipeline: Pipeline) -> History | None:
+    """The archived moves, as they count by this pipeline; None where there are none."""
+    topic = Topics(pipeline.name).roster_history
+    if not Layout(root, topic, 0).segments():
+        return None
+    history = History(pipeline)
+    for record in read_period(root, topic, 0, Period()):
+        history.take(record.value, record.offset, record.timestamp_ms)
+    return history
 
 
 def by_columns(way: Way) -> bool:

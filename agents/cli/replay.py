@@ -2,9 +2,7 @@
 
 import hashlib
 import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,8 @@ import msgspec
 
 from agents.cli import place, when
 from agents.cli.past import period_of
+from agents.cli.progress import progress
 from agents.replay.running import Asked, Replay, Report
-from agents.replay.source import Advance
 from agents.settings import environ, state_dir
 from schemas.errors import ConfigurationRefused, KafkaUnreachable
 from schemas.pipeline import Pipeline
@@ -183,7 +181,7 @@ def _go(run: Replay) -> Report:
     """SIGTERM ends it as Ctrl-C does: what was sent is confirmed, the rest is for the next time."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return run.go(progress)
+        return run.go(partial(progress, "replayed"))
     except KeyboardInterrupt:
         click.echo(f"interrupted; {run.report.sent:,} sent. The same command goes on after them", err=True)
         raise
@@ -208,30 +206,3 @@ def _tell(report: Report, *, as_json: bool) -> None:
         click.echo(f"{report.rate:>12,.0f}  records/s, {report.seconds:.1f} s")
     if report.behind_s:
         click.echo(f"{report.behind_s * 1e3:>12,.0f}  ms behind the schedule at worst")
-
-
-@contextmanager
-def progress(total: int) -> Iterator[Advance]:
-    """Records read of those in the files, rate and estimate on a terminal; nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("replayed"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("replayed", total=total, rate="")
-
-        def advance(records: int) -> None:
-            progress.advance(task, records)
-            speed = progress.tasks[0].speed
-            progress.update(task, rate=f"{speed:,.0f}/s" if speed else "")
-
-        yield advance

@@ -4,15 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from schemas.blocks import ScoreBlock, decode_scores, offsets_of, scores_of
-from schemas.errors import ConfigurationRefused, UnreadableRecord
-from streams.archive.disk import replace
+from schemas.errors import UnreadableRecord
+from streams.archive.derived import write_derived
 from streams.archive.layout import NOW, partitions
 from streams.archive.reader import read_partition
 from streams.archive.segment import ROW_GROUP, Record
-from streams.state_file import refuse_special
 
 TABLE = pa.schema(
     [
@@ -31,21 +29,10 @@ Row = tuple[int, int, str, str, float | None, str | None, int, int]
 
 def write_scores(root: Path, topic: str, out: Path) -> int:
     """Write the table; it is whole or not there. Returns its rows; raises ArchiveDamaged, ConfigurationRefused."""
-    refuse_special(out)
-    temporary, count = out.with_name(f".{out.name}.tmp"), 0
-    try:
-        with pq.ParquetWriter(temporary, TABLE, compression="zstd") as writer:
-            for rows in _grouped(root, topic):
-                writer.write_table(pa.table([list(column) for column in zip(*rows, strict=True)], schema=TABLE))
-                count += len(rows)
-        replace(temporary, out)
-    except OSError as error:
-        raise ConfigurationRefused(
-            f"{out}: {error}; nothing is left of it: name a file that can be written"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return count
+    groups = (
+        pa.table([list(column) for column in zip(*rows, strict=True)], schema=TABLE) for rows in _grouped(root, topic)
+    )
+    return write_derived(out, TABLE, groups)
 
 
 def _grouped(root: Path, topic: str) -> Iterator[list[Row]]:

@@ -54,13 +54,11 @@ class Again:
     def scores_offered(self, block: ScoresBlock, position: int, log_ms: int) -> None:
         """Take what lies on `scores`, in the order of the log."""
         core = self._core
-        self._order.scores_offered(
-            log_ms, lambda as_of_ms: core.scores_offered(block, position, log_ms, as_of_ms)
-        )
+        self._order.scores_offered(log_ms, lambda as_of_ms: core.scores_offered(block, position, log_ms, as_of_ms))
 
-    def close(self) -> None:
-        """Nothing more comes: every timer fires."""
-        self._order.close("raw", "scores")
+    def close(self, *logs: str) -> None:
+        """Nothing more comes of these logs (`raw`, `scores`); without both, every timer fires."""
+        self._order.close(*logs)
 
     def decided(self) -> list[Decision]:
         """Go on through time as far as both logs are known; what was decided on the way."""

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from schemas.decisions import Decision
 from schemas.errors import UnreadableRecord
-from schemas.pipeline import Pipeline
+from schemas.pipeline import Model, Pipeline
 from schemas.roster import Began, Moved, Noted, State, decode_roster
 from streams.core.moves import after
 from streams.core.policy_combine import COMBINED
@@ -88,6 +88,8 @@ class History:
         """Whose processes were given up, by name and version, and why."""
         self.foreign: list[tuple[int, str]] = []
         """Those of them that would count by another pipeline file."""
+        self.beside: list[tuple[float, tuple[Model, ...]]] = []
+        """Which versions scored beside the one of their name that was entitled, from which log time on."""
         self.stood: dict[str, list[tuple[int, Member]]] = {}
         """By name, what each model came to be, and by which record."""
         self.position = -1
@@ -141,6 +143,9 @@ class History:
                 champion = self.roster.champion
                 over = champion if self.roster.state(champion) is State.PASSED_OVER else ""
                 self.spans = Spans((*self.spans.spans, Span(from_ms, pipeline, over)), self._read)
+            beside = tuple(one.model for one in self.roster.beside.values() if one.state is State.SHADOW)
+            if beside != (self.beside[-1][1] if self.beside else ()):
+                self.beside.append((from_ms, beside))
         self.entries.append(Entry(position, log_ms, from_ms, record))
 
     def _stand(self, position: int) -> None:

@@ -133,7 +133,7 @@ class Variant:
     def end(self) -> None:
         """Nothing more comes: every timer fires."""
         self.go(inf)
-        self._again.close()
+        self._again.close("raw", "scores")
         self._take()
 
     def _take(self) -> None:

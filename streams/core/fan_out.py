@@ -24,7 +24,7 @@ EVENT_BYTES = 512 << 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Audience:
-    """The models that are asked, each with its columns, and those of them that want no request past its deadline.
+    """The models that are asked, each with its columns, and those of them that are sent no request past its deadline.
 
     `needs` are the models and versions whose scores some of them need, by who needs them; `lacking`, why some cannot
     be asked: what they need is not there. `limits` are the shares of the budget from which each is passed over.
@@ -56,7 +56,8 @@ class FanOut:
 
     When events wait, shadows are passed over first, then challengers, then everybody: work on a request that will
     be late makes the next one late too, until all are (first come, first served, fails at once under overload). A
-    request past its deadline is sent only to models that always want it (`expired = "score"`). Who is asked for a
+    request past its deadline is sent only to models that always want it (`expired = "score"`), and with them to a
+    decoy. Who is asked for a
     request is said by the roster as of its log time, so that any router asks each model for the same requests. Pure:
     the time (ms, broker's clock) is an argument, and what a row costs is told by `took`.
     """
@@ -90,7 +91,7 @@ class FanOut:
                 needs[model.name] = tuple((name, versions[name]) for name in model.needs)
         return Audience(
             models,
-            tuple(model.name for model in pipeline.models if model.late_rows != "score"),
+            _in_time_only(pipeline),
             needs,
             lacking,
             {model.name: self._limit(model, pipeline) for model in pipeline.models},
@@ -124,7 +125,7 @@ class FanOut:
         waited = max(((ready_ms - request.at_ms) / request.budget_ms for request in live), default=0.0)
         asked = [one for one in audience.models if waited < audience.limits[one[0].name]]
         passed = tuple(model.name for model, _ in audience.models if waited >= audience.limits[model.name])
-        rows = self._rows(requests, live, asked)
+        rows = self._rows(requests, live, asked, audience.in_time_only)
         not_asked = []
         if passed and live:
             not_asked.append(NotAskedBlock(passed, pack_offsets([request.offset for request in live]), OVERLOADED))
@@ -153,9 +154,13 @@ class FanOut:
         return chosen[::-1]
 
     def _rows(
-        self, requests: Sequence[Request], live: Sequence[Request], asked: Sequence[tuple[Model, list[int]]]
+        self,
+        requests: Sequence[Request],
+        live: Sequence[Request],
+        asked: Sequence[tuple[Model, list[int]]],
+        in_time_only: Sequence[str],
     ) -> list[tuple[Model, Rows]]:
-        wanted = requests if any(model.late_rows == "score" for model, _ in asked) else live
+        wanted = requests if any(model.name not in in_time_only for model, _ in asked) else live
         if not wanted or not asked:
             return []
         offsets = np.array([request.offset for request in wanted], dtype=np.int64)
@@ -172,10 +177,20 @@ class FanOut:
             chosen = matrix if len(columns) == matrix.shape[1] and columns == sorted(columns) else matrix[:, columns]
             events = joined if model.takes == "events" else ()
             own = Rows(model.name, offsets, deadlines, chosen, events)
-            if places is not None and model.late_rows != "score":
+            if places is not None and model.name in in_time_only:
                 own = own.part(places)
             rows += [(model, part) for part in cut(own) if len(part.offsets)]
         return rows
+
+
+def _in_time_only(pipeline: Pipeline) -> tuple[str, ...]:
+    """Who is sent no request past its deadline. A decoy is, as soon as any model is: it records what models get."""
+    late = any(model.late_rows == "score" for model in pipeline.models)
+    return tuple(
+        model.name
+        for model in pipeline.models
+        if model.late_rows != "score" and not (late and model.role is Role.DECOY)
+    )
 
 
 def _coupled(fan: Fan, audience: Audience) -> Fan:

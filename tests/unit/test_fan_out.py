@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from schemas.blocks import MAX_ROWS, Rows, offsets_of
+from schemas.pipeline import Role
 from schemas.requests import Request
 from streams.core.fan_out import EVENT_BYTES, OVERLOADED, FanOut, cut
 from tests.unit.small import pipeline, read
@@ -57,6 +58,19 @@ def test_a_request_past_its_deadline_goes_only_to_models_that_want_it():
     assert rows["yardstick"].offsets.tolist() == [0, 1]
     rows, _ = fan(150)
     assert set(rows) == {"yardstick"}
+
+
+def test_a_decoy_is_given_what_any_model_is_and_nothing_else():
+    base = pipeline()
+    decoy = replace(base.model("mirror"), role=Role.DECOY)
+    models = (base.model("first"), base.model("second"), decoy, base.model("yardstick"))
+    for canary, sent in ((models[3], [0, 1]), (replace(models[3], expired="by-role"), [1])):
+        found = FanOut(replace(base, models=(*models[:3], canary))).fan(requests(150, 60), 10_000)
+        rows = {model.name: block.offsets.tolist() for model, block in found.rows}
+        assert rows == {"first": [1], "mirror": sent, "yardstick": sent}, "60 of 100 ms: no challenger any more"
+        passed = {(block.models, offsets_of(block.offsets)) for block in found.not_asked}
+        late = ("first", "second") if sent == [0, 1] else ("first", "second", "mirror", "yardstick")
+        assert passed == {(("second",), (1,)), (late, (0,))}
 
 
 def test_too_much_work_is_cut_to_the_newest_that_can_be_ready_in_time():

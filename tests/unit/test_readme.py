@@ -3,7 +3,18 @@
 import re
 from pathlib import Path
 
-from schemas.pipeline import BreakerSettings, Enrich, Kind, MonitorSettings, PolicyKind, Promotion, Quarantine
+from schemas.pipeline import (
+    BreakerSettings,
+    Enrich,
+    Kind,
+    MonitorSettings,
+    Overload,
+    PolicyKind,
+    Promotion,
+    Quarantine,
+    Role,
+)
+from schemas.roster import State
 from schemas.topics import CATALOGUE, topics_of
 from streams.pipeline_file import load
 from tests.unit.small import TEXT
@@ -26,6 +37,13 @@ def test_the_table_of_policies_says_what_the_schema_says():
     rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", table, re.MULTILINE)
     assert [kind for kind, _ in rows] == [kind.value for kind in PolicyKind]
     assert [(kind, text.removesuffix(" (`steps`); the default")) for kind, text in rows] == said
+
+
+def test_the_table_of_roles_has_them_all_and_says_who_may_answer():
+    table = README.split("### Roles")[1].split("### ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (yes|no) \| .+ \|$", table, re.MULTILINE)
+    assert rows == [(role.value, "yes" if role.answers else "no") for role in Role] + [(State.RETIRED.value, "no")]
+    assert f"`overload.everybody` ({Overload().everybody:g})" in table
 
 
 def test_the_table_of_kinds_says_what_the_schema_says():

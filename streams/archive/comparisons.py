@@ -122,7 +122,7 @@ def _again(decisions: Sequence[Decision | None]) -> pa.Array:
 def _models(rows: Sequence[Comparison]) -> pa.Array:
     keys = [key for row in rows for key in row.said]
     said = [one for row in rows for one in row.said.values()]
-    columns = [
+    columns: list[list[Any]] = [
         [model for model, _ in keys],
         [version for _, version in keys],
         [one.role or None for one in said],
@@ -138,7 +138,11 @@ def _models(rows: Sequence[Comparison]) -> pa.Array:
 
 def _traces(traces: Sequence[Sequence[TraceStep]]) -> pa.Array:
     steps = list(chain.from_iterable(traces))
-    columns = [[one.at_ms for one in steps], [one.what for one in steps], [one.chosen for one in steps]]
+    columns: list[list[Any]] = [
+        [one.at_ms for one in steps],
+        [one.what for one in steps],
+        [one.chosen for one in steps],
+    ]
     return _lists([len(trace) for trace in traces], STEP, columns)
 
 

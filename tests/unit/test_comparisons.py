@@ -203,7 +203,7 @@ def test_of_two_final_decisions_and_a_revision_the_first_final_one_counts(lived:
     own = Lived(lived.raw, lived.scores, list(lived.decisions))
     place = next(n for n, one in enumerate(own.decisions) if decode_decision(one.value or b"").ticket.offset == 7)
     before = own.decisions[place]
-    own.decisions[place:place] = [
+    own.decisions[place : place + 1] = [
         replace(before, value=encode_decision(replace(decision, score=0.123, final=False))),
         before,
         replace(before, value=encode_decision(replace(decision, score=0.456))),
@@ -372,6 +372,7 @@ def test_what_comes_before_its_request_is_kept_and_what_is_nobodys_is_not():
     one.decided(decided(1), 1_011)
     one.scores_offered(scores("mirror", 3, 1 << 40), 50, 1_010)
     one.requests_seen([request(0), request(1, 1_005), request(5, 1_006)])
+    assert not one._ahead
     one.end_of_raw()
     one.scores_offered(scores("mirror", 6), 51, 1_012)
     assert not one._ahead

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from agents.cli import when
-from agents.cli.replay import progress, replay
+from agents.cli.progress import progress
+from agents.cli.replay import replay
 from agents.replay import running
 from agents.replay.checkpoint import Checkpoint, CheckpointFile, NotKept
 from agents.replay.running import Asked, Replay, Report
@@ -383,13 +384,13 @@ def test_instants_are_written_in_three_ways(monkeypatch: pytest.MonkeyPatch):
 def test_on_a_terminal_a_replay_shows_how_far_it_is_how_fast_and_how_long_still(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    with progress(1_000) as advance:
+    with progress("replayed", 1_000) as advance:
         advance(250)
     assert capsys.readouterr().err == "", "nothing where nobody looks"
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     for name, value in {"FORCE_COLOR": "1", "COLUMNS": "100", "TERM": "xterm"}.items():
         monkeypatch.setenv(name, value)
-    with progress(1_000) as advance:
+    with progress("replayed", 1_000) as advance:
         for _ in range(3):
             advance(250)
             time.sleep(0.15)

@@ -3,7 +3,11 @@
 import json
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
 
 from schemas.decisions import Decision, decode_decision
 from schemas.requests import Request
@@ -65,6 +69,36 @@ def test_a_customer_stays_in_the_cohort_and_a_guarded_score_cannot_win(cluster: 
             assert decision.trace[0].what == f"read, branch {decision.branch}"
             assert (decision.trace[-1].what, decision.trace[-1].chosen) == ("final", "plain")
         assert all(decision.trace is None for decision in found.decisions.values()), "only who asks is told"
+        assert_compared(pipeline, file, found.decisions.values())
+
+
+def assert_compared(pipeline: Up, file: Path, answers: Collection[Decision]) -> None:
+    """By the archive alone each request has one record: the answer that was given, and the steps that led to it."""
+    out = file.parent / "comparisons.parquet"
+    command = [sys.executable, "-m", "agents", "archive", "comparisons", "--out", str(out), "-P", str(file)]
+    where, rows = environment(pipeline.cluster, pipeline.state), dict[int, dict[str, Any]]()
+
+    def archived() -> bool:
+        done = subprocess.run(command, env=where, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        rows.update((row["raw_offset"], row) for row in pq.read_table(out).to_pylist())
+        return rows.keys() >= {decision.ticket.offset for decision in answers}
+
+    until(archived, 60, "the archive has closed its files")
+    for decision in answers:
+        row = rows[decision.ticket.offset]
+        assert (row["outcome"], row["winner"], row["score"]) == (decision.outcome, decision.model, decision.score)
+        assert (row["request_id"], row["branch"]) == (decision.request_id, decision.branch)
+        seen = {one["model"]: one["score"] for one in row["models"] if one["seen"]}
+        assert seen == {model: one.score for model, one in decision.scores.items()}
+        assert [(one["model"], one["role"]) for one in row["models"]] == [
+            ("good", "champion"),
+            ("plain", "challenger"),
+            ("watcher", "canary"),
+        ]
+        assert row["trace"][0]["what"] == f"read, branch {decision.branch}"
+        assert row["trace"][-1]["chosen"] == row["again"]["winner"]
+    assert sum(rows[decision.ticket.offset]["as_written"] for decision in answers) > len(answers) / 2
 
 
 def said(pipeline: Up, offset: int) -> list[Decision]:

@@ -12,7 +12,7 @@ from schemas.decisions import Decision, TraceStep
 from streams.archive.derived import write_derived
 from streams.core.comparison import Comparison
 
-GROUP = 16_384
+GROUP = 4_096
 """Rows that are held at a time, and lie together in the file."""
 
 

@@ -21,6 +21,8 @@ MAX_LEAD_MS = 10_000
 MAX_BYTES = 256 << 10
 """Of one record: what is larger is none of ours."""
 
+MORE_THAN_TEXT = "it would write more than text to a terminal"
+
 
 class State(StrEnum):
     """Where a model is in its life: from its file to its end."""
@@ -135,8 +137,8 @@ def decode_roster(value: bytes | None) -> Began | Moved | Noted:
         record = _decoder.decode(value)
     except UNREADABLE as error:
         raise UnreadableRecord(f"no record of a roster: {error}") from error
-    if not all(said.isprintable() for said in _said(record)):
-        raise UnreadableRecord("no record of a roster: it would write more than text to a terminal")
+    if not _harmless(record):
+        raise UnreadableRecord(f"no record of a roster: {MORE_THAN_TEXT}")
     return record
 
 
@@ -145,12 +147,21 @@ def decode_standing(value: bytes | None) -> Standing:
     if value is None or len(value) > MAX_BYTES:
         raise UnreadableRecord("no model's standing")
     try:
-        return _standing.decode(value)
+        standing = _standing.decode(value)
     except UNREADABLE as error:
         raise UnreadableRecord(f"no model's standing: {error}") from error
+    if not _harmless(standing):
+        raise UnreadableRecord(f"no model's standing: {MORE_THAN_TEXT}")
+    return standing
 
 
-def _said(record: Began | Moved | Noted) -> tuple[str, ...]:
+def _harmless(record: Began | Moved | Noted | Standing) -> bool:
+    return all(said.isprintable() for said in _said(record))
+
+
+def _said(record: Began | Moved | Noted | Standing) -> tuple[str, ...]:
+    if isinstance(record, Standing):
+        return record.model, record.version
     if isinstance(record, Began):
         return record.who, record.why
     if isinstance(record, Noted):

@@ -65,7 +65,8 @@ class RosterLog(Folded[History]):
         if reason := differing(history, standings):
             raise ConfigurationRefused(
                 f"{self._topics.roster}: {reason}. Take back what was changed in the file (a model that is retired "
-                "keeps its features), or give the pipeline another name"
+                "keeps its features), or give the pipeline another name. A record there that another program wrote "
+                "goes away with a null value under its key"
             )
         return history
 

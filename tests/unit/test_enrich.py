@@ -448,6 +448,7 @@ def refusal(tmp_path: Path, *parts: str) -> str:
         ('name = "customer"', 'name = "scores"', "enrich[0] (scores).name: 'scores' is a topic of every pipeline"),
         ('name = "customer"', 'name = "model"', "'model' is a topic of every pipeline; choose another name"),
         ('name = "customer"', 'name = "A b"', "enrich[0] (A b).name: 'A b' cannot end a topic's name; use a-z"),
+        ('name = "customer"', 'name = "../b"', "enrich[0] (../b).name: '../b' cannot end a topic's name; use a-z"),
         ('key = "who.id"', "", "enrich[0].key: missing"),
         ('key = "who.id"', 'key = ""', "enrich[0] (customer).key: '' is no path; write"),
         ('key = "who.id"', 'key = "customer.id"', "enrich[0] (customer).key: stands in a table, not in the event"),

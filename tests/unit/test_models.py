@@ -143,6 +143,8 @@ def test_a_file_elsewhere_a_link_a_folder_and_a_pipe_are_refused(tmp_path: Path,
     assert "lies outside" in refusal(inside, replace(MODEL, artifact="../m.txt"))
     (inside / "m.txt").symlink_to(tmp_path / "m.txt")
     assert refusal(inside)
+    (inside / "own.txt").write_bytes(trained)
+    assert "lies outside" in refusal(inside, replace(MODEL, artifact="own.txt", sha256="../m.txt.sha256"))
     (inside / "folder").mkdir()
     assert refusal(inside, replace(MODEL, artifact="folder"))
     assert "lies outside" in refusal(inside, replace(MODEL, artifact="m\0.txt"))

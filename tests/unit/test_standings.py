@@ -98,6 +98,17 @@ def test_nobody_moves_a_model_and_nothing_starts_by_such_a_file(monkeypatch: pyt
     assert log.agreed().roster.champion == "second"
 
 
+def test_a_record_by_another_program_is_named_with_the_way_to_be_rid_of_it(monkeypatch: pytest.MonkeyPatch):
+    log, standings = RosterLog(Cluster("nowhere:9"), NOW), told(history(BEFORE))
+    monkeypatch.setattr(log, "_standings", lambda: standings)
+    monkeypatch.setattr(log, "read", lambda: history(BEFORE))
+    standings.append(replace(standings[0], model="nobody"))
+    with pytest.raises(ConfigurationRefused, match=r"small\.roster: nobody 1 is .* it is not there.*a null value"):
+        log.agreed()
+    standings.pop()
+    assert log.agreed().roster.champion == "second"
+
+
 def test_a_feature_that_no_model_ever_had_may_come_and_go():
     other = replace(NOW, features=(*NOW.features, Feature(name="wind", type=FeatureType.NUMBER)))
     moves = (promoted("second", State.CHALLENGER, "first"),)
@@ -122,6 +133,7 @@ def test_a_standing_is_read_as_it_was_written_and_one_of_before_says_no_as_of():
     older = encode_roster(first).replace(b',"as_of":6', b"")
     assert b"as_of" not in older
     assert decode_standing(older) == replace(first, as_of=-1)
-    for nonsense in (None, b"", b"[]", b'{"model":"x"}', b"\xff"):
+    on_a_terminal = encode_roster(replace(first, version="\x1b[2J"))
+    for nonsense in (None, b"", b"[]", b'{"model":"x"}', b"\xff", on_a_terminal):
         with pytest.raises(UnreadableRecord, match="no model's standing"):
             decode_standing(nonsense)

@@ -46,9 +46,9 @@ def as_told(matrix: Matrix) -> Matrix:
     return matrix[:, 0] + matrix[:, -1] / 100
 
 
-def too_few(matrix: Matrix) -> Matrix:
-    """One score, whatever is asked."""
-    return np.zeros(1) if len(matrix) > 1 else np.zeros(0)
+def miscounted(matrix: Matrix) -> Matrix:
+    """One score too few, and one too many once an x is above a half."""
+    return np.zeros(len(matrix) + (1 if (matrix[:, 0] > 0.5).any() else -1))
 
 
 def words(matrix: Matrix) -> list[str]:

@@ -4,24 +4,30 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 
 from agents.child import LOG_BYTES
 from agents.settings import cache_dir
 from schemas.decisions import Decision
 from schemas.json_schemas import json_schemas
+from streams.core.given import Given
 from streams.kafka.clients import Cluster
 from streams.kafka.jars import classpath
 from streams.kafka.reading import TopicReader
+from streams.models.artifact import sum_of
+from streams.models.loading import load
+from streams.pipeline_file import load as load_file
 from tests.broker.models import TALK
 from tests.broker.pipelines import Up, outcome, send, until, up, write
 from tests.unit.servers import Reply, Server, doubled, served
+from tests.unit.test_graphs import graph
 
 pytestmark = pytest.mark.timeout(400)  # a compiler and two Java programs beside a pipeline, on a busy machine
 
@@ -68,6 +74,15 @@ kind = "python"
 role = "shadow"
 callable = "tests.broker.models:framed"
 takes = "frame"
+
+[[models]]
+name = "net"
+version = "1"
+kind = "onnx"
+role = "shadow"
+artifact = "net.onnx"
+sha256 = "net.onnx.sha256"
+features = ["x", "size"]
 """
 
 TROUBLE = "".join(
@@ -79,7 +94,12 @@ kind = "python"
 role = "shadow"
 callable = "tests.broker.models:{function}"
 """
-    for name, function in (("few", "too_few"), ("words", "words"), ("nan", "not_a_number"), ("talker", "talker"))
+    for name, function in (
+        ("counts", "miscounted"),
+        ("words", "words"),
+        ("nan", "not_a_number"),
+        ("talker", "talker"),
+    )
 )
 
 
@@ -129,6 +149,22 @@ def head(file: Path) -> bytes:
         return opened.read(100)
 
 
+def write_net(folder: Path) -> bytes:
+    """A small ONNX file and its sum."""
+    content = graph()
+    (folder / "net.onnx").write_bytes(content)
+    (folder / "net.onnx.sha256").write_text(sum_of(content))
+    return content
+
+
+def scored_here(file: Path, content: bytes, events: Sequence[bytes]) -> list[float]:
+    """The net's scores of these events, by the same file in this process."""
+    model = load_file(file).model("net")
+    score = load(file.parent, model, model.features, tried={sum_of(content)})
+    rows = [[fields["x"], fields["box"]["size"]] for fields in map(json.loads, events)]
+    return [float(one) for one in score(Given(np.array(rows)))]
+
+
 def values(pipeline: Up, topic: str) -> list[dict[str, Any]]:
     with TopicReader(pipeline.cluster, topic) as reader:
         return [json.loads(value) for m in reader.to_end() if (value := m.value() or b"")[:1] == b"{"]
@@ -175,6 +211,7 @@ def test_every_kind_is_given_what_it_takes_and_a_bad_one_costs_its_own_score_onl
             hang.wait(30)
         return doubled(request)
 
+    net = write_net(tmp_path)
     with served(Server(infer=sometimes_slow)) as server:
         file = write(tmp_path, name, budget_ms=1_000, more=KINDS.format(url=server.url) + TROUBLE)
         with up(cluster, file, name, tmp_path / "state") as pipeline:
@@ -185,20 +222,28 @@ def test_every_kind_is_given_what_it_takes_and_a_bad_one_costs_its_own_score_onl
             def by_good(*events: bytes) -> bool:
                 return {answer.model for answer in decided(pipeline, *events)} == {"good"}
 
-            until(lambda: {"web", "notes", "framed"} <= ask(event(250)).scores.keys(), 60, "a score of each kind")
+            until(lambda: {"web", "notes", "framed", "net"} <= ask(event(250)).scores.keys(), 60, "all kinds")
             one = ask(event(250))
             assert (one.model, one.score) == ("good", 0.5)
             seen = {model: score.score for model, score in one.scores.items()}
             assert (seen["web"], seen["notes"], seen["framed"]) == (0.5, 3.0, 2.25)
             assert one.failed == {
-                "few": "returned (0,) for 1 rows: one score per row is needed",
+                "counts": "returned (0,) for 1 rows: one score per row is needed",
                 "words": "returned '0.25': a number is needed",
                 "nan": "returned nan",
             }
 
+            events = [event(number, x=number / 7, box={"size": number}) for number in range(30)]
+            answers, here = decided(pipeline, *events), scored_here(file, net, events)
+            by_net = {n: one.scores["net"].score for n, one in enumerate(answers) if "net" in one.scores}
+            assert by_net == {number: here[number] for number in by_net}
+            assert len(by_net) >= 15
+
             slow = ask(event(500))
             assert (slow.model, slow.score) == ("good", 1.0)
             assert "web" not in slow.scores
+            many = "returned (2,) for 1 rows: one score per row is needed"
+            until(lambda: ask(event(750)).failed.get("counts") == many, 60, "too many scores are none")
             until(lambda: "raised TypeError" in ask(event(1, note=None)).failed.get("notes", ""), 60, "no note")
             until(lambda: by_good(event(500), *map(event, range(30))), 60, "a server that hangs delays nobody")
             hang.set()

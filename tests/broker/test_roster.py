@@ -183,6 +183,7 @@ def test_of_two_operators_at_once_one_is_first_and_a_strangers_record_is_passed_
         stranger = Producer(cluster.producer_settings())
         for value in (b"\xff", b'{"kind": "moved", "model": "good"}', None):
             stranger.produce(Topics(name).roster_history, value, partition=0)
+            stranger.produce(Topics(name).roster, value, b"good's", partition=0)
         assert stranger.flush(10) == 0
         with ThreadPoolExecutor() as both:
             ended = list(both.map(lambda _: operator.ended("promote", "plain", "--force"), range(2)))

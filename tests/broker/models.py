@@ -11,6 +11,8 @@ import numpy as np
 from schemas.blocks import Matrix
 
 POISON, SLOW, CRASH, SEGFAULT, LATE, NULL, TALK = -1.0, -2.0, -3.0, -4.0, -5.0, -6.0, -7.0
+FINE, RAISES, LEAKS, SEGFAULTS, HANGS = range(5)
+"""What the last feature says of whose turn it is to be in trouble."""
 
 
 def double(matrix: Matrix) -> Matrix:
@@ -128,6 +130,32 @@ _kept: list[Matrix] = []
 def leaky(matrix: Matrix) -> Matrix:
     """Keeps a megabyte of each block for ever."""
     _kept.append(np.ones(1 << 17))
+    return matrix[:, 0]
+
+
+def raises(matrix: Matrix) -> Matrix:
+    """Raises on every row when it is its turn."""
+    if RAISES in matrix[:, -1]:
+        raise ValueError("its turn")
+    return matrix[:, 0]
+
+
+def leaks(matrix: Matrix) -> Matrix:
+    """Leaks when it is its turn."""
+    return leaky(matrix) if LEAKS in matrix[:, -1] else matrix[:, 0]
+
+
+def segfaults(matrix: Matrix) -> Matrix:
+    """Follows a null pointer when it is its turn."""
+    if SEGFAULTS in matrix[:, -1]:
+        ctypes.string_at(0)
+    return matrix[:, 0]
+
+
+def hangs(matrix: Matrix) -> Matrix:
+    """Does not come back when it is its turn."""
+    if HANGS in matrix[:, -1]:
+        time.sleep(3600)
     return matrix[:, 0]
 
 

@@ -1,8 +1,10 @@
 """When answers flowed: the log times of requests and of their first final decisions, after something was broken."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from schemas.blocks import ScoreBlock, decode_scores, offsets_of
 from schemas.decisions import Decision, decode_decision
 from schemas.topics import Topics
 from streams.kafka.clients import Cluster
@@ -56,4 +58,18 @@ def flow(cluster: Cluster, name: str) -> Flow:
             if decision.final and place not in found.answers:
                 found.answers[place] = decision
                 found.answered_ms[place] = message.timestamp()[1]
+    return found
+
+
+def score_ages_ms(cluster: Cluster, name: str, asked_ms: Mapping[Place, int]) -> dict[str, dict[Place, int]]:
+    """By model: how old each request was when its score was in the log; a score that was written twice counts once."""
+    found: dict[str, dict[Place, int]] = {}
+    with TopicReader(cluster, Topics(name).scores) as reader:
+        for message in reader.to_end():
+            block = decode_scores(message.value())
+            if isinstance(block, ScoreBlock):
+                ages, partition = found.setdefault(block.model, {}), message.partition() or 0
+                for offset in offsets_of(block.offsets):
+                    place = (partition, offset)
+                    ages.setdefault(place, message.timestamp()[1] - asked_ms[place])
     return found

@@ -99,7 +99,12 @@ def test_ten_times_the_rate_sheds_shadows_first_and_recovers_by_itself(
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("kind", ["slow", "raising", "segfault", "killed", "hung", "all hung"])
+@pytest.mark.parametrize(
+    "kind",
+    ["slow", "raising", "segfault", "killed", "hung", "all hung"]
+    if LONG
+    else ["slow", "segfault", "hung", "all hung"],
+)
 def test_a_bad_model_costs_only_its_own_score(cluster: Cluster, tmp_path: Path, name: str, kind: str, note: Note):
     bad_x = {"slow": LATE, "raising": POISON, "segfault": SEGFAULT, "killed": CRASH}.get(kind)
     every = {"raising": 10, "slow": 200}.get(kind, 900)

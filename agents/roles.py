@@ -18,7 +18,7 @@ from agents.app import edge_of
 from agents.arrival import arrives, loads
 from agents.beginning import Beginning
 from agents.desk import Desk
-from agents.in_hand import InHand
+from agents.in_hand import Doing, InHand
 from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Model, Pipeline, PolicyKind
 from schemas.topics import Topics
@@ -191,7 +191,8 @@ def _scorer(place: Place, model: Model, number: int) -> Actor:
         bounded = {"MB": limits.resident_mb()} if model.memory_mb else {}
         return {"skipped": scoring.skipped, "failed": scoring.failed} | bounded
 
-    return Actor(app, figures, _no_progress(app))
+    # A model that kept up until it hung leaves no lag behind that anybody knows of: what it has in hand says it.
+    return Actor(app, figures, _no_progress(app, lambda: in_hand.left().doing is Doing.SCORING))
 
 
 def _coupler(place: Place, name: str, number: int) -> Actor:
@@ -359,13 +360,13 @@ def _monitor(place: Place, number: int) -> Actor:
     return Actor(app, watching.figures, monitor.stuck(app, watching), watching.news)
 
 
-def _no_progress(app: BatchApp) -> Callable[[], bool]:
-    """There is work, and none of it was taken since the last look."""
+def _no_progress(app: BatchApp, busy: Callable[[], bool] = lambda: False) -> Callable[[], bool]:
+    """There is work, or work in hand, and none of it was taken since the last look."""
     seen = -1
 
     def stuck() -> bool:
         nonlocal seen
         before, seen = seen, app.consumer.taken_records
-        return before == seen and app.consumer.lag() > 0
+        return before == seen and (app.consumer.lag() > 0 or busy())
 
     return stuck

@@ -1,7 +1,5 @@
 """What one model does to itself costs the others nothing: real processes on a real Kafka."""
 
-import time
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,6 @@ import pytest
 from agents.cli.roster import event, line
 from agents.given_up import note_started_anew
 from schemas.blocks import ScoreBlock, decode_rows, decode_scores, offsets_of
-from schemas.topics import Topics
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from streams.kafka.roster_log import RosterLog
@@ -19,7 +16,6 @@ from tests.broker.models import NULL
 from tests.broker.pipelines import FILE, Up, until, up, write
 from tests.broker.test_pipeline import NOT_A_TIMEOUT_MS
 from tests.faults.load import Load, assert_kept, decisions, findings, plain
-from tests.faults.test_members import DOUBLE, PARTITIONS, STAY_S, WIDE, Groups, guest
 
 MODEL = """
 [[models]]
@@ -31,7 +27,6 @@ callable = "tests.broker.models:{0}"
 """
 BAD = "".join(map(MODEL.format, ("touchy", "cursed", "doomed"))) + MODEL.format("leaky") + "memory_mb = 150\n"
 DEADLY = 300
-SESSION_MS = 6_000
 RULE = "[quarantine]\nfailures = 4\n\n[archive]"
 
 
@@ -125,61 +120,3 @@ def test_models_that_leak_crash_on_a_row_or_never_start_cost_the_others_nothing(
     said = [line(event(entry)) for entry in history.entries]
     assert ["is in quarantine: ended 4 times" in one for one in said] == [True, True, False, False]
     assert all("is out of quarantine: the pipeline was started anew" in one for one in said[2:])
-
-
-SHARED = WIDE.replace(DOUBLE, DOUBLE + "instances = 2\n")
-
-
-@pytest.mark.timeout(240)
-def test_processes_of_one_model_share_its_partitions_and_hardly_notice_one_that_comes_or_goes(
-    cluster: Cluster, tmp_path: Path, name: str
-):
-    file = write(tmp_path, name, budget_ms=2_000, text=SHARED)
-    with up(cluster, file, name, tmp_path / "state") as pipeline:
-        groups = Groups(cluster, name)
-        until(lambda: groups.shared_by("scorer.good", 2), 60, "both have partitions")
-        marks: list[tuple[str, float]] = []
-        with Load(cluster, pipeline.topics.raw, 300) as load:
-
-            def during(what: str, seconds: float = STAY_S) -> None:
-                marks.append((what, time.time() * 1e3))
-                load.wait(seconds)
-
-            during("all is well", 5)
-            with guest(cluster, file, tmp_path / "state", "scorer.good", number=2):
-                during("a third comes", 0)
-                until(lambda: groups.shared_by("scorer.good", 3), 90, "a third has joined")
-                load.wait(STAY_S)
-                during("it goes", 0)
-            until(lambda: groups.shared_by("scorer.good", 2), 30, "the third has left")
-            load.wait(STAY_S)
-            during("one is killed", 0)
-            pipeline.kill("scorer.good.1")
-            until(lambda: pipeline.running("scorer.good.1", 1), 30, "it is back")
-            during("the end")
-        found = findings(pipeline, file, load)
-        assert pipeline.restarts("scorer.good") == 0
-    assert_kept(found)
-    times = score_times(cluster, name, "good")
-    assert len(times) == PARTITIONS
-    for (what, from_ms), (_, to_ms) in pairwise(marks):
-        gaps = sorted(longest_gap_ms(at_ms, from_ms, to_ms) for at_ms in times.values())
-        print(f"{what}: longest pause of each partition {', '.join(f'{gap:,.0f}' for gap in gaps)} ms")
-        if what != "one is killed":
-            assert gaps[-1] < SESSION_MS, "nobody waits for a session that runs out"
-
-
-def score_times(cluster: Cluster, name: str, model: str) -> dict[int, list[int]]:
-    """By partition, the log times of a model's scores."""
-    found: dict[int, list[int]] = {}
-    with TopicReader(cluster, Topics(name).scores) as reader:
-        for message in reader.to_end():
-            block = decode_scores(message.value())
-            if isinstance(block, ScoreBlock) and block.model == model:
-                found.setdefault(message.partition() or 0, []).append(message.timestamp()[1])
-    return found
-
-
-def longest_gap_ms(at_ms: list[int], from_ms: float, to_ms: float) -> float:
-    within = [from_ms, *(at for at in sorted(at_ms) if from_ms <= at <= to_ms)]
-    return max((late - early for early, late in pairwise(within)), default=0.0)

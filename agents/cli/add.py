@@ -1,26 +1,27 @@
 """`rendezvous models add`: a model is checked as a scorer would, and staged."""
 
-import os
 from pathlib import Path
 
 import click
 from msgspec.structs import replace
 
 from agents.cli import place
-from agents.cli.beside import recent_rows
+from agents.cli.beside import recent
+from agents.cli.entry import model_in, under
 from agents.cli.moves import done, move_of, refuse, who_option, why_option
 from agents.cli.roster import json_option, look, pipeline_option
 from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Kind, Model, Pipeline, Role
-from schemas.roster import State, definition_of
+from schemas.roster import Moved, State, definition_of
 from schemas.topics import Topics, topics_of
 from streams.core.beside import is_beside
 from streams.core.entitlement import History
 from streams.core.roster import mistakes_in_models
 from streams.kafka.admin import Admin
+from streams.kafka.clients import Cluster
 from streams.kafka.roster_log import RosterLog
-from streams.models.artifact import ModelRefused, sum_to_trust
-from streams.models.entrance import tried
+from streams.models.artifact import sum_to_trust
+from streams.models.entrance import Tried, tried
 
 GOLDEN_ROWS = 64
 
@@ -28,7 +29,8 @@ GOLDEN_ROWS = 64
 @click.command()
 @click.argument("name")
 @click.argument("artifact", required=False, type=click.Path(path_type=Path))
-@click.option("--version", required=True, help="What its decisions are told by; never that of another file.")
+@click.option("--entry", type=click.Path(path_type=Path), help="A TOML file with its [[models]], whatever its kind.")
+@click.option("--version", default="", help="What its decisions are told by; never that of another file.")
 @click.option("--sha256", "digest", help="The file's; else as ARTIFACT.sha256 beside it says, else it is taken.")
 @click.option("--callable", "function", default="", metavar="MODULE:FUNCTION", help="Python, instead of a file.")
 @click.option("--value", type=float, help="A constant model, instead of a file.")
@@ -42,6 +44,7 @@ GOLDEN_ROWS = 64
 def add(
     name: str,
     artifact: Path | None,
+    entry: Path | None,
     version: str,
     digest: str | None,
     function: str,
@@ -60,33 +63,68 @@ def add(
       rendezvous models add better models/better.txt --version 8
       rendezvous models add first models/first8.txt --version 8    # beside the version that `first` has now
       rendezvous models add rule2 --callable rules:late --version 2 --features hour,precip
+      rendezvous models add triton --entry triton.toml   # [[models]] as in the pipeline file: any kind, its limits
 
     The file must be a regular one with that sha256; a child process loads it; its features must be the pipeline's,
     in its order; its scores of recent requests must be finite and in [promotion]'s range. Then its topic is made,
-    which is an operator's right, and `rendezvous up` starts its scorer; it scores everything and never answers.
+    which is an operator's right, and `rendezvous up` starts its scorer; it scores everything and never answers. An
+    external model is loaded by nobody here: it is a shadow as soon as its topic is there.
     """
     path = place.pipeline_path(file)
     folder = path.resolve().parent
     pipeline, cluster, found = look(path)
-    model = _described(folder, name, version, artifact, digest, function, value, features, needs)
-    entry = move_of(model, None, State.STAGED, why, who, definition=definition_of(model))
-    beside = is_beside(found.roster, entry)
+    words = {"ARTIFACT": artifact, "--version": version, "--sha256": digest, "--callable": function}
+    words |= {"--value": value, "--features": features, "--needs": needs}
+    if entry:
+        if given := [word for word, said in words.items() if said not in (None, "")]:
+            raise click.UsageError(f"--entry {entry} says what the model is: leave out {', '.join(given)}")
+        model = model_in(entry, name, pipeline, folder)
+    else:
+        model = _described(folder, name, version, artifact, digest, function, value, features, needs)
+    if model.artifact:
+        model = replace(model, sha256=sum_to_trust(folder, model))
+    move = move_of(model, None, State.STAGED, why, who, definition=definition_of(model))
+    beside = is_beside(found.roster, move)
     if not beside:
-        entry = replace(entry, before=found.roster.state(name))
-    refuse(found, entry)
+        move = replace(move, before=found.roster.state(name))
+    refuse(found, move)
     asked = replace(pipeline, models=(*(m for m in found.roster.scored() if m.name != name), model))
     if mistakes := mistakes_in_models(_with_champion(asked, found), name):
-        raise ConfigurationRefused("\n".join(map(str, mistakes)))
-    checked = tried(folder, pipeline, model, recent_rows(cluster, pipeline, GOLDEN_ROWS, model.needs))
-    said = f"{name} {version}: {checked.rows} rows score {checked.least:.4f} to {checked.most:.4f}"
+        where = f"{entry}: " if entry else ""
+        raise ConfigurationRefused("\n".join(f"{where}{mistake}" for mistake in mistakes))
+    checked = tried(folder, pipeline, model, recent(cluster, pipeline, GOLDEN_ROWS, model.needs))
+    said = _told(model, checked)
     if not dry_run:
-        names = Topics(pipeline.name)
-        needed = {names.needs(name), names.model(name), names.roster, names.roster_history}
-        Admin(cluster).ensure([topic for topic in topics_of(asked) if topic.name in needed])
-        RosterLog(cluster, pipeline).move(entry)
-        said += "; staged. `rendezvous up` starts its scorer, then it is a shadow"
+        _make_topics(cluster, asked, name)
+        said += _staged(RosterLog(cluster, pipeline), model, move, who)
         said += f" beside version {found.roster.members[name].model.version}" if beside else ""
-    done(entry, said, as_json, rows=checked.rows, least=checked.least, most=checked.most, dry_run=dry_run)
+    done(move, said, as_json, rows=checked.rows, least=checked.least, most=checked.most, dry_run=dry_run)
+
+
+def _make_topics(cluster: Cluster, asked: Pipeline, name: str) -> None:
+    names = Topics(asked.name)
+    needed = {names.needs(name), names.model(name), names.roster, names.roster_history}
+    Admin(cluster).ensure([topic for topic in topics_of(asked) if topic.name in needed])
+
+
+def _staged(log: RosterLog, model: Model, move: Moved, who: str) -> str:
+    """Make the move; returns what happens next. Nobody waits for another's program."""
+    log.move(move)
+    if model.kind is not Kind.EXTERNAL:
+        return "; staged. `rendezvous up` starts its scorer, then it is a shadow"
+    why = "another program scores it"
+    log.move(move_of(model, State.STAGED, State.WARMING, why, who))
+    log.move(move_of(model, State.WARMING, State.SHADOW, why, who))
+    return "; a shadow"
+
+
+def _told(model: Model, checked: Tried) -> str:
+    what = f"{model.name} {model.version}"
+    if model.kind is Kind.EXTERNAL:
+        return f"{what}: another program scores it"
+    if checked.least is None or checked.most is None:
+        return f"{what}: it loads, and no request is there to try it on"
+    return f"{what}: {checked.rows} rows score {checked.least:.4f} to {checked.most:.4f}"
 
 
 def _described(
@@ -100,6 +138,8 @@ def _described(
     features: str,
     needs: str,
 ) -> Model:
+    if not version:
+        raise click.UsageError("Missing option '--version', or --entry FILE")
     given = [what for what, is_given in (("ARTIFACT", artifact), ("--callable", function)) if is_given]
     given += [] if value is None else ["--value"]
     if len(given) != 1:
@@ -116,13 +156,8 @@ def _described(
         return replace(model, value=value)
     if artifact is None:
         return replace(model, kind=Kind.PYTHON, callable=function)
-    path = Path(os.path.normpath(Path.cwd() / artifact))  # not resolved: a link is for the check to refuse
-    if not path.is_relative_to(folder):
-        raise ModelRefused(f"model {name}: {artifact} lies outside {folder}; keep models beside the pipeline file")
-    kind = Kind.ONNX if path.suffix == ".onnx" else Kind.LIGHTGBM
-    written = str(path.relative_to(folder))
-    model = replace(model, kind=kind, artifact=written, sha256=digest or "")
-    return replace(model, sha256=sum_to_trust(folder, model))
+    kind = Kind.ONNX if artifact.suffix == ".onnx" else Kind.LIGHTGBM
+    return replace(model, kind=kind, artifact=under(folder, Path.cwd(), name, artifact), sha256=digest or "")
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -8,18 +8,20 @@ import numpy as np
 
 from agents.cli.decisions import first_finals
 from agents.cli.known import LabelsSince
-from schemas.blocks import Matrix, ScoreBlock, decode_scores, offsets_of, scores_of
+from schemas.blocks import ScoreBlock, decode_scores, offsets_of, scores_of
 from schemas.decisions import Decision, Outcome, Ticket
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Model, Pipeline
 from schemas.requests import Request
 from schemas.roster import Began, State
 from schemas.topics import Topics
+from streams.core.coupling import with_scores
 from streams.core.enriched_past import EnrichedPast
-from streams.core.enrichment import Enrichment
+from streams.core.enrichment import Enrichment, event_of
 from streams.core.entitlement import History
 from streams.core.features import FeatureTable
 from streams.core.gates import Shown
+from streams.core.given import Given
 from streams.core.validator import Validator
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
@@ -145,8 +147,8 @@ def oldest_ms(cluster: Cluster, pipeline: Pipeline) -> float:
     return time.time() * 1e3
 
 
-def recent_rows(cluster: Cluster, pipeline: Pipeline, count: int, needs: Sequence[str] = ()) -> Matrix:
-    """The features of the last requests on raw, as models are given them; fewer where there are fewer.
+def recent(cluster: Cluster, pipeline: Pipeline, count: int, needs: Sequence[str] = ()) -> Given:
+    """The last requests on raw as models are given them, features and events; fewer where there are fewer.
 
     After them the scores of the models it `needs`, of those requests that were decided when all of these were there.
     """
@@ -157,17 +159,23 @@ def recent_rows(cluster: Cluster, pipeline: Pipeline, count: int, needs: Sequenc
     requests = [(number, request) for number, request in read if isinstance(request, Request)][-count:]
     requests.sort(key=lambda one: one[0])  # as they are joined
     if not requests:
-        return np.zeros((0, len(pipeline.features) + len(needs)))
+        return Given(np.zeros((0, len(pipeline.features) + len(needs))))
     joined = _joined(cluster, pipeline, requests) if pipeline.enrich else [request for _, request in requests]
     derivations = {f.name: resolve(f.derive, f"feature {f.name}: derive") for f in pipeline.features if f.derive}
     matrix = FeatureTable(pipeline.features, derivations, pipeline.enrich).matrix(joined)
+    events = [event_of(request, [table.name for table in pipeline.enrich]) for request in joined]
     if not needs:
-        return matrix
+        return Given(matrix, tuple(events))
     tickets = [Ticket(number, request.offset) for number, request in requests]
     scores = _needed(cluster, topics, min(request.at_ms for _, request in requests), needs)
     whole = [place for place, ticket in enumerate(tickets) if ticket in scores]
-    columns = np.array([scores[tickets[place]] for place in whole], dtype=np.float64).reshape(-1, len(needs))
-    return np.hstack([matrix[whole], columns])
+    needed = [scores[tickets[place]] for place in whole]
+    columns = np.array(needed, dtype=np.float64).reshape(-1, len(needs))
+    told = [
+        with_scores(events[place], dict(zip(needs, own, strict=True)))
+        for place, own in zip(whole, needed, strict=True)
+    ]
+    return Given(np.hstack([matrix[whole], columns]), tuple(told))
 
 
 def _needed(cluster: Cluster, topics: Topics, since_ms: int, needs: Sequence[str]) -> dict[Ticket, list[float]]:

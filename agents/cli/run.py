@@ -74,14 +74,14 @@ def run(
         pipeline = replace(pipeline, standby=bool(standby) or role == "standby")
     if role in OF_A_MODEL and not model:
         raise click.UsageError("which model? Name it with --model")
-    if role == "scorer":
-        _bind_threads(pipeline, model)
     cluster = place.cluster(looked_at=supervised)
     if not supervised and role not in OF_A_MODEL:  # else `up` has just looked; a model may be the roster's only
         _look(cluster, pipeline, role, model)
     rostered = role in OF_A_MODEL and (rostered or not supervised)
     if rostered:
         pipeline = place.rostered(cluster, pipeline, model, version)
+        if role == "scorer":
+            _bind_threads(pipeline, model)
         if not supervised:
             _look(cluster, pipeline, role, model)
     elif role in ROSTERED:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from schemas.blocks import Matrix
-from schemas.pipeline import Model, Pipeline
+from schemas.pipeline import Kind, Model, Pipeline
+from streams.core.given import Given
 from streams.models.artifact import ModelRefused, open_artifact, sum_of
 from streams.models.candidate import columns_of
 from streams.models.trying import Attempt, try_in_child
@@ -20,32 +20,41 @@ PRACTICE = (0.0, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What a model made of the rows it was tried on."""
+    """What a model made of the rows it was tried on; it has no least and no most score where there were none."""
 
-    rows: int
-    least: float
-    most: float
+    rows: int = 0
+    least: float | None = None
+    most: float | None = None
 
 
-def tried(folder: Path, pipeline: Pipeline, model: Model, rows: Matrix) -> Tried:
+def tried(folder: Path, pipeline: Pipeline, model: Model, given: Given) -> Tried:
     """Load a model in a child, and score these n x F rows of the pipeline's features and the scores it needs.
+
+    Where there are none two are made up, but no events: a model that takes those is loaded only. One that another
+    program scores is not even that.
 
     Raises ModelRefused: another file than its sha256 says, no regular file, too large, damaged, other features, a
     number of scores that is not that of the rows, a score that is not finite or not in `[promotion]`'s range; and
     one that dies of it, or takes more than a minute.
     """
+    if model.kind is Kind.EXTERNAL:
+        return Tried()
     columns = columns_of(folder, pipeline, model)
+    rows, takes_events = given.matrix, model.takes == "events"
     sums = (sum_of(open_artifact(folder, model)),) if model.artifact else ()
-    if not len(rows):
+    if not len(rows) and not takes_events:
         rows = np.vstack([np.full(len(pipeline.features) + len(model.needs), value) for value in PRACTICE])
-    given = np.ascontiguousarray(rows[:, list(columns)], dtype=np.float64).tobytes()
-    found = try_in_child(Attempt(str(folder), model, pipeline.features_of(model), sums, given))
+    matrix = np.ascontiguousarray(rows[:, list(columns)], dtype=np.float64).tobytes()
+    events = given.events if takes_events else ()
+    found = try_in_child(Attempt(str(folder), model, pipeline.features_of(model), sums, matrix, events))
     scores = [score for score in found.scores if score is not None]
     if found.errors:
         row, reason = next(iter(found.errors.items()))
         raise ModelRefused(
             f"model {model.name}: {len(found.errors)} of {len(rows)} rows have no score, row {row}: {reason}"
         )
+    if not scores:
+        return Tried()
     least, most = min(scores), max(scores)
     low, high = pipeline.promotion.min, pipeline.promotion.max
     if (low is not None and least < low) or (high is not None and most > high):

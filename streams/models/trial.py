@@ -59,7 +59,8 @@ def main() -> int:
         def prepared(given: Given) -> Any:
             return score(replace(given, matrix=prepare(given.matrix)) if prepare else given)
 
-        scores, errors = score_rows(prepared, Given(np.frombuffer(attempt.rows).reshape(-1, width).copy()))
+        matrix = np.frombuffer(attempt.rows).reshape(-1, width).copy()
+        scores, errors = score_rows(prepared, Given(matrix, attempt.events))
         found = Found(scores.tolist(), errors)
     answer.write(json.encode(found))
     answer.flush()

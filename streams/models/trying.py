@@ -24,7 +24,8 @@ Tried = Callable[[Path, Model, tuple[str, ...], bytes], None]
 class Attempt(Struct, frozen=True):
     """What a child process is told to load; `tried` are the bytes it need not hand on to another child.
 
-    `rows` are scored then: float64, one row of the features after the other.
+    `rows` are scored then: float64, one row of the features after the other; `events` are theirs (JSON), for a model
+    that takes them.
     """
 
     folder: str
@@ -32,6 +33,7 @@ class Attempt(Struct, frozen=True):
     features: tuple[str, ...]
     tried: tuple[str, ...] = ()
     rows: bytes = b""
+    events: tuple[bytes, ...] = ()
 
 
 class Found(Struct, frozen=True):

@@ -10,13 +10,15 @@ import pytest
 from msgspec.structs import replace
 
 from schemas.pipeline import Kind, Model, Promotion, Role
+from streams.core.given import Given
 from streams.models import trying
 from streams.models.artifact import ModelRefused, sum_of, sum_to_trust
 from streams.models.entrance import Tried, tried
 from tests.unit.small import pipeline
 
 MODEL = Model(name="new", version="1", kind=Kind.CONSTANT, value=0.5, role=Role.SHADOW)
-ROWS = np.ones((3, 3))
+ROWS = Given(np.ones((3, 3)))
+NO_ROWS = Given(np.ones((0, 3)))
 
 
 def hanging(matrix: np.ndarray) -> np.ndarray:
@@ -46,7 +48,7 @@ def odd(matrix: np.ndarray) -> np.ndarray:
 
 def test_a_model_is_tried_on_the_rows_there_are_or_for_practice_on_two(tmp_path: Path):
     assert tried(tmp_path, pipeline(), MODEL, ROWS) == Tried(3, 0.5, 0.5)
-    assert tried(tmp_path, pipeline(), MODEL, ROWS[:0]) == Tried(2, 0.5, 0.5)
+    assert tried(tmp_path, pipeline(), MODEL, NO_ROWS) == Tried(2, 0.5, 0.5)
 
 
 def test_scores_that_are_none_or_out_of_range_are_refused(tmp_path: Path):

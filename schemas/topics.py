@@ -6,6 +6,7 @@ the roster, of the monitor, the tallies, `quality` and tables, which have one.
 """
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from schemas.pipeline import Enrich, Model, Pipeline, PolicyKind
 
@@ -142,6 +143,10 @@ CATALOGUE = (
 )
 
 
+OF_A_MODEL = (NEEDS, MODEL)
+"""What each model has topics of its own for."""
+
+
 class Topic(Struct, frozen=True):
     """A topic as the broker is asked for it: `config` holds Kafka's own topic settings."""
 
@@ -239,3 +244,13 @@ def topics_of(pipeline: Pipeline) -> list[Topic]:
         *([kept(names.quality, QUALITY, "compact")] if pipeline.tells_quality else []),
         *enriched,
     ]
+
+
+def topics_of_model(pipeline: Pipeline, model: Model) -> list[Topic]:
+    """The topics of one model of this pipeline, be it in its file or not."""
+    return [topic for topic in topics_of(replace(pipeline, models=(model,))) if topic.entry in OF_A_MODEL]
+
+
+def topics_of_all(pipeline: Pipeline) -> list[Topic]:
+    """The topics that it needs whatever its models are."""
+    return [topic for topic in topics_of(pipeline) if topic.entry not in OF_A_MODEL]

@@ -13,12 +13,11 @@ from agents.cli.roster import json_option, look, pipeline_option
 from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Kind, Model, Pipeline, Role
 from schemas.roster import Moved, State, definition_of
-from schemas.topics import Topics, topics_of
+from schemas.topics import topics_of_model
 from streams.core.beside import is_beside
 from streams.core.entitlement import History
 from streams.core.roster import mistakes_in_models
 from streams.kafka.admin import Admin
-from streams.kafka.clients import Cluster
 from streams.kafka.roster_log import RosterLog
 from streams.models.artifact import sum_to_trust
 from streams.models.entrance import Tried, tried
@@ -73,7 +72,12 @@ def add(
     path = place.pipeline_path(file)
     folder = path.resolve().parent
     pipeline, cluster, found = look(path)
-    words = {"ARTIFACT": artifact, "--version": version, "--sha256": digest, "--callable": function}
+    words: dict[str, object] = {
+        "ARTIFACT": artifact,
+        "--version": version,
+        "--sha256": digest,
+        "--callable": function,
+    }
     words |= {"--value": value, "--features": features, "--needs": needs}
     if entry:
         if given := [word for word, said in words.items() if said not in (None, "")]:
@@ -95,16 +99,10 @@ def add(
     checked = tried(folder, pipeline, model, recent(cluster, pipeline, GOLDEN_ROWS, model.needs))
     said = _told(model, checked)
     if not dry_run:
-        _make_topics(cluster, asked, name)
+        Admin(cluster).ensure(topics_of_model(pipeline, model))
         said += _staged(RosterLog(cluster, pipeline), model, move, who)
         said += f" beside version {found.roster.members[name].model.version}" if beside else ""
     done(move, said, as_json, rows=checked.rows, least=checked.least, most=checked.most, dry_run=dry_run)
-
-
-def _make_topics(cluster: Cluster, asked: Pipeline, name: str) -> None:
-    names = Topics(asked.name)
-    needed = {names.needs(name), names.model(name), names.roster, names.roster_history}
-    Admin(cluster).ensure([topic for topic in topics_of(asked) if topic.name in needed])
 
 
 def _staged(log: RosterLog, model: Model, move: Moved, who: str) -> str:

@@ -14,6 +14,7 @@ from agents.cli import place
 from agents.cli.beside import asked_of, beside_s, decided_since, enough, oldest_ms, shown
 from agents.cli.known import labels_of
 from agents.cli.roster import as_line, json_option, look, member_of, pipeline_option
+from agents.cli.topic_end import end_topics, refuse_shared
 from schemas import roster
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Model
@@ -165,20 +166,52 @@ def _undoing(found: History, last: Promotion, why: str, who: str) -> tuple[Moved
 @click.command()
 @click.argument("name")
 @click.option("--version", default="", help="Which of two versions of the name.")
-@click.option("--force", is_flag=True, help="Although it is the canary.")
+@click.option("--delete-topic", is_flag=True, help="And delete its topics, once nobody needs them any more.")
+@click.option(
+    "--within", type=click.FloatRange(min=0), default=60, show_default=True, help="Seconds that this is waited for."
+)
+@click.option(
+    "--force", is_flag=True, help="Although it is the canary; although rows lie there that nobody will read."
+)
 @why_option
 @who_option
 @pipeline_option
 @json_option
-def retire(name: str, version: str, force: bool, why: str, who: str, file: Path | None, as_json: bool) -> None:
-    """Ask a model no more: its scorer does what waits for it and ends. Its name is free for another version."""
+def retire(
+    name: str,
+    version: str,
+    delete_topic: bool,
+    within: float,
+    force: bool,
+    why: str,
+    who: str,
+    file: Path | None,
+    as_json: bool,
+) -> None:
+    """Ask a model no more: its scorer does what waits for it and ends. Its name is free for another version.
+
+    \b
+      rendezvous models retire first
+      rendezvous models retire first --delete-topic    # now, or later: of one that is retired already
+
+    A topic is deleted when the router has read all that came before, and who reads it has read it to its end and is
+    gone; else exit 3, with what still waits.
+    """
     pipeline, cluster, found = look(file)
     member = member_of(found, name, version)
-    forced = ("canary: it runs for ever",) if force and member.state is State.CANARY else ()
-    move = move_of(member.model, member.state, State.RETIRED, why, who, forced=forced)
-    refuse(found, move)
-    RosterLog(cluster, pipeline).move(move)
-    done(move, f"{name} {move.version} is retired", as_json)
+    if delete_topic:
+        refuse_shared(found, name, member.model.version)
+    if member.state is not State.RETIRED or not delete_topic:
+        forced = ("canary: it runs for ever",) if force and member.state is State.CANARY else ()
+        move = move_of(member.model, member.state, State.RETIRED, why, who, forced=forced)
+        refuse(found, move)
+        RosterLog(cluster, pipeline).move(move)
+        done(move, f"{name} {move.version} is retired", as_json)
+    if delete_topic:
+        gone = end_topics(cluster, pipeline, name, within, force=force)
+        if as_json:
+            click.echo(as_line({"model": name, "deleted": gone}))
+        click.echo(f"{' and '.join(gone)} is deleted" if gone else f"{name} has no topic", err=True)
 
 
 def move_of(model: Model, before: State | None, to: State, why: str, who: str, **more: Any) -> Moved:

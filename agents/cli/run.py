@@ -12,13 +12,16 @@ from agents.cli import place
 from agents.settings import environ, log_level, monitor_dir, notes_dir, tables_dir
 from schemas.pipeline import Pipeline
 from schemas.rights import group_of, rights_of
+from schemas.topics import OF_A_MODEL
 from streams.kafka.clients import Cluster
 
 NICE = {"archiver": 10, "learner": 10, "monitor": 10}
 """What may wait gives way. Not the scorers: one that starts again would be seconds later (measured)."""
 
-OF_A_MODEL = ("scorer", "coupler")
-ROSTERED = (*OF_A_MODEL, "router", "rendezvous", "standby")
+SERVING = ("scorer", "coupler")
+"""Of one model each."""
+
+ROSTERED = (*SERVING, "router", "rendezvous", "standby")
 """Who is entitled is what they go by."""
 
 FORM = "%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -72,12 +75,12 @@ def run(
     pipeline = place.pipeline(file)
     if standby is not None or role == "standby":
         pipeline = replace(pipeline, standby=bool(standby) or role == "standby")
-    if role in OF_A_MODEL and not model:
+    if role in SERVING and not model:
         raise click.UsageError("which model? Name it with --model")
     cluster = place.cluster(looked_at=supervised)
-    if not supervised and role not in OF_A_MODEL:  # else `up` has just looked; a model may be the roster's only
+    if not supervised and role not in SERVING:  # else `up` has just looked; a model may be the roster's only
         _look(cluster, pipeline, role, model)
-    rostered = role in OF_A_MODEL and (rostered or not supervised)
+    rostered = role in SERVING and (rostered or not supervised)
     if rostered:
         pipeline = place.rostered(cluster, pipeline, model, version)
         if role == "scorer":
@@ -121,7 +124,10 @@ def _look(cluster: Cluster, pipeline: Pipeline, role: str, model: str) -> None:
     """Refuse to start where this role's topics or rights are not as it needs them."""
     from streams.kafka.admin import Admin
 
-    rights = rights_of(pipeline, role, model)
     admin = Admin(cluster)
+    if role == "router":  # whose models are the roster's: the topic of one that was retired may be gone
+        admin.require([topic for topic in rights_of(pipeline, role).topics if topic.entry not in OF_A_MODEL])
+        pipeline = place.rostered(cluster, pipeline)
+    rights = rights_of(pipeline, role, model)
     admin.require(rights.topics)
     admin.check_rights(rights, [group_of(role, pipeline, model)])

@@ -6,8 +6,8 @@ import click
 import msgspec
 
 from agents.cli import place
-from schemas.errors import KafkaUnreachable
-from schemas.topics import topics_of
+from schemas.errors import ConfigurationRefused, KafkaUnreachable
+from schemas.topics import Topics, topics_of
 
 
 @click.command(short_help="the pipeline's topics")
@@ -16,19 +16,25 @@ from schemas.topics import topics_of
 def topics(file: Path | None, as_json: bool) -> None:
     """List the topics of a pipeline, what is on each, and whether the cluster has it.
 
+    Its models are those of the roster, where there is one.
+
     \b
       rendezvous topics
       rendezvous topics -P pipeline.toml --json
     """
-    wanted = topics_of(place.pipeline(file))
+    pipeline, existing = place.pipeline(file), dict[str, int]()
     try:
         from streams.kafka.admin import Admin
 
-        existing = Admin(place.cluster()).partitions()
+        cluster = place.cluster()
+        existing = Admin(cluster).partitions()
+        if Topics(pipeline.name).roster_history in existing:
+            pipeline = place.rostered(cluster, pipeline)
     except KafkaUnreachable as error:
         click.echo(f"(no cluster looked at: {error})", err=True)
-        existing = {}
-    for topic in wanted:
+    except ConfigurationRefused as error:
+        click.echo(f"(the models are those of the file: {error})", err=True)
+    for topic in topics_of(pipeline):
         found = existing.get(topic.name)
         if as_json:
             click.echo(msgspec.json.encode(msgspec.to_builtins(topic) | {"exists": found is not None}).decode())

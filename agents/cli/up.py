@@ -22,7 +22,7 @@ from agents.settings import environ, log_dir
 from agents.supervisor import Supervisor
 from schemas.pipeline import Model, Pipeline, PolicyKind
 from schemas.rights import group_of, rights_of, together
-from schemas.topics import topics_of
+from schemas.topics import Topics, topics_of, topics_of_all
 from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster, cluster_of
 from streams.models.artifact import ModelRefused, open_artifact, sum_of
@@ -74,7 +74,7 @@ def up(file: Path, as_json: bool, standby: bool | None, run: str | None) -> None
         of_file = pipeline
         pipeline = place.rostered(cluster, pipeline)
         if pipeline != of_file:
-            refused = _look_again(file, cluster, pipeline, standby=standby)
+            refused = _try_again(file, pipeline)
         if wrong := note_started_anew(cluster, pipeline):
             click.echo(f"the roster does not know who is tried again: {wrong}", err=True)
         for name, error in refused.items():
@@ -92,12 +92,10 @@ def up(file: Path, as_json: bool, standby: bool | None, run: str | None) -> None
         broker.stop_if_started()
 
 
-def _look_again(file: Path, cluster: Cluster, pipeline: Pipeline, *, standby: bool) -> dict[str, ModelRefused]:
-    """The roster has other models than the file: they are tried as those were, and so are the rights."""
+def _try_again(file: Path, pipeline: Pipeline) -> dict[str, ModelRefused]:
+    """The roster has other models than the file: they are tried as those were."""
     _say(f"{pipeline.name}: the roster says who is there, trying its {len(pipeline.models)} models")
-    refused = _tried(file, pipeline)
-    _look(cluster, pipeline, standby=standby)
-    return refused
+    return _tried(file, pipeline)
 
 
 def _tried(file: Path, pipeline: Pipeline) -> dict[str, ModelRefused]:
@@ -126,15 +124,20 @@ def _say(what: str) -> None:
 
 
 def _look(cluster: Cluster, pipeline: Pipeline, *, standby: bool) -> None:
-    """Make or check the topics, and ask for every right of every role: who lacks one is told before any work."""
+    """Make or check the topics, and ask for every right of every role: who lacks one is told before any work.
+
+    Of models, those of the roster: the topic of one that was retired may have been deleted, and stays so.
+    """
     cluster.check_reachable()
+    admin = Admin(cluster)
+    if Topics(pipeline.name).roster_history not in admin.ensure(topics_of_all(pipeline)):
+        pipeline = place.rostered(cluster, pipeline)
+    admin.ensure(topics_of(pipeline))
     roles = [("router", ""), ("rendezvous", ""), ("archiver", ""), *([("standby", "")] if standby else [])]
     roles += [("monitor", "")] if pipeline.monitor else []
     roles += [("scorer", model.name) for model in pipeline.models if model.has_scorer]
     roles += [("coupler", model.name) for model in pipeline.models if model.needs]
     roles += [("learner", "")] if pipeline.policy.kind is PolicyKind.BANDIT else []
-    admin = Admin(cluster)
-    admin.ensure(topics_of(pipeline))
     admin.check_rights(
         together(rights_of(pipeline, role, model) for role, model in roles),
         [group_of(role, pipeline, model) for role, model in roles],

@@ -23,6 +23,8 @@ NO_COORDINATOR = (
 )
 """What is heard of a group while a broker makes or loads its offsets: soon it knows."""
 
+NO_DELETION = (*DENIED, KafkaError.TOPIC_DELETION_DISABLED)
+
 CHECKED = ("message.timestamp.type", "max.message.bytes", "cleanup.policy")
 """Settings a pipeline cannot live without, where it asks for them; retention is the operator's to change."""
 
@@ -119,13 +121,24 @@ class Admin:
         return {name: len(topic.partitions) for name, topic in listed.topics.items()}
 
     def delete(self, names: Sequence[str]) -> None:
-        """Delete topics; those that are not there are none."""
-        for future in self._client.delete_topics(list(names), operation_timeout=TIMEOUT_S).values():
+        """Delete topics, until the cluster knows of none; those that are not there are none.
+
+        Raises ConfigurationRefused when this principal may not, or nobody may.
+        """
+        for name, future in self._client.delete_topics(list(names), operation_timeout=TIMEOUT_S).items():
             try:
                 answer_of(future)
             except KafkaException as error:
+                if error.args[0].code() in NO_DELETION:
+                    raise ConfigurationRefused(
+                        f"Kafka does not delete topic {name} for this principal: {error.args[0].str()}. Grant it "
+                        "DELETE, and let the broker delete topics (delete.topic.enable)"
+                    ) from error
                 if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while set(names) & self.partitions().keys() and time.monotonic() < deadline_s:
+            time.sleep(RETRY_S)
 
     def topic_ids(self, names: Sequence[str]) -> dict[str, str]:
         """The id of each topic: another one means that the topic was made anew."""

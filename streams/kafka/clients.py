@@ -39,6 +39,11 @@ PATIENCE: Mapping[str, Any] = {
     "socket.keepalive.enable": True,
 }
 """How long a client waits for a broker that does not answer, before it tries another connection."""
+
+NO_TOPICS: Mapping[str, Any] = {"allow.auto.create.topics": False}
+"""To look for a topic makes none. A producer's look does by default, where the broker lets it: a topic that was
+deleted is there again within minutes, with the broker's settings instead of the pipeline's."""
+
 REACH_S = 3.0
 """A program that is refused says so within 5 s, its own start included."""
 
@@ -77,7 +82,7 @@ class Cluster:
 
     def settings(self) -> dict[str, Any]:
         """What every client needs; a fresh dictionary."""
-        return {"bootstrap.servers": self.bootstrap, **PATIENCE, **self.security}
+        return {"bootstrap.servers": self.bootstrap, **NO_TOPICS, **PATIENCE, **self.security}
 
     def producer_settings(self, linger_ms: float = 0) -> dict[str, Any]:
         """Confirmed by all in-sync replicas, in order, never given up: a slow broker is back-pressure."""

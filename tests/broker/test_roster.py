@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from schemas.blocks import ScoreBlock, decode_scores
 from schemas.decisions import Decision
 from schemas.roster import State
 from schemas.topics import Topics
@@ -23,6 +24,9 @@ from tests.faults.load import Load, assert_kept, decisions, findings, suspended
 RATE = 200
 AFTER_MS = 500
 ROUNDS = 1
+FRESH = '[kafka.producer]\n"topic.metadata.refresh.interval.ms" = 1000\n'
+"""A producer notices within a second that a topic is gone, not within five minutes."""
+
 UNTOUCHED = ("rendezvous", "standby", "router", "archiver", "scorer.good", "scorer.plain", "scorer.watcher")
 
 
@@ -75,12 +79,13 @@ def raw_at_ms(pipeline: Up) -> dict[int, int]:
 def test_models_come_and_go_under_load_and_nobody_else_notices(
     cluster: Cluster, operator: Operator, tmp_path: Path, name: str
 ):
-    file = operator.file
+    file = write(tmp_path, name, more=FRESH)
     with up(cluster, file, name, tmp_path / "state", "--standby") as pipeline:
         with Load(cluster, pipeline.topics.raw, RATE) as load:
             load.wait(1)
             for number in range(ROUNDS):
                 comes_and_goes(operator, pipeline, load, f"new-{number}")
+            its_topic_goes_and_comes_again(operator, pipeline, load, "new-0")
             load.wait(1)
         found = findings(pipeline, file, load)
         answers = decisions(pipeline, load)
@@ -97,7 +102,8 @@ def test_models_come_and_go_under_load_and_nobody_else_notices(
         (one["to"], bool(one.get("undoes"))) for one in told if one["model"] == "new-0" or one["displaced"] == "new-0"
     ]
     steps = ["staged", "warming", "shadow", "champion", "champion", "retired"]
-    assert by == [(step, place == 4) for place, step in enumerate(steps)]
+    again = [(step, False) for step in steps[:3]]
+    assert by == [*((step, place == 4) for place, step in enumerate(steps)), *again]
     assert all(one["forced"] for one in told if one.get("to") == "champion" and not one.get("undoes"))
 
 
@@ -114,6 +120,27 @@ def comes_and_goes(operator: Operator, pipeline: Up, load: Load, new: str) -> No
     assert operator.is_(new, State.SHADOW), "where it was before its promotion"
     operator.says("retire", new)
     until(lambda: f"scorer.{new}" not in pipeline.status["roles"], 30, f"{new} has no process")
+
+
+def its_topic_goes_and_comes_again(operator: Operator, pipeline: Up, load: Load, name: str) -> None:
+    """The retired model's topic is deleted; the same name and version come again, on a topic made anew."""
+    topic = pipeline.topics.model(name)
+    assert operator.says("retire", name, "--delete-topic") == [{"model": name, "deleted": [topic]}]
+    assert topic not in topics_of_models(pipeline)
+    load.wait(3)  # every producer has noticed
+    assert topic not in topics_of_models(pipeline), "nobody has made it anew"
+    assert operator.says("retire", name, "--delete-topic") == [{"model": name, "deleted": []}]
+    operator.says("add", name, "--value", "0.9", "--version", "7", "--why", "after all")
+    until(lambda: operator.is_(name, State.SHADOW), 30, f"{name} is there again")
+    until(lambda: name in scoring(pipeline), 30, f"{name} scores again")
+
+
+def scoring(pipeline: Up) -> set[str]:
+    """Whose scores are among the last ones."""
+    with TopicReader(pipeline.cluster, pipeline.topics.scores) as reader:
+        starts = {number: max(low, end - RATE) for number, (low, end) in reader.bounds().items()}
+        blocks = [decode_scores(message.value()) for message in reader.to_end(starts)]
+    return {block.model for block in blocks if isinstance(block, ScoreBlock)}
 
 
 def unentitled(history: History, answers: list[Decision], at_ms: dict[int, int]) -> dict[int, str]:

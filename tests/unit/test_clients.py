@@ -37,6 +37,17 @@ def test_security_reaches_every_client_and_no_repr():
     assert SECRET not in str(cluster)
 
 
+def test_no_client_makes_a_topic_by_looking_for_it():
+    cluster = Cluster("k:9093")
+    for settings in (
+        cluster.settings(),
+        cluster.producer_settings(),
+        cluster.consumer_settings("g", "g.0"),
+        cluster.reader_settings(),
+    ):
+        assert settings["allow.auto.create.topics"] is False
+
+
 def test_a_secret_may_lie_in_a_file(tmp_path: Path):
     (tmp_path / "password").write_text(f"{SECRET}\n")
     named = {k: v for k, v in SECURE.items() if k != "KAFKA_SASL_PASSWORD"}

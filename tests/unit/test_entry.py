@@ -120,7 +120,7 @@ def test_a_server_is_asked_what_it_takes_scores_recent_rows_and_comes_with_its_l
     model = model_of(move.definition or {}, "shadow")
     assert (model.kind, model.timeout_ms, model.features) == (Kind.HTTP, 500, ("x", "late"))
     assert (model.memory_mb, model.threads, model.nice, model.expired) == (512, 2, 5, "score")
-    assert added.topics == ["small.model.web", "small.roster", "small.roster-history"]
+    assert added.topics == ["small.model.web"]
 
 
 OTHER_FORM = (200, b'{"inputs": [{"name": "x", "datatype": "BYTES", "shape": [-1, 2]}]}')
@@ -160,7 +160,7 @@ def test_a_server_that_hangs_or_is_away_is_waited_for_within_its_limit(added: Ad
 def test_an_external_model_is_loaded_by_nobody_and_has_its_topic_and_its_place(added: Added):
     done = added.by(added.file(JAVA), "java", "--who", "ann")
     assert done.output == "java 12: another program scores it; a shadow\n"
-    assert added.topics[0] == "small.model.java"
+    assert added.topics == ["small.model.java"]
     assert [(move.before, move.after, move.who) for move in added.moves] == [
         (None, State.STAGED, "ann"),
         (State.STAGED, State.WARMING, "ann"),

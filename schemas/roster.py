@@ -101,10 +101,13 @@ class Noted(Struct, frozen=True, kw_only=True, tag_field="kind", tag="noted"):
     refused: bool = False
 
 
-class Standing(Struct, frozen=True, kw_only=True):
+class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one model is now: the value on `roster`; `position` is the offset of its last move in the history.
 
     `as_of` is the offset of the last record of the history that its writer had read; -1 where none is said.
+    `beside` is the same of the other version of its name, where there is one. `quarantine` says why its processes are
+    given up, `refused` why none of them was ever at work; both are empty while it has some, and in records of a
+    program that did not say it yet.
     """
 
     model: str
@@ -117,6 +120,9 @@ class Standing(Struct, frozen=True, kw_only=True):
     why: str
     position: int
     as_of: int = -1
+    beside: "Standing | None" = None
+    quarantine: str = ""
+    refused: str = ""
 
 
 _decoder = json.Decoder(Began | Moved | Noted)

@@ -1,4 +1,4 @@
-"""What `roster` says of each model, held against what its history comes to by the pipeline file of now.
+"""What `roster` says of each model; and that held against what its history comes to by the pipeline file of now.
 
 A record of the history counts when its models are those of a pipeline like the file's. Who edits the file may so
 change what was moved long ago: the feature that a retired model alone had is gone, its moves count no more, nor do
@@ -8,12 +8,45 @@ the moves came to when they were made, so whoever starts, or moves a model, look
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from schemas.roster import Standing
 from streams.core.entitlement import History
 from streams.core.roster import Member
 
 MOST = 3
 """Records that are named: the first are those that the others follow from."""
+
+
+def standings(history: History) -> dict[str, Standing]:
+    """What the history comes to, by name: all that whoever reads `roster` alone is to know of a model."""
+    found = {}
+    for name, member in history.roster.members.items():
+        other = history.roster.beside.get(name)
+        beside = _standing(history, other) if other else None
+        found[name] = replace(_standing(history, member), beside=beside)
+    return found
+
+
+def _standing(history: History, member: Member) -> Standing:
+    model = member.model
+    given_up = history.quarantined.get((model.name, model.version))
+    why = given_up.why if given_up else ""
+    refused = given_up is not None and given_up.refused
+    return Standing(
+        model=model.name,
+        version=model.version,
+        state=member.state,
+        file=model.artifact,
+        sha256=model.sha256,
+        since_ms=int(member.since_ms),
+        who=member.who,
+        why=member.why,
+        position=member.position,
+        as_of=history.position,
+        quarantine="" if refused else why,
+        refused=why if refused else "",
+    )
 
 
 def differing(history: History, standings: Iterable[Standing]) -> str:

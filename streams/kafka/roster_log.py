@@ -15,7 +15,7 @@ from schemas.pipeline import Pipeline
 from schemas.roster import Began, Moved, Noted, Standing, decode_standing, definition_of, encode_roster
 from schemas.topics import Topics
 from streams.core.entitlement import History
-from streams.core.standings import differing
+from streams.core.standings import differing, standings
 from streams.kafka.clients import Cluster
 from streams.kafka.following import Folded
 from streams.kafka.reading import TopicReader
@@ -82,30 +82,17 @@ class RosterLog(Folded[History]):
     def note(self, record: Noted) -> None:
         """Write down what befell a model. It is no move, and does not begin the roster."""
         self._append(encode_roster(record))
+        history = self.read()
+        if history.begun:  # before, nobody's standing is written
+            self._tell(history)
 
     def _append(self, value: bytes) -> int:
         return self._send(self._topics.roster_history, {None: value})
 
     def _tell(self, history: History) -> None:
         """Write every model's standing: all of them, so that the last writer has said the last word on each."""
-        standings = {
-            name: encode_roster(
-                Standing(
-                    model=name,
-                    version=member.model.version,
-                    state=member.state,
-                    file=member.model.artifact,
-                    sha256=member.model.sha256,
-                    since_ms=int(member.since_ms),
-                    who=member.who,
-                    why=member.why,
-                    position=member.position,
-                    as_of=history.position,
-                )
-            )
-            for name, member in history.roster.members.items()
-        }
-        self._send(self._topics.roster, {name.encode(): value for name, value in standings.items()})
+        values = {name.encode(): encode_roster(told) for name, told in standings(history).items()}
+        self._send(self._topics.roster, values)
 
     def _send(self, topic: str, values: Mapping[bytes | None, bytes]) -> int:
         """Produce and see it confirmed; returns the last offset."""

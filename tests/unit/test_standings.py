@@ -1,6 +1,6 @@
 """What `roster` says of each model, held against what its history comes to by the pipeline file of now."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pytest
 from msgspec.structs import replace
@@ -10,6 +10,7 @@ from schemas.pipeline import Feature, FeatureType, Kind, Model, Pipeline, Role
 from schemas.roster import (
     Began,
     Moved,
+    Noted,
     Standing,
     State,
     decode_standing,
@@ -17,7 +18,7 @@ from schemas.roster import (
     encode_roster,
 )
 from streams.core.entitlement import History
-from streams.core.standings import differing
+from streams.core.standings import differing, standings
 from streams.kafka.clients import Cluster
 from streams.kafka.roster_log import RosterLog
 from tests.unit.small import pipeline
@@ -39,7 +40,7 @@ LIFE = (
 WHY = "; by it these do not count: record 1 (models[4] (old).features: 'rain' is not declared"
 
 
-def history(of: Pipeline, moves: Iterable[Moved] = LIFE) -> History:
+def history(of: Pipeline, moves: Iterable[Moved | Noted] = LIFE) -> History:
     """As whoever has this file reads it."""
     found = History(of)
     began = Began(models=tuple(map(definition_of, NOW.models)), who="ann", at_ms=1)
@@ -50,21 +51,8 @@ def history(of: Pipeline, moves: Iterable[Moved] = LIFE) -> History:
 
 def told(found: History, *, as_of: bool = True) -> list[Standing]:
     """What is written of each model when it has come to this."""
-    return [
-        Standing(
-            model=name,
-            version=member.model.version,
-            state=member.state,
-            file="",
-            sha256="",
-            since_ms=0,
-            who="",
-            why="",
-            position=member.position,
-            **({"as_of": found.position} if as_of else {}),
-        )
-        for name, member in found.roster.members.items()
-    ]
+    written = list(standings(found).values())
+    return written if as_of else [replace(one, as_of=-1) for one in written]
 
 
 @pytest.mark.parametrize("as_of", [True, False])
@@ -131,9 +119,59 @@ def test_a_standing_is_read_as_it_was_written_and_one_of_before_says_no_as_of():
     (first, *_) = told(history(BEFORE))
     assert decode_standing(encode_roster(first)) == first
     older = encode_roster(first).replace(b',"as_of":6', b"")
+    newer = encode_roster(first).replace(b'"model"', b'"mood":{"fine":1},"model"')
+    assert decode_standing(newer) == first
     assert b"as_of" not in older
     assert decode_standing(older) == replace(first, as_of=-1)
     on_a_terminal = encode_roster(replace(first, version="\x1b[2J"))
     for nonsense in (None, b"", b"[]", b'{"model":"x"}', b"\xff", on_a_terminal):
         with pytest.raises(UnreadableRecord, match="no model's standing"):
             decode_standing(nonsense)
+
+
+BESIDE = replace(NOW.model("second"), version="2", value=0.6)
+DOUBLE = (
+    staged(BESIDE),
+    move("second", State.STAGED, State.WARMING, "2"),
+    move("second", State.WARMING, State.SHADOW, "2"),
+)
+
+
+def noted(version: str, *, refused: bool = False, quarantined: bool = True) -> Noted:
+    why = f"version {version} ended 5 times"
+    return Noted(
+        model="second", version=version, quarantined=quarantined, who="up", at_ms=1, why=why, refused=refused
+    )
+
+
+def test_the_version_beside_and_who_is_given_up_are_told_to_whoever_reads_the_standings_alone():
+    alone = standings(history(NOW, DOUBLE))["second"]
+    assert alone.beside is not None
+    assert (alone.version, alone.state, alone.beside.version, alone.beside.state) == (
+        "1",
+        State.CHALLENGER,
+        "2",
+        State.SHADOW,
+    )
+    assert (alone.beside.position, alone.beside.since_ms, alone.beside.as_of) == (3, 3_000, 3)
+    assert decode_standing(encode_roster(alone)) == alone
+    given_up = standings(history(NOW, (*DOUBLE, noted("1"), noted("2", refused=True))))["second"]
+    assert given_up.beside is not None
+    assert (given_up.quarantine, given_up.refused) == ("version 1 ended 5 times", "")
+    assert (given_up.beside.quarantine, given_up.beside.refused) == ("", "version 2 ended 5 times")
+    again = (*DOUBLE, noted("1"), noted("2"), noted("1", quarantined=False))
+    well = standings(history(NOW, (*again, move("second", State.SHADOW, State.RETIRED, "2"))))["second"]
+    assert (well.quarantine, well.beside) == ("", None)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_quarantine_is_told_as_a_move_is_and_not_before_there_is_a_roster(
+    monkeypatch: pytest.MonkeyPatch, begun: bool
+):
+    log, sent = RosterLog(Cluster("nowhere:9"), NOW), list[tuple[str, Mapping[bytes | None, bytes]]]()
+    monkeypatch.setattr(log, "read", lambda: history(NOW, (noted("1"),)) if begun else History(NOW))
+    monkeypatch.setattr(log, "_send", lambda topic, values: sent.append((topic, values)) or 0)
+    log.note(noted("1"))
+    assert [topic for topic, _ in sent] == ["small.roster-history", "small.roster"][: 1 + begun]
+    if begun:
+        assert decode_standing(sent[1][1][b"second"]).quarantine == "version 1 ended 5 times"

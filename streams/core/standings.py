@@ -18,6 +18,12 @@ MOST = 3
 """Records that are named: the first are those that the others follow from."""
 
 
+TAKE_BACK = (
+    "Take back what was changed in the file (a model that is retired keeps its features), or give the pipeline "
+    "another name"
+)
+
+
 def standings(history: History) -> dict[str, Standing]:
     """What the history comes to, by name: all that whoever reads `roster` alone is to know of a model."""
     found = {}
@@ -59,10 +65,19 @@ def differing(history: History, standings: Iterable[Standing]) -> str:
         if found is not None and _same(found, told):
             continue
         now = "it is not there" if found is None else f"{told.model} {found.model.version} is {found.state}"
-        foreign = [f"record {at} ({why})" for at, why in history.foreign if at <= told.position][:MOST]
-        why = f"; by it these do not count: {', '.join(foreign)}" if foreign else ""
+        foreign = not_counting(history, told.position)
+        why = f"; by it {foreign}" if foreign else ""
         return f"{told.model} {told.version} is {told.state}, and by this pipeline file {now}{why}"
     return ""
+
+
+def not_counting(history: History, until: int | None = None) -> str:
+    """The records, to this one, that would count by another pipeline file, in a few words; empty when there are none.
+
+    Who moves a model tries the move by its file first: what is there did count, but for one that lost a race.
+    """
+    foreign = [f"record {at} ({why})" for at, why in history.foreign if until is None or at <= until]
+    return f"these do not count: {', '.join(foreign[:MOST])}" if foreign else ""
 
 
 def _as_of(history: History, told: Standing) -> Member | None:

@@ -15,7 +15,8 @@ from schemas.pipeline import Pipeline
 from schemas.roster import Began, Moved, Noted, Standing, decode_standing, definition_of, encode_roster
 from schemas.topics import Topics
 from streams.core.entitlement import History
-from streams.core.standings import differing, standings
+from streams.core.moves import after
+from streams.core.standings import TAKE_BACK, differing, standings
 from streams.kafka.clients import Cluster
 from streams.kafka.following import Folded
 from streams.kafka.reading import TopicReader
@@ -42,7 +43,12 @@ class RosterLog(Folded[History]):
 
         Raises MoveRefused when it may not be made, or when another was first; ConfigurationRefused as `agreed` does.
         """
-        if not self.agreed().begun:
+        before = self.agreed()
+        try:
+            after(before.roster, record, self._pipeline, 0.0, before.position + 1)
+        except UnreadableRecord as error:  # so that the history has no record of which one cannot say what it was
+            raise MoveRefused(str(error)) from error
+        if not before.begun:
             models = tuple(map(definition_of, self._pipeline.models))
             began = Began(models=models, who=record.who, at_ms=record.at_ms, why="the pipeline file")
             self._append(encode_roster(began))
@@ -60,13 +66,12 @@ class RosterLog(Folded[History]):
         Raises ConfigurationRefused when by the pipeline file of now it comes to something else than when the moves
         were made.
         """
-        standings = self._standings()  # first: the history has then all that they tell of
+        told = self._standings()  # first: the history has then all that they tell of
         history = self.read()
-        if reason := differing(history, standings):
+        if reason := differing(history, told):
             raise ConfigurationRefused(
-                f"{self._topics.roster}: {reason}. Take back what was changed in the file (a model that is retired "
-                "keeps its features), or give the pipeline another name. A record there that another program wrote "
-                "goes away with a null value under its key"
+                f"{self._topics.roster}: {reason}. {TAKE_BACK}. A record there that another program wrote goes away "
+                "with a null value under its key"
             )
         return history
 
@@ -91,7 +96,9 @@ class RosterLog(Folded[History]):
 
     def _tell(self, history: History) -> None:
         """Write every model's standing: all of them, so that the last writer has said the last word on each."""
-        values = {name.encode(): encode_roster(told) for name, told in standings(history).items()}
+        values: dict[bytes | None, bytes] = {
+            name.encode(): encode_roster(told) for name, told in standings(history).items()
+        }
         self._send(self._topics.roster, values)
 
     def _send(self, topic: str, values: Mapping[bytes | None, bytes]) -> int:

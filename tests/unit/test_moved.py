@@ -1,6 +1,7 @@
 """The past of a roster that moved is answered again by who was entitled then."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from agents.cli.columns import read_columns
 from agents.cli.golden import golden_check
 from agents.cli.moved import by_columns, moved
 from agents.cli.past import UNCHANGED, read_past
-from schemas.pipeline import Policy, Role, Step
+from schemas.errors import ConfigurationRefused
+from schemas.pipeline import Feature, FeatureType, Policy, PolicyKind, Role, Step
 from schemas.roster import LEAD_MS as ROSTER_LEAD_MS
-from schemas.roster import State
+from schemas.roster import Moved, State
 from schemas.topics import Topics
 from streams.archive.layout import Layout
 from streams.archive.ranges import Period
@@ -22,7 +24,7 @@ from streams.core.entitlement import History
 from streams.core.past import Way
 from tests.unit.lived import LEAD_MS, START_MS, play
 from tests.unit.small import pipeline
-from tests.unit.test_roster import move, promoted, records
+from tests.unit.test_roster import NEW, move, promoted, records, staged
 
 PATIENT = Policy(steps=(Step(until=1.0, accept=("champion",)),))
 OF = pipeline(policy=PATIENT)
@@ -43,7 +45,7 @@ def history() -> History:
 
 
 def at_ms(position: int) -> int:
-    return (START_MS - 10_000, PROMOTED_MS, PROMOTED_MS + 300)[position]
+    return (START_MS - 10_000, PROMOTED_MS, PROMOTED_MS + 300)[position] if position < 3 else PROMOTED_MS + position
 
 
 @pytest.fixture
@@ -52,9 +54,9 @@ def root(tmp_path: Path, history: History) -> Path:
     return lived.write(tmp_path, OF.name)
 
 
-def keep(root: Path) -> None:
+def keep(root: Path, moves: Sequence[Moved] = MOVES) -> None:
     writer = PartitionWriter(Layout(root, Topics(OF.name).roster_history, 0), Limits(9, 1 << 26, 60.0), "id", "w")
-    rows = [Record(n, at_ms(n), 1, None, value, None) for n, value in enumerate(records(*MOVES))]
+    rows = [Record(n, at_ms(n), 1, None, value, None) for n, value in enumerate(records(*moves))]
     writer.append(rows, 0.0)
     writer.close_segment()
 
@@ -95,3 +97,48 @@ def test_a_roster_that_began_and_moved_nobody_is_the_files(root: Path, history: 
     (way,) = moved(root, OF, [Way(UNCHANGED, OF)])
     assert way.spans is not None
     assert by_columns(way)
+
+
+RAIN = Feature(name="rain", type=FeatureType.NUMBER, default=0.0)
+BEFORE = replace(OF, features=(*OF.features, RAIN))
+OLD = replace(NEW, version="1", features=("x", "rain"))
+LIFE = (
+    staged(OLD),
+    move(OLD.name, State.STAGED, State.WARMING),
+    move(OLD.name, State.WARMING, State.SHADOW),
+    promoted(OLD.name, State.SHADOW, "first"),
+)
+
+
+def test_a_file_by_which_an_archived_move_would_not_count_is_refused_as_up_refuses_it(root: Path):
+    keep(root, LIFE)
+    (way,) = moved(root, BEFORE, [Way(UNCHANGED, BEFORE)])
+    assert way.spans is not None
+    assert way.spans.spans[-1].pipeline.model(OLD.name).role is Role.CHAMPION
+    said = (
+        r"small\.roster-history: by this pipeline file these do not count: record 1 \(models.*'rain' is not declared"
+    )
+    ways = [Way(UNCHANGED, OF), Way("alone", replace(OF, models=OF.models[:1]))]
+    for run in (
+        lambda: read_past(root, OF, ways, Period(), {}, LEAD_MS),
+        lambda: read_columns(root, OF, ways, Period(), {}, LEAD_MS),
+        lambda: golden_check(root, OF, Period()),
+    ):
+        with pytest.raises(ConfigurationRefused, match=said) as refused:
+            run()
+        assert "Take back what was changed in the file" in str(refused.value)
+        assert (refused.value.exit_code, len(str(refused.value).splitlines())) == (5, 1)
+
+
+def test_a_candidates_policy_changes_nothing_of_who_was_there(root: Path):
+    gone = (*MOVES, move("second", State.PASSED_OVER, State.CHAMPION), promoted("first", State.CHALLENGER, "second"))
+    keep(root, (*gone, move("second", State.CHALLENGER, State.RETIRED)))
+    together = replace(OF, policy=Policy(kind=PolicyKind.COMBINE, least=2))
+    plain, combined = moved(root, OF, [Way(UNCHANGED, OF), Way("together", together)])
+    assert plain.spans is not None
+    assert combined.spans is not None
+    assert [span.pipeline.models for span in combined.spans.spans] == [
+        span.pipeline.models for span in plain.spans.spans
+    ]
+    assert "second" not in {model.name for model in combined.spans.spans[-1].pipeline.models}
+    assert {span.pipeline.policy.kind for span in combined.spans.spans} == {PolicyKind.COMBINE}

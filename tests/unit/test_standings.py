@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from schemas.errors import ConfigurationRefused, UnreadableRecord
-from schemas.pipeline import Feature, FeatureType, Kind, Model, Pipeline, Role
+from schemas.pipeline import Feature, FeatureType, Kind, Model, Pipeline, Policy, PolicyKind, Role
 from schemas.roster import (
     Began,
     Moved,
@@ -20,7 +20,7 @@ from schemas.roster import (
 from streams.core.entitlement import History
 from streams.core.standings import differing, standings
 from streams.kafka.clients import Cluster
-from streams.kafka.roster_log import RosterLog
+from streams.kafka.roster_log import MoveRefused, RosterLog
 from tests.unit.small import pipeline
 from tests.unit.test_roster import move, promoted, staged
 
@@ -95,6 +95,17 @@ def test_a_record_by_another_program_is_named_with_the_way_to_be_rid_of_it(monke
         log.agreed()
     standings.pop()
     assert log.agreed().roster.champion == "second"
+
+
+def test_a_move_that_this_file_refuses_is_not_even_written(monkeypatch: pytest.MonkeyPatch):
+    together = replace(NOW, policy=Policy(kind=PolicyKind.COMBINE, least=2))
+    log, sent = RosterLog(Cluster("nowhere:9"), together), list[str]()
+    monkeypatch.setattr(log, "_standings", list)
+    monkeypatch.setattr(log, "read", lambda: history(together, ()))
+    monkeypatch.setattr(log, "_send", lambda topic, _: sent.append(topic))
+    with pytest.raises(MoveRefused, match="1 models would be left to combine, and the policy needs 2"):
+        log.move(move("second", State.CHALLENGER, State.RETIRED))
+    assert sent == []
 
 
 def test_a_feature_that_no_model_ever_had_may_come_and_go():

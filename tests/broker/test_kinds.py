@@ -11,12 +11,14 @@ from typing import Any
 
 import jsonschema
 import numpy as np
+import psutil
 import pytest
 
 from agents.child import LOG_BYTES
 from agents.settings import cache_dir
 from schemas.decisions import Decision
 from schemas.json_schemas import json_schemas
+from schemas.roster import State
 from streams.core.given import Given
 from streams.kafka.clients import Cluster
 from streams.kafka.jars import classpath
@@ -26,6 +28,7 @@ from streams.models.loading import load
 from streams.pipeline_file import load as load_file
 from tests.broker.models import TALK
 from tests.broker.pipelines import Up, outcome, send, until, up, write
+from tests.broker.test_roster import Operator
 from tests.unit.servers import Reply, Server, doubled, served
 from tests.unit.test_graphs import graph
 
@@ -83,6 +86,20 @@ role = "shadow"
 artifact = "net.onnx"
 sha256 = "net.onnx.sha256"
 features = ["x", "size"]
+"""
+
+ADDED = """
+[[models]]
+name = "late-web"
+version = "2"
+kind = "http"
+role = "shadow"
+url = "{url}"
+features = ["x", "size"]
+timeout_ms = 500
+memory_mb = 400
+threads = 2
+nice = 3
 """
 
 TROUBLE = "".join(
@@ -249,8 +266,36 @@ def test_every_kind_is_given_what_it_takes_and_a_bad_one_costs_its_own_score_onl
             hang.set()
             until(lambda: "web" in ask(event(3)).scores, 60, "the server's scores are back")
 
+            comes_by_its_file(pipeline, Operator(cluster, file, tmp_path / "state"), server)
+
             until(lambda: by_good(event(1, x=TALK), *map(event, range(30))), 60, "a model that prints delays nobody")
             until(lambda: "talker" in ask(event(4)).scores, 90, "the talker is done")
             log = Path(pipeline.status["logs"]) / "scorer.talker.log"
             until(lambda: b"were written here" in head(log) and log.stat().st_size <= LOG_BYTES, 20, "its log is cut")
             assert {pipeline.restarts(role) for role in pipeline.status["roles"]} == {0}
+
+
+def comes_by_its_file(pipeline: Up, operator: Operator, server: Server) -> None:
+    """A model server and another program come while it runs, each by a file that says all of it."""
+    folder = operator.file.parent
+    (folder / "web.toml").write_text(ADDED.format(url=server.url))
+    (added,) = operator.says("add", "late-web", "--entry", "web.toml")
+    assert 30 < added["rows"] <= 64
+    assert added["definition"]["memory_mb"] == 400
+    until(lambda: "late-web" in decided(pipeline, event(250))[0].scores, 60, "its server scores")
+    (one,) = decided(pipeline, event(250))
+    assert (one.scores["late-web"].score, one.scores["late-web"].version) == (0.5, "2")
+    own, usual = psutil.Process(pipeline.pid("scorer.late-web")), psutil.Process(pipeline.pid("scorer.web"))
+    assert own.nice() == usual.nice() + 3
+    assert own.environ()["OMP_NUM_THREADS"] == "2"
+    if psutil.LINUX:
+        assert own.rlimit(psutil.RLIMIT_DATA)[0] != usual.rlimit(psutil.RLIMIT_DATA)[0] == psutil.RLIM_INFINITY
+
+    (folder / "java.toml").write_text(OTHER.partition("[policy]")[0].replace("challenger", "shadow"))
+    operator.says("add", "java", "--entry", "java.toml")
+    assert operator.is_("java", State.SHADOW)
+    until(lambda: decided(pipeline, event(9))[0].missing.count("java") == 1, 30, "it is asked")
+    rows = values(pipeline, pipeline.topics.model("java"))
+    assert rows[-1]["event"]["note"] == "abc"
+    assert not any("java" in role for role in pipeline.status["roles"])
+    operator.says("retire", "java")

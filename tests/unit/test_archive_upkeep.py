@@ -33,6 +33,7 @@ from streams.archive.scores import write_scores
 from streams.archive.segment import ArchiveDamaged, Record
 from streams.archive.writer import Limits, PartitionWriter
 from streams.kill_points import BY_HAND, VARIABLE
+from tests.broker.commands import rendezvous
 
 LIMITS = Limits(1_000, 1 << 20, 60.0)
 OLD_S = 3.0 * compaction.CLOSED_S
@@ -435,8 +436,7 @@ def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     (tmp_path / "pipeline.toml").write_text(FILE)
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
-        call = [sys.executable, "-m", "agents", *words, "-P", str(tmp_path / "pipeline.toml")]
-        return subprocess.run(call, capture_output=True, text=True, check=False, timeout=60)
+        return rendezvous([*words, "-P", str(tmp_path / "pipeline.toml")], os.environ)
 
     return command
 

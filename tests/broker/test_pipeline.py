@@ -311,7 +311,7 @@ def test_with_every_scorer_gone_and_then_the_router_too_each_request_gets_the_de
     command = [sys.executable, "-m", "agents", "run"]
     router = subprocess.Popen([*command, "router", str(file)], env=where, stderr=subprocess.DEVNULL)
     rendezvous = subprocess.Popen([*command, "rendezvous", str(file)], env=where, stderr=subprocess.DEVNULL)
-    alone = Up(name, cluster, rendezvous, tmp_path)
+    alone = Up(name, cluster, rendezvous, tmp_path, file)
     try:
         first = outcome(alone, send(cluster, alone.topics.raw, [good(0)]), 30)
         assert first.decisions

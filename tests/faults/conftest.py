@@ -1,12 +1,21 @@
-"""Short in `make test`, long in `make test-faults`, which writes what it found into the README."""
+"""Short in `make test`, long in `make test-faults`, which writes what it found into the README.
+
+In the short form what may be broken in the same pipeline is broken in one, one fault after the other: to start and to
+stop a pipeline costs more than most faults last. In the long form each fault has a pipeline of its own.
+"""
 
 import os
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from streams.core.audit import Findings
+from streams.kafka.clients import Cluster
+from tests.broker.pipelines import Up, up, write
 
 README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- faults: written by make test-faults -->\n", "<!-- faults: end -->\n"
@@ -17,6 +26,19 @@ HEAD = (
 )
 
 Note = Callable[..., None]
+
+
+def life(fixture_name: str, config: pytest.Config) -> Literal["function", "module"]:
+    """The scope of a pipeline that faults share in the short form."""
+    return "function" if LONG else "module"
+
+
+@contextmanager
+def living(cluster: Cluster, folder: Path, *options: str, more: Mapping[str, str] | None = None) -> Iterator[Up]:
+    """A pipeline of its own name in this folder, until the block ends."""
+    name = f"t{uuid.uuid4().hex[:10]}"
+    with up(cluster, write(folder, name), name, folder / "state", *options, more=more) as pipeline:
+        yield pipeline
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """When answers flowed: the log times of requests and of their first final decisions, after something was broken."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,6 +22,34 @@ class Flow:
     asked_ms: dict[Place, int]
     answered_ms: dict[Place, int]
     answers: dict[Place, Decision]
+
+    def of(self, places: Iterable[Place]) -> "Flow":
+        """The same of these requests alone."""
+        asked_ms = {place: self.asked_ms[place] for place in sorted(places)}
+        answered_ms = {place: self.answered_ms[place] for place in asked_ms if place in self.answered_ms}
+        return Flow(asked_ms, answered_ms, {place: self.answers[place] for place in answered_ms})
+
+    @property
+    def late_ms(self) -> list[float]:
+        """How long after its deadline each answer was in the log; negative is before it."""
+        return [
+            at_ms - self.asked_ms[place] - self.answers[place].budget_ms for place, at_ms in self.answered_ms.items()
+        ]
+
+    @property
+    def decided(self) -> int:
+        """How many have an answer."""
+        return len(self.answers)
+
+    @property
+    def late(self) -> int:
+        """How many were answered too late."""
+        return sum(ms > GRACE_MS for ms in self.late_ms)
+
+    @property
+    def worst_late_ms(self) -> float:
+        """How late the latest was."""
+        return max(self.late_ms, default=0.0)
 
     def again_s(self, since_ms: float) -> float:
         """How long after this moment a request that came after it had its answer, for the first time."""

@@ -16,6 +16,8 @@ from confluent_kafka import Message, Producer
 from agents.cli.verify import audit
 from schemas.decisions import Decision, decode_decision
 from schemas.topics import Topics
+from streams.archive.layout import Layout
+from streams.archive.segment import read_footer
 from streams.core.audit import Findings
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
@@ -32,14 +34,24 @@ def plain(number: int) -> dict[str, Any]:
 class Load:
     """Sends numbered requests at a rate until the block ends, on a schedule that does not wait for answers."""
 
-    def __init__(self, cluster: Cluster, topic: str, rate: float, value: Value = plain) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        topic: str,
+        rate: float,
+        value: Value = plain,
+        *,
+        linger_ms: int = 2,
+        budget_ms: int | None = None,
+    ) -> None:
         self.rate = rate
         self.value = value
         self.acknowledged: dict[tuple[int, int], str] = {}
         self.sent = 0
         self._run = uuid.uuid4().hex[:8]
         self._topic = topic
-        self._producer = Producer(cluster.producer_settings(linger_ms=2) | {"log_level": 0})
+        self._headers = [("budget-ms", str(budget_ms).encode())] if budget_ms else None
+        self._producer = Producer(cluster.producer_settings(linger_ms=linger_ms) | {"log_level": 0})
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._send, daemon=True)
 
@@ -73,9 +85,10 @@ class Load:
             if error is None:
                 self.acknowledged[message.partition() or 0, message.offset() or 0] = request_id
 
+        key = f"k{self.sent % 97}".encode()
         while True:
             try:
-                self._producer.produce(self._topic, value, key=f"k{self.sent % 97}".encode(), on_delivery=report)
+                self._producer.produce(self._topic, value, key, headers=self._headers, on_delivery=report)
             except BufferError:
                 self._producer.poll(0.05)
             else:
@@ -85,6 +98,8 @@ class Load:
 def findings(pipeline: Up, file: Path, load: Load, within_s: float = 60) -> Findings:
     """What `verify` finds once the pipeline has caught up; every acknowledged request must be in raw still."""
     deadline_s = time.monotonic() + within_s
+    while not is_archived(pipeline) and time.monotonic() < deadline_s:
+        time.sleep(0.1)
     while True:
         found = audit(pipeline.cluster, load_file(file), pipeline.archive)
         if (found.ok and not found.behind) or time.monotonic() > deadline_s:
@@ -95,6 +110,14 @@ def findings(pipeline: Up, file: Path, load: Load, within_s: float = 60) -> Find
     missing = [place for place, id_ in load.acknowledged.items() if raw.get(place, {}).get("request_id") != id_]
     assert not missing, f"{len(missing)} acknowledged requests are not in raw"
     return found
+
+
+def is_archived(pipeline: Up) -> bool:
+    """Whether the archive has come to the end of raw: before that it is of no use to audit it."""
+    with TopicReader(pipeline.cluster, pipeline.topics.raw) as reader:
+        ends = {number: end for number, (_, end) in reader.bounds().items() if end}
+    files = {number: Layout(pipeline.archive, pipeline.topics.raw, number).segments() for number in ends}
+    return all(files[number] and read_footer(files[number][-1]).end >= end for number, end in ends.items())
 
 
 def suspended(pids: Sequence[int]) -> AbstractContextManager[None]:

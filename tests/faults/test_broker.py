@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -11,11 +10,11 @@ import pytest
 from agents.settings import cache_dir
 from streams.kafka.clients import Cluster
 from streams.kafka.local import QUICK_START, LocalBroker
-from tests.broker.pipelines import until, up, write
-from tests.faults.conftest import LONG, Note
+from tests.broker.pipelines import Up, until
+from tests.faults.conftest import LONG, Note, life, living
 from tests.faults.flow import flow
 from tests.faults.load import Load, assert_kept, findings, suspended
-from tests.faults.work import assert_all_at_work, restarts
+from tests.faults.work import assert_all_at_work, await_rest, restarts
 
 BACK_S = 5 if LONG else 20
 """How soon decisions flow again; the short form runs wherever it runs."""
@@ -38,6 +37,13 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
     mine.stop_if_started()
 
 
+@pytest.fixture(scope=life)
+def hanging_on(broker: LocalBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """A pipeline on that broker."""
+    with living(Cluster(broker.start()), tmp_path_factory.mktemp("on-it")) as pipeline:
+        yield pipeline
+
+
 def java(broker: LocalBroker) -> psutil.Process:
     running = broker.running()
     assert running is not None
@@ -46,22 +52,19 @@ def java(broker: LocalBroker) -> psutil.Process:
 
 
 @pytest.mark.timeout(240)
-def test_a_broker_that_stood_still_has_lost_nothing_it_acknowledged(
-    broker: LocalBroker, tmp_path: Path, name: str, note: Note
-):
-    cluster, file, asleep_s = Cluster(broker.start()), write(tmp_path, name), 20 if LONG else 6
-    with up(cluster, file, name, tmp_path / "state") as pipeline:
-        with Load(cluster, pipeline.topics.raw, 300) as load:
-            load.wait(2)
-            with suspended([java(broker).pid]):
-                load.wait(asleep_s)
-            back_ms = time.time() * 1e3
-            load.wait(10 if LONG else 4)
-        found = findings(pipeline, file, load)
-        seen = flow(cluster, name)
-        assert_all_at_work(pipeline)
-        ended = restarts(pipeline)
+def test_a_broker_that_stood_still_has_lost_nothing_it_acknowledged(broker: LocalBroker, hanging_on: Up, note: Note):
+    pipeline, asleep_s = hanging_on, 20 if LONG else 6
+    with Load(pipeline.cluster, pipeline.topics.raw, 300) as load:
+        load.wait(2)
+        with suspended([java(broker).pid]):
+            load.wait(asleep_s)
+        back_ms = time.time() * 1e3
+        load.wait(10 if LONG else 3)
+    found = findings(pipeline, pipeline.file, load)
     assert_kept(found)
+    seen = flow(pipeline.cluster, pipeline.name).of(load.acknowledged)
+    assert_all_at_work(pipeline)
+    ended = restarts(pipeline)
     again_s, in_time_s = seen.again_s(back_ms), seen.in_time_s(back_ms)
     done = f"{asleep_s} s; answers again {again_s:.1f} s after it, in time after {in_time_s:.1f} s, {ended} restarts"
     note("broker stopped (SIGSTOP), then SIGCONT", done, found)
@@ -69,24 +72,23 @@ def test_a_broker_that_stood_still_has_lost_nothing_it_acknowledged(
 
 
 @pytest.mark.timeout(240)
-def test_a_broker_that_was_killed_has_lost_nothing_it_acknowledged(
-    broker: LocalBroker, tmp_path: Path, name: str, note: Note
-):
-    cluster, file = Cluster(broker.start()), write(tmp_path, name)
-    with up(cluster, file, name, tmp_path / "state") as pipeline:
-        with Load(cluster, pipeline.topics.raw, 300) as load:
-            load.wait(2)
-            java(broker).kill()
-            killed_s = time.monotonic()
-            until(lambda: broker.running() is None, 10, "its guard has noticed")
-            assert broker.start() == cluster.bootstrap, "the same address"
-            away_s, back_ms = time.monotonic() - killed_s, time.time() * 1e3
-            load.wait(10 if LONG else 4)
-        found = findings(pipeline, file, load)
-        seen = flow(cluster, name)
-        assert_all_at_work(pipeline)
-        ended = restarts(pipeline)
+def test_a_broker_that_was_killed_has_lost_nothing_it_acknowledged(broker: LocalBroker, hanging_on: Up, note: Note):
+    pipeline = hanging_on
+    await_rest(pipeline)
+    before = restarts(pipeline)
+    with Load(pipeline.cluster, pipeline.topics.raw, 300) as load:
+        load.wait(2)
+        java(broker).kill()
+        killed_s = time.monotonic()
+        until(lambda: broker.running() is None, 10, "its guard has noticed")
+        assert broker.start() == pipeline.cluster.bootstrap, "the same address"
+        away_s, back_ms = time.monotonic() - killed_s, time.time() * 1e3
+        load.wait(10 if LONG else 3)
+    found = findings(pipeline, pipeline.file, load)
     assert_kept(found)
+    seen = flow(pipeline.cluster, pipeline.name).of(load.acknowledged)
+    assert_all_at_work(pipeline)
+    ended = restarts(pipeline) - before
     again_s, in_time_s = seen.again_s(back_ms), seen.in_time_s(back_ms)
     done = f"away for {away_s:.1f} s; answers again {again_s:.1f} s after it, in time after {in_time_s:.1f} s, {ended} restarts"
     note("broker kill -9, started again with its data", done, found)

@@ -9,19 +9,18 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from agents.settings import cache_dir
 from streams.kafka.clients import Cluster
 from streams.kafka.local import QUICK_START, LocalBroker
-from tests.broker.pipelines import Up, until, up, write
-from tests.faults.conftest import LONG, Note
+from tests.broker.pipelines import Up, until
+from tests.faults.conftest import LONG, Note, life, living
 from tests.faults.flow import flow
 from tests.faults.load import Load, assert_kept, findings
 from tests.faults.proxy import Proxy
-from tests.faults.work import all_at_work, assert_all_at_work, restarts
+from tests.faults.work import all_at_work, assert_all_at_work, await_rest, restarts
 
 BACK_S = 5 if LONG else 20
 """How soon answers come again after the network is well; the short form runs wherever it runs."""
@@ -77,50 +76,55 @@ def four_free_ports() -> int:
         return port
 
 
+@pytest.fixture(scope=life)
+def remote(roads: Roads, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """A pipeline behind the proxy; whoever looks at it is not."""
+    with living(roads.proxied, tmp_path_factory.mktemp("remote")) as pipeline:
+        pipeline.cluster = roads.direct
+        yield pipeline
+
+
 def decided(pipeline: Up) -> float:
     return float(pipeline.status["roles"]["rendezvous"].get("figures", {}).get("decided", 0))
 
 
 @pytest.mark.timeout(240)
-def test_connections_that_are_cut_cost_nothing(roads: Roads, tmp_path: Path, name: str, note: Note):
-    file, times = write(tmp_path, name), 10 if LONG else 3
-    with up(roads.proxied, file, name, tmp_path / "state") as pipeline:
-        pipeline.cluster = roads.direct
-        with Load(roads.direct, pipeline.topics.raw, 300) as load:
-            load.wait(2)
-            cut = 0
-            for _ in range(times):
-                cut += roads.proxy.cut()
-                load.wait(1)
-            back_ms = time.time() * 1e3
-            load.wait(5 if LONG else 3)
-        found = findings(pipeline, file, load)
-        seen = flow(roads.direct, name)
-        assert_all_at_work(pipeline)
-        ended = restarts(pipeline)
+def test_connections_that_are_cut_cost_nothing(roads: Roads, remote: Up, note: Note):
+    await_rest(remote)
+    before, times, cut = restarts(remote), 10 if LONG else 3, 0
+    with Load(roads.direct, remote.topics.raw, 300) as load:
+        load.wait(2 if LONG else 1)
+        for _ in range(times):
+            cut += roads.proxy.cut()
+            load.wait(1)
+        back_ms = time.time() * 1e3
+        load.wait(5 if LONG else 2)
+    found = findings(remote, remote.file, load)
     assert_kept(found)
-    assert cut >= 2 * len(pipeline.status["roles"]) * times, "every client was cut"
+    seen = flow(roads.direct, remote.name).of(load.acknowledged)
+    assert_all_at_work(remote)
+    ended = restarts(remote) - before
+    assert cut >= 2 * len(remote.status["roles"]) * times, "every client was cut"
     done = f"{cut} connections in {times} cuts; longest silence {seen.longest_gap_s():.1f} s, {ended} restarts"
     note("all connections cut at once", done, found)
     assert seen.again_s(back_ms) <= BACK_S
 
 
 @pytest.mark.timeout(240)
-def test_a_slow_network_is_only_slow(roads: Roads, tmp_path: Path, name: str, note: Note):
-    file, slow_s = write(tmp_path, name, budget_ms=4000), 30 if LONG else 4
-    with up(roads.proxied, file, name, tmp_path / "state") as pipeline:
-        pipeline.cluster = roads.direct
-        with Load(roads.direct, pipeline.topics.raw, 300) as load:
-            load.wait(2)
-            with roads.proxy.delayed(0.2):
-                load.wait(slow_s)
-            back_ms = time.time() * 1e3
-            load.wait(5 if LONG else 3)
-        found = findings(pipeline, file, load)
-        seen = flow(roads.direct, name)
-        assert_all_at_work(pipeline)
-        ended = restarts(pipeline)
+def test_a_slow_network_is_only_slow(roads: Roads, remote: Up, note: Note):
+    await_rest(remote)
+    before, slow_s = restarts(remote), 30 if LONG else 4
+    with Load(roads.direct, remote.topics.raw, 300, budget_ms=4000) as load:
+        load.wait(2 if LONG else 1)
+        with roads.proxy.delayed(0.2):
+            load.wait(slow_s)
+        back_ms = time.time() * 1e3
+        load.wait(5 if LONG else 2)
+    found = findings(remote, remote.file, load)
     assert_kept(found)
+    seen = flow(roads.direct, remote.name).of(load.acknowledged)
+    assert_all_at_work(remote)
+    ended = restarts(remote) - before
     slowest_ms = max(seen.answered_ms[place] - at_ms for place, at_ms in seen.asked_ms.items())
     assert slowest_ms > 4 * 200, "four ways through the proxy at least"
     preferred = sum(answer.outcome == "preferred" for answer in seen.answers.values()) / len(seen.answers)
@@ -132,21 +136,20 @@ def test_a_slow_network_is_only_slow(roads: Roads, tmp_path: Path, name: str, no
 
 
 @pytest.mark.timeout(240)
-def test_a_silent_network_holds_nobody_for_long(roads: Roads, tmp_path: Path, name: str, note: Note):
-    file, silent_s = write(tmp_path, name), 30 if LONG else 5
-    with up(roads.proxied, file, name, tmp_path / "state") as pipeline:
-        pipeline.cluster = roads.direct
-        with Load(roads.direct, pipeline.topics.raw, 300) as load:
-            load.wait(2)
-            with roads.proxy.silent():
-                load.wait(silent_s)
-            back_ms, before = time.time() * 1e3, decided(pipeline)
-            until(lambda: all_at_work(pipeline) and decided(pipeline) != before, STUCK_S, "everybody works again")
-            load.wait(5 if LONG else 2)
-        found = findings(pipeline, file, load)
-        seen = flow(roads.direct, name)
-        ended = restarts(pipeline)
+def test_a_silent_network_holds_nobody_for_long(roads: Roads, remote: Up, note: Note):
+    await_rest(remote)
+    ended_before, silent_s = restarts(remote), 30 if LONG else 5
+    with Load(roads.direct, remote.topics.raw, 300) as load:
+        load.wait(2 if LONG else 1)
+        with roads.proxy.silent():
+            load.wait(silent_s)
+        back_ms, before = time.time() * 1e3, decided(remote)
+        until(lambda: all_at_work(remote) and decided(remote) != before, STUCK_S, "everybody works again")
+        load.wait(5 if LONG else 2)
+    found = findings(remote, remote.file, load)
     assert_kept(found)
+    seen = flow(roads.direct, remote.name).of(load.acknowledged)
+    ended = restarts(remote) - ended_before
     again_s, in_time_s = seen.again_s(back_ms), seen.in_time_s(back_ms)
     done = f"{silent_s} s; answers again {again_s:.1f} s after it, in time after {in_time_s:.1f} s, {ended} restarts"
     note("half-open: sockets open, nothing carried", done, found)

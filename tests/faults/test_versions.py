@@ -6,6 +6,8 @@ The next version is the present one with what it writes changed at its start (`v
 
 import os
 import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,10 @@ from schemas.blocks import RowBlock, ScoreBlock
 from schemas.dead_letters import PREFIX
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
-from tests.broker.pipelines import Up, until, up, write
-from tests.faults.conftest import LONG, Note
+from tests.broker.pipelines import Up, until
+from tests.faults.conftest import LONG, Note, life, living
 from tests.faults.load import Load, assert_kept, decisions, findings
-from tests.faults.work import assert_all_at_work
+from tests.faults.work import assert_all_at_work, await_rest
 
 VERSIONS = Path(__file__).parent / "versions"
 
@@ -45,23 +47,36 @@ class Upgrade:
         until(lambda: pipeline.running(role, count + 1), 60, f"the other version of {role} works")
 
 
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """A pipeline whose roles may be of another version."""
+
+    pipeline: Up
+    upgrade: Upgrade
+
+
+@pytest.fixture(scope=life)
+def fleet(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    folder = tmp_path_factory.mktemp("fleet")
+    upgrade = Upgrade(folder)
+    with living(cluster, folder, "--standby", more=upgrade.environment) as pipeline:
+        yield Fleet(pipeline, upgrade)
+
+
 @pytest.mark.timeout(300)
-def test_two_versions_work_together_role_by_role(cluster: Cluster, tmp_path: Path, name: str, note: Note):
-    file, upgrade = write(tmp_path, name), Upgrade(tmp_path)
-    with up(cluster, file, name, tmp_path / "state", "--standby", more=upgrade.environment) as pipeline:
-        roles = sorted(pipeline.status["roles"])
-        some = roles if LONG else ["rendezvous", "router", "scorer.good"]
-        with Load(cluster, pipeline.topics.raw, 200) as load:
-            for role in some:
-                upgrade.change(pipeline, role, "more")
-                load.wait(1)
-            for role in some if LONG else []:
-                upgrade.change(pipeline, role, "")
-                load.wait(1)
-        found = findings(pipeline, file, load)
-        answers = decisions(pipeline, load)
+def test_two_versions_work_together_role_by_role(fleet: Fleet, note: Note):
+    pipeline, upgrade, cluster = fleet.pipeline, fleet.upgrade, fleet.pipeline.cluster
+    some = sorted(pipeline.status["roles"]) if LONG else ["rendezvous", "router", "scorer.good"]
+    with Load(cluster, pipeline.topics.raw, 200) as load:
+        for role in some:
+            upgrade.change(pipeline, role, "more")
+            load.wait(1)
+        for role in some if LONG else []:
+            upgrade.change(pipeline, role, "")
+            load.wait(1)
+    found = findings(pipeline, pipeline.file, load)
     assert_kept(found)
-    topics = pipeline.topics
+    answers, topics = decisions(pipeline, load), pipeline.topics
     said = [json.decode(message.value()) for message in records(cluster, topics.decisions)]
     assert 0 < sum("next" in decision for decision in said) < len(said), "both versions of the rendezvous spoke"
     for topic, tag, fields in (
@@ -78,22 +93,22 @@ def test_two_versions_work_together_role_by_role(cluster: Cluster, tmp_path: Pat
 
 
 @pytest.mark.timeout(300)
-def test_a_block_of_an_unknown_version_is_refused_by_name(cluster: Cluster, tmp_path: Path, name: str, note: Note):
-    file, upgrade, stay_s = write(tmp_path, name), Upgrade(tmp_path), 5 if LONG else 1
-    with up(cluster, file, name, tmp_path / "state", more=upgrade.environment) as pipeline:
-        with Load(cluster, pipeline.topics.raw, 200) as load:
-            load.wait(1)
-            upgrade.change(pipeline, "scorer.good", "other")
+def test_a_block_of_an_unknown_version_is_refused_by_name(fleet: Fleet, note: Note):
+    pipeline, upgrade, cluster, stay_s = fleet.pipeline, fleet.upgrade, fleet.pipeline.cluster, 5 if LONG else 1
+    await_rest(pipeline)
+    with Load(cluster, pipeline.topics.raw, 200) as load:
+        load.wait(1)
+        upgrade.change(pipeline, "scorer.good", "other")
+        load.wait(stay_s)
+        upgrade.change(pipeline, "router", "other")
+        load.wait(stay_s)
+        for role in ("scorer.good", "router") if LONG else ():
+            upgrade.change(pipeline, role, "")
             load.wait(stay_s)
-            upgrade.change(pipeline, "router", "other")
-            load.wait(stay_s)
-            for role in ("scorer.good", "router") if LONG else ():
-                upgrade.change(pipeline, role, "")
-                load.wait(stay_s)
-        found = findings(pipeline, file, load)
-        answers = decisions(pipeline, load)
-        assert_all_at_work(pipeline)
+    found = findings(pipeline, pipeline.file, load)
     assert_kept(found)
+    answers = decisions(pipeline, load)
+    assert_all_at_work(pipeline)
     letters = records(cluster, pipeline.topics.dead_letters)
     found_by = {(said_of(letter, "stage"), block_of(letter)[0]) for letter in letters}
     assert found_by >= {("rendezvous", "scores/2"), ("scorer", "rows/2")}

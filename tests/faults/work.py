@@ -17,5 +17,16 @@ def all_at_work(pipeline: Up) -> bool:
     return all(role["state"] == "running" for role in pipeline.status["roles"].values())
 
 
+def await_rest(pipeline: Up, within_s: float = 40) -> None:
+    """Wait until the last fault is over: everybody works, and no row waits for the router or a model."""
+
+    def at_rest() -> bool:
+        found = pipeline.status["roles"].items()
+        waiting = [role["lag"] for name, role in found if name.startswith(("router", "scorer"))]
+        return all_at_work(pipeline) and not any(waiting)
+
+    until(at_rest, within_s, "everybody is at rest")
+
+
 def restarts(pipeline: Up) -> int:
     return sum(pipeline.restarts(role) for role in pipeline.status["roles"])

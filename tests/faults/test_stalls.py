@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from schemas.decisions import decode_decision
+from schemas.decisions import Decision, decode_decision
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from tests.broker.models import CRASH, LATE, POISON, SEGFAULT
@@ -84,16 +84,25 @@ def test_ten_times_the_rate_sheds_shadows_first_and_recovers_by_itself(
             before.wait(2)
         with Load(cluster, pipeline.topics.raw, 10 * rate) as burst:
             burst.wait(burst_s)
+        second_half = len(burst.acknowledged) // 2
+        newest = sorted(burst.acknowledged)[second_half:]
         until(lambda: pipeline.status["roles"]["router"]["lag"] == 0, 30, "the router has caught up")
         with Load(cluster, pipeline.topics.raw, rate) as after:
             after.wait(3)
         burst.acknowledged |= before.acknowledged | after.acknowledged
         found = findings(pipeline, file, burst)
-        answers, healthy = decisions(pipeline, burst), decisions(pipeline, after)
+        answers, healthy, seen = decisions(pipeline, burst), decisions(pipeline, after), flow(cluster, name)
     assert_kept(found)
     shed = {model: sum(model in answer.not_asked for answer in answers) for model in ("hidden", "plain")}
     assert shed["hidden"] > 0
-    assert shed["hidden"] >= shed["plain"]
+    assert not [a for a in answers if "plain" in a.not_asked and "hidden" not in a.not_asked], "shadows first"
+    by_model = [answer for answer in seen.of(newest).answers.values() if answer.model is not None]
+    alone = sum({"hidden", "plain"} <= answer.not_asked.keys() for answer in by_model)
+    print(
+        f"of the {len(newest)} newest {len(by_model)} were answered by a model, {alone} of them by the champion alone"
+    )
+    assert len(by_model) >= (0.25 if LONG else 0.05) * len(newest), "what is old is given up for what is new"
+    assert alone >= 0.5 * len(by_model), "shadows and challengers make room"
     assert sum(answer.outcome == "preferred" for answer in healthy) / len(healthy) >= (0.99 if LONG else 0.9)
     defaults = sum(answer.outcome == "default" for answer in answers)
     done = f"{burst_s} s at {10 * rate:,}/s, twice what the router can: shadow shed {shed['hidden']:,} times, "
@@ -128,8 +137,9 @@ def test_a_bad_model_costs_only_its_own_score(warm: Up, kind: str, note: Note):
         return plain(number) | ({"x": BAD_X[kind]} if is_bad(number) else {})
 
     await_rest(warm)
-    scorers = [role for role in warm.status["roles"] if "scorer" in role]
-    with Load(warm.cluster, warm.topics.raw, 300, value) as load:
+    ended, scorers = warm.restarts("scorer.good"), [role for role in warm.status["roles"] if "scorer" in role]
+    # What comes six at a time is given to a model in blocks.
+    with Load(warm.cluster, warm.topics.raw, 300, value, linger_ms=20 if kind == "raising" else 2) as load:
         load.wait(GOOD_S)
         good_until = load.sent
         still = {"hung": ["scorer.good"], "all hung": scorers}.get(kind, [])
@@ -143,6 +153,9 @@ def test_a_bad_model_costs_only_its_own_score(warm: Up, kind: str, note: Note):
     assert_on_time(seen, 0.01, short_share=0.4 if kind == "all hung" else 0.2)
     answers = list(seen.answers.values())
     worse = answers[good_until:]
+    if kind == "raising":
+        assert warm.restarts("scorer.good") == ended
+        assert_a_raise_costs_its_row([a for a in worse if is_bad(number_of(a))], worse)
     if kind == "all hung":
         assert sum(answer.outcome == "default" for answer in worse) >= 0.5 * len(worse)
         return
@@ -150,6 +163,21 @@ def test_a_bad_model_costs_only_its_own_score(warm: Up, kind: str, note: Note):
     ages = [[a.scores["plain"].age_ms for a in part if "plain" in a.scores] for part in (answers[:good_until], worse)]
     before, during = map(statistics.median, ages)
     assert during <= 2 * before + (10 if LONG else 100), "the other models' latency is unmoved"
+
+
+def number_of(answer: Decision) -> int:
+    return int(answer.request_id.rpartition("-")[2])
+
+
+def assert_a_raise_costs_its_row(bad: list[Decision], every: list[Decision]) -> None:
+    """The bad rows are answered at once by another model, and no other row is part of it."""
+    raised = [answer for answer in every if "good" in answer.failed]
+    assert {answer.ticket for answer in raised} <= {answer.ticket for answer in bad}, "rows that were not bad failed"
+    assert len(raised) >= 0.9 * len(bad) > 0, "each is told why"
+    assert {answer.failed["good"] for answer in raised} == {"raised ValueError('poisoned')"}
+    waited = sum(answer.used_ms > 0.5 * answer.budget_ms for answer in raised) / len(raised)
+    print(f"{len(raised)} rows raised; {waited:.0%} of them were answered in the second half of their budget")
+    assert waited <= (0.01 if LONG else 0.1), "nobody waits for it"
 
 
 CLOCK = Path(__file__).parent / "clock"

@@ -20,6 +20,7 @@ from streams.kafka.clients import Cluster
 from streams.kafka.following import follow
 from streams.kafka.reading import TopicReader
 from streams.pipeline_file import load
+from tests.broker.commands import rendezvous
 from tests.broker.pipelines import environment, until, write
 
 
@@ -65,14 +66,8 @@ class Bare:
     def decide(self, *decisions: Decision) -> None:
         self.put(self.topics.decisions, *map(encode_decision, decisions))
 
-    def command(self, verb: str, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "agents", verb, "--pipeline", str(self.file), *arguments]
-
     def say(self, verb: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        where = environment(self.cluster, self.state)
-        return subprocess.run(
-            self.command(verb, *arguments), capture_output=True, text=True, check=False, timeout=60, env=where
-        )
+        return rendezvous([verb, "--pipeline", str(self.file), *arguments], environment(self.cluster, self.state))
 
 
 @pytest.fixture
@@ -100,7 +95,8 @@ def test_decisions_shows_the_answer_and_with_all_every_record(answered_twice: Ba
 
 
 def test_decisions_that_follow_from_now_pass_over_a_second_record_of_what_was_answered_before(answered_twice: Bare):
-    command = answered_twice.command("decisions", "--follow", "--format", "json", "--count", "1")
+    words = ["decisions", "--pipeline", str(answered_twice.file), "--follow", "--format", "json", "--count", "1"]
+    command = [sys.executable, "-m", "agents", *words]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, env=environment(answered_twice.cluster, answered_twice.state)
     ) as follower:

@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import pytest
 from confluent_kafka import Producer
 
 from agents.settings import cache_dir
@@ -21,41 +23,38 @@ def broker(state: Path) -> LocalBroker:
     return LocalBroker(state, cache_dir(os.environ), java_options=QUICK_START, heap_mb=256)
 
 
-def test_data_and_address_survive_a_restart_and_a_second_start_finds_the_first(state: Path):
-    first, third = broker(state), broker(state)
-    address = first.start()
-    try:
-        again = broker(state)
-        assert again.start() == address
-        again.stop_if_started()
-        assert first.running() is not None, "who did not start it does not stop it"
-        make_topic(Cluster(address), "kept")
-        producer = Producer(Cluster(address).producer_settings())
-        producer.produce("kept", b"here")
-        assert producer.flush(10) == 0
-        del producer
-        assert first.stop()
-        assert first.running() is None
-        assert third.start() == address, "the same port when it is free"
-        with TopicReader(Cluster(address), "kept") as reader:
-            assert [message.value() for message in reader.to_end()] == [b"here"]
-    finally:
-        first.stop_if_started()
-        third.stop_if_started()
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
+    """A broker with one record; the last test ends it."""
+    found = broker(tmp_path_factory.mktemp("first"))
+    address = found.start()
+    make_topic(Cluster(address), "kept")
+    producer = Producer(Cluster(address).producer_settings())
+    producer.produce("kept", b"here")
+    assert producer.flush(10) == 0
+    del producer
+    yield found
+    found.stop_if_started()
 
 
-def test_two_brokers_on_one_machine_do_not_clash_and_a_stale_note_is_not_believed(tmp_path: Path):
+def test_a_second_start_finds_the_first_and_does_not_stop_it(first: LocalBroker):
+    again = broker(first.folder.parent)
+    assert again.start() == first.start()
+    again.stop_if_started()
+    assert first.running() is not None, "who did not start it does not stop it"
+
+
+def test_two_brokers_on_one_machine_do_not_clash_and_a_stale_note_is_not_believed(first: LocalBroker, state: Path):
     note = {"pid": os.getpid(), "created_s": 1.0, "port": 9, "version": "4.4.0"}
-    (tmp_path / "a" / "kafka").mkdir(parents=True)
-    (tmp_path / "a" / "kafka" / "broker.json").write_text(json.dumps(note))
-    one, two = broker(tmp_path / "a"), broker(tmp_path / "b")
+    (state / "kafka").mkdir(parents=True)
+    (state / "kafka" / "broker.json").write_text(json.dumps(note))
+    two = broker(state)
     try:
-        assert one.running() is None
-        assert one.start() != two.start()
-        Cluster(one.start()).check_reachable()
+        assert two.running() is None
+        assert first.start() != two.start()
+        Cluster(first.start()).check_reachable()
         Cluster(two.start()).check_reachable()
     finally:
-        one.stop()
         two.stop()
 
 
@@ -68,11 +67,16 @@ time.sleep(600)
 """
 
 
-def test_a_broker_ends_when_its_starter_is_killed(state: Path):
+def test_data_and_address_survive_a_restart_and_a_broker_ends_when_its_starter_is_killed(first: LocalBroker):
+    state, address = first.folder.parent, first.start()
+    assert first.stop()
+    assert first.running() is None
     starter = subprocess.Popen([sys.executable, "-c", STARTER, str(state)], stdout=subprocess.PIPE)
     try:
         assert starter.stdout is not None
-        assert starter.stdout.readline().startswith(b"127.0.0.1:")
+        assert starter.stdout.readline().decode().strip() == address, "the same port when it is free"
+        with TopicReader(Cluster(address), "kept") as reader:
+            assert [message.value() for message in reader.to_end()] == [b"here"]
         running = broker(state).running()
         assert running is not None
         family = psutil.Process(running.pid).children(recursive=True)

@@ -1,32 +1,34 @@
-"""Models come, are promoted, rolled back and retired while the pipeline runs, on a real Kafka with real processes."""
+"""What operators may do to models while the pipeline runs, and what not, on a real Kafka with real processes.
+
+A model's whole life under load is in `tests/faults/test_moves.py`.
+"""
 
 import json
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 
-from schemas.blocks import ScoreBlock, decode_scores
 from schemas.decisions import Decision
 from schemas.roster import Standing, State, decode_standing
 from schemas.topics import Topics
+from schemas.topics import topics_of as topics_in
 from streams.core.entitlement import History
+from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from streams.kafka.roster_log import RosterLog
 from streams.pipeline_file import load as load_file
+from tests.broker.commands import rendezvous
 from tests.broker.pipelines import FILE, Up, environment, good, outcome, send, until, up, write
 from tests.faults.load import Load, assert_kept, decisions, findings, suspended
 
 RATE = 200
 AFTER_MS = 500
-ROUNDS = 1
-FRESH = '[kafka.producer]\n"topic.metadata.refresh.interval.ms" = 1000\n'
-"""A producer notices within a second that a topic is gone, not within five minutes."""
-
 UNTOUCHED = ("rendezvous", "standby", "router", "archiver", "scorer.good", "scorer.plain", "scorer.watcher")
 
 
@@ -34,17 +36,15 @@ class Operator:
     """Somebody with the command line; `elsewhere`: on a host of their own, as far as one machine can play two."""
 
     def __init__(self, cluster: Cluster, file: Path, state: Path, *, elsewhere: bool = False) -> None:
-        self.before = ["nice", "-n", "15"] if elsewhere else []
+        self.nice = 15 if elsewhere else 0
         self.cluster = cluster
         own = {"PYTHONPATH": str(Path(__file__).parents[2])}  # where the tests' callables are, wherever it is called
         self.environment = environment(cluster, state) | own
         self.file = file
 
-    def ended(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [*self.before, sys.executable, "-m", "agents", "models", *words, "-P", str(self.file)]
-        return subprocess.run(
-            command, env=self.environment, cwd=self.file.parents[0], capture_output=True, text=True, check=False
-        )
+    def ended(self, *words: str) -> "CompletedProcess[str]":
+        command = ["models", *words, "-P", str(self.file)]
+        return rendezvous(command, self.environment, folder=self.file.parent, nice=self.nice, within_s=120)
 
     def says(self, *words: str) -> list[dict[str, Any]]:
         done = self.ended(*words, "--json")
@@ -61,8 +61,7 @@ class Operator:
 
     def golden(self) -> dict[str, Any]:
         """Whether the past is answered again as it was, by the archive alone."""
-        command = [sys.executable, "-m", "agents", "backtest", "--golden", "--json", "-P", str(self.file)]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        done = rendezvous(["backtest", "--golden", "--json", "-P", str(self.file)], self.environment, within_s=120)
         assert done.returncode == 0, done.stderr
         return dict(json.loads(done.stdout))
 
@@ -80,83 +79,9 @@ def raw_at_ms(pipeline: Up) -> dict[int, int]:
         return {message.offset() or 0: message.timestamp()[1] for message in reader.to_end()}
 
 
-@pytest.mark.timeout(400)
-def test_models_come_and_go_under_load_and_nobody_else_notices(
-    cluster: Cluster, operator: Operator, tmp_path: Path, name: str
-):
-    file = write(tmp_path, name, more=FRESH)
-    with up(cluster, file, name, tmp_path / "state", "--standby") as pipeline:
-        with Load(cluster, pipeline.topics.raw, RATE) as load:
-            load.wait(1)
-            for number in range(ROUNDS):
-                comes_and_goes(operator, pipeline, load, f"new-{number}")
-            its_topic_goes_and_comes_again(operator, pipeline, load, "new-0")
-            load.wait(1)
-        found = findings(pipeline, file, load)
-        answers = decisions(pipeline, load)
-        history, at_ms = RosterLog(cluster, load_file(file)).read(), raw_at_ms(pipeline)
-        assert [pipeline.restarts(role) for role in UNTOUCHED] == [0] * len(UNTOUCHED), pipeline.logs()
-        told = operator.says("history")
-        assert operator.golden()["compared"] > len(answers) / 2, "the archived moves say who was entitled"
-    assert_kept(found)
-    assert unentitled(history, answers, at_ms) == {}
-    winners = {decision.model for decision in answers}
-    assert {f"new-{number}" for number in range(ROUNDS)} | {"good"} <= winners
-    assert took_effect_ms(history) == [AFTER_MS] * len(history.spans.spans[1:])
-    by = [
-        (one["to"], bool(one.get("undoes"))) for one in told if one["model"] == "new-0" or one["displaced"] == "new-0"
-    ]
-    steps = ["staged", "warming", "shadow", "champion", "champion", "retired"]
-    again = [(step, False) for step in steps[:3]]
-    assert by == [*((step, place == 4) for place, step in enumerate(steps)), *again]
-    assert all(one["forced"] for one in told if one.get("to") == "champion" and not one.get("undoes"))
-
-
-def comes_and_goes(operator: Operator, pipeline: Up, load: Load, new: str) -> None:
-    """One model's life: deployed, refused by its gates, promoted all the same, rolled back, retired."""
-    operator.says("add", new, "--value", "0.9", "--version", "7", "--why", "a better one")
-    until(lambda: operator.is_(new, State.SHADOW), 30, f"{new} scores")
-    refused = operator.ended("promote", new)
-    assert (refused.returncode, "shadow_s" in refused.stderr) == (3, True), refused
-    operator.says("promote", new, "--force")
-    load.wait(2)
-    operator.says("rollback", "--why", "worse after all")
-    load.wait(1)
-    assert operator.is_(new, State.SHADOW), "where it was before its promotion"
-    operator.says("retire", new)
-    until(lambda: f"scorer.{new}" not in pipeline.status["roles"], 30, f"{new} has no process")
-
-
-def its_topic_goes_and_comes_again(operator: Operator, pipeline: Up, load: Load, name: str) -> None:
-    """The retired model's topic is deleted; the same name and version come again, on a topic made anew."""
-    topic = pipeline.topics.model(name)
-    assert operator.says("retire", name, "--delete-topic") == [{"model": name, "deleted": [topic]}]
-    assert topic not in topics_of_models(pipeline)
-    load.wait(3)  # every producer has noticed
-    assert topic not in topics_of_models(pipeline), "nobody has made it anew"
-    assert operator.says("retire", name, "--delete-topic") == [{"model": name, "deleted": []}]
-    operator.says("add", name, "--value", "0.9", "--version", "7", "--why", "after all")
-    until(lambda: operator.is_(name, State.SHADOW), 30, f"{name} is there again")
-    until(lambda: name in scoring(pipeline), 30, f"{name} scores again")
-
-
-def scoring(pipeline: Up) -> set[str]:
-    """Whose scores are among the last ones."""
-    with TopicReader(pipeline.cluster, pipeline.topics.scores) as reader:
-        starts = {number: max(low, end - RATE) for number, (low, end) in reader.bounds().items()}
-        blocks = [decode_scores(message.value()) for message in reader.to_end(starts)]
-    return {block.model for block in blocks if isinstance(block, ScoreBlock)}
-
-
 def unentitled(history: History, answers: list[Decision], at_ms: dict[int, int]) -> dict[int, str]:
     """Decisions by a model that was not entitled at its time, and why."""
     return {d.ticket.offset: why for d in answers if (why := history.spans.unentitled(d, at_ms[d.ticket.offset]))}
-
-
-def took_effect_ms(history: History) -> list[float]:
-    """How long after each move that changed anything it began to count."""
-    starts = {span.from_ms for span in history.spans.spans[1:]}
-    return [entry.from_ms - entry.log_ms for entry in history.entries if entry.from_ms in starts]
 
 
 @pytest.mark.timeout(300)
@@ -166,39 +91,37 @@ def test_what_an_operator_may_not_do_is_said_and_nothing_is_moved(
     (tmp_path / "cut.txt").write_text("tree\nversion=v4\n")
     (tmp_path / "link.txt").symlink_to(tmp_path / "cut.txt")
     (tmp_path / "folder").mkdir()
-    with up(cluster, operator.file, name, tmp_path / "state") as pipeline:
-        before = operator.states()
-        for words, code, says in (
-            (("add", "../up", "--value", "1", "--version", "1"), 5, "use a-z 0-9 and -"),
-            (("add", "a/b", "--value", "1", "--version", "1"), 5, "use a-z 0-9 and -"),
-            (("add", "x" * 64, "--value", "1", "--version", "1"), 5, "at most 63"),
-            (("add", "good", "--value", "1", "--version", "1"), 3, "good 1 is champion: give this one a version"),
-            (("add", "watcher", "--value", "1", "--version", "2"), 3, "watcher is canary: a version comes beside"),
-            (("add", "cut", "cut.txt", "--version", "1"), 5, "ends in the middle"),
-            (("add", "cut", "link.txt", "--version", "1"), 5, "symbolic links"),
-            (("add", "cut", "folder", "--version", "1"), 5, "no regular file"),
-            (("add", "cut", "/etc/hostname", "--version", "1"), 5, "lies outside"),
-            (("add", "cut", "cut.txt", "--sha256", "0" * 64, "--version", "1"), 5, "has sha256"),
-            (("add", "wide", "--value", "1", "--version", "1", "--features", "y"), 5, "not declared"),
-            (("add", "loose", "--callable", "nowhere:none", "--version", "1"), 5, "No module named"),
-            (("promote", "watcher", "--force"), 3, "never champion"),
-            (("promote", "good"), 3, "good is the champion"),
-            (("promote", "plane"), 2, "Did you mean 'plain'?"),
-            (("retire", "watcher"), 3, "--force"),
-            (("retire", "good"), 3, "promote another"),
-            (("rollback",), 3, "no promotion is there"),
-        ):
-            done = operator.ended(*words)
-            assert (done.returncode, says in done.stderr) == (code, True), (words, done)
-        assert operator.states() == before
-        assert RosterLog(cluster, load_file(operator.file)).read().entries == []
-        assert not [topic for topic in topics_of_models(pipeline) if topic.split(".")[-1] not in before]
+    Admin(cluster).ensure(topics_in(load_file(operator.file)))  # nobody need be at work: nothing comes of it
+    before = operator.states()
+    for words, code, says in (
+        (("add", "../up", "--value", "1", "--version", "1"), 5, "use a-z 0-9 and -"),
+        (("add", "a/b", "--value", "1", "--version", "1"), 5, "use a-z 0-9 and -"),
+        (("add", "x" * 64, "--value", "1", "--version", "1"), 5, "at most 63"),
+        (("add", "good", "--value", "1", "--version", "1"), 3, "good 1 is champion: give this one a version"),
+        (("add", "watcher", "--value", "1", "--version", "2"), 3, "watcher is canary: a version comes beside"),
+        (("add", "cut", "cut.txt", "--version", "1"), 5, "ends in the middle"),
+        (("add", "cut", "link.txt", "--version", "1"), 5, "symbolic links"),
+        (("add", "cut", "folder", "--version", "1"), 5, "no regular file"),
+        (("add", "cut", "/etc/hostname", "--version", "1"), 5, "lies outside"),
+        (("add", "cut", "cut.txt", "--sha256", "0" * 64, "--version", "1"), 5, "has sha256"),
+        (("add", "wide", "--value", "1", "--version", "1", "--features", "y"), 5, "not declared"),
+        (("add", "loose", "--callable", "nowhere:none", "--version", "1"), 5, "No module named"),
+        (("promote", "watcher", "--force"), 3, "never champion"),
+        (("promote", "good"), 3, "good is the champion"),
+        (("promote", "plane"), 2, "Did you mean 'plain'?"),
+        (("retire", "watcher"), 3, "--force"),
+        (("retire", "good"), 3, "promote another"),
+        (("rollback",), 3, "no promotion is there"),
+    ):
+        done = operator.ended(*words)
+        assert (done.returncode, says in done.stderr) == (code, True), (words, done)
+    assert operator.states() == before
+    assert RosterLog(cluster, load_file(operator.file)).read().entries == []
+    assert not [topic for topic in topics_of_models(cluster, name) if topic.split(".")[-1] not in before]
 
 
-def topics_of_models(pipeline: Up) -> list[str]:
-    from streams.kafka.admin import Admin
-
-    return [name for name in Admin(pipeline.cluster).partitions() if name.startswith(pipeline.topics.model(""))]
+def topics_of_models(cluster: Cluster, pipeline: str) -> list[str]:
+    return [name for name in Admin(cluster).partitions() if name.startswith(Topics(pipeline).model(""))]
 
 
 @pytest.mark.timeout(300)
@@ -286,7 +209,7 @@ def test_who_is_refused_is_shown_a_challenger_steps_back_and_a_file_that_changes
         assert operator.states()["plain"] == State.CHAMPION, "good was not promoted by another file"
         until(lambda: "AT_HOME" in shown("homeless").get("refused", ""), 10, "it is refused at the start")
         assert "scorer.homeless" not in pipeline.status["roles"]
-        assert pipeline.topics.model("watcher") not in topics_of_models(pipeline), "the file names it still"
+        assert pipeline.topics.model("watcher") not in topics_of_models(cluster, name), "the file names it still"
 
 
 BREAKER = FILE.replace("[default]", "[breaker]\nrequests = 100\nwell_s = 1\n\n[default]", 1)

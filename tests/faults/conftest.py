@@ -9,13 +9,16 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from streams.core.audit import Findings
 from streams.kafka.clients import Cluster
 from tests.broker.pipelines import Up, up, write
+
+if TYPE_CHECKING:
+    from tests.faults.secured import Secured  # it asks here which form this is
 
 README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- faults: written by make test-faults -->\n", "<!-- faults: end -->\n"
@@ -39,6 +42,14 @@ def living(cluster: Cluster, folder: Path, *options: str, more: Mapping[str, str
     name = f"t{uuid.uuid4().hex[:10]}"
     with up(cluster, write(folder, name), name, folder / "state", *options, more=more) as pipeline:
         yield pipeline
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Secured"]:
+    """A Kafka with TLS, SCRAM and access lists, for all that is tried on one."""
+    from tests.faults.secured import secured
+
+    yield from secured(tmp_path_factory.mktemp("secured"))
 
 
 @pytest.fixture(scope="session")

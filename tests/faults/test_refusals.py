@@ -1,6 +1,6 @@
 """What is refused at the door of a secured Kafka: soon, in one line that says what to do, without the secrets."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +14,10 @@ from streams.kafka.admin import Admin
 from streams.pipeline_file import load
 from tests.broker.pipelines import write
 from tests.faults.conftest import LONG, Note
-from tests.faults.secured import HOST, SECRETS, Grant, Secured, assert_no_secret, everything, rendezvous, secured
+from tests.faults.secured import HOST, SECRETS, Grant, Secured, assert_no_secret, everything, rendezvous
 
 SOON_S = 5 if LONG else 30
-COMMANDS = {"up": ("up",), "router": ("run", "router"), "rendezvous": ("run", "rendezvous")}
-
-
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    yield from secured(tmp_path_factory.mktemp("secured"))
+COMMANDS = {"up": ("up",), "rendezvous": ("run", "rendezvous")} | ({"router": ("run", "router")} if LONG else {})
 
 
 @dataclass(frozen=True)

@@ -32,16 +32,10 @@ from tests.faults.secured import (
     everything,
     grants,
     rendezvous,
-    secured,
 )
 
 TOPIC = ResourceType.TOPIC
 EVENT = '{{"request_id": "{}", "x": 0.5, "colour": "red"}}'
-
-
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    yield from secured(tmp_path_factory.mktemp("secured"))
 
 
 @pytest.fixture

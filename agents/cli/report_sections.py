@@ -223,7 +223,7 @@ def _estimates(rows: Sequence[Judged]) -> str:
 
 
 def _estimate(found: Estimate) -> str:
-    interval = "" if found.low is None else f"\n{found.low:.4f} to {found.high:.4f}"
+    interval = "" if found.low is None else f"\n{found.low:.3f} to {found.high:.3f}"
     return f"{number(found.value, 4)}{interval}"
 
 

@@ -160,10 +160,11 @@ class Joining:
         """Put to a request what had come before it; whether there was anything."""
         rows = self._held.take(pending.request.offset) if self._held else ()
         for model, what in rows:
-            if not pending.entitled.trusts(model, what.version):
+            if isinstance(what, Failed):
+                if pending.entitled.trusts(model, what.version):
+                    pending.failed[model] = what.reason
+            elif not pending.entitled.trusts(model, what.version):
                 self.counts.untrusted += 1
-            elif isinstance(what, Failed):
-                pending.failed[model] = what.reason
             else:
                 age_ms = max(0, what.age_ms - pending.request.at_ms)
                 pending.scores.setdefault(model, ScoreSeen(what.score, what.version, age_ms))

@@ -1,7 +1,8 @@
 """A model's life while flights go by: `make story`.
 
-At 500 flights a second a better model is trained, added, watched as a shadow, promoted, broken on purpose and rolled
-back, by the same commands a person would type. Exit 0 only when every flight got one decision and `verify` is clean.
+At 500 flights a second a better model is trained, added, held against the champion flight by flight, promoted, broken
+on purpose and rolled back, by the same commands a person would type. Exit 0 only when every flight got one decision
+and `verify` is clean.
 """
 
 import json
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import click
+import duckdb
 import psutil
 from confluent_kafka import Producer
 from rich.table import Table
@@ -57,6 +59,17 @@ accuracy_loss = 0.01
 well_s = 20
 """
 WITHIN_S = 60
+
+COMPARED = BUILD / "comparisons.parquet"
+BOTH = """
+select request_id, champion, shadow.score as better, shadow.took_ms as took_ms
+from (select *, [m for m in models if m.role = 'champion'][1].score as champion,
+                [m for m in models if m.model = 'better'][1] as shadow
+      from read_parquet($file))
+where champion is not null and shadow.score is not null
+order by (shadow.score >= $threshold) <> (champion >= $threshold) desc, abs(shadow.score - champion) desc
+"""
+"""Flights that champion and shadow have scored: those of which they are of two minds first, the furthest apart."""
 
 
 class Flights:
@@ -198,13 +211,14 @@ def main(rate: float, watch: float) -> None:
         cluster = cluster_of(os.environ) or Cluster(about["bootstrap"])
         told = Told(about)
         with Flights(cluster, name, rate) as flights:
-            tell(flights, told, cluster, Topics(name).decisions, better, watch)
+            tell(flights, told, cluster, pipeline, better, watch)
         show(cluster, pipeline, flights)
         told("verify")
 
 
-def tell(flights: Flights, told: Told, cluster: Cluster, topic: str, better: Path, watch: float) -> None:
+def tell(flights: Flights, told: Told, cluster: Cluster, pipeline: Pipeline, better: Path, watch: float) -> None:
     """The scenes, one after the other."""
+    topic, threshold = Topics(pipeline.name).decisions, pipeline.labels.threshold
     by = {model: newest(cluster, topic, model) for model in ("full", "better", "fast")}
     flights.scene("a new broker warms up")
     until(by["full"], "full answers")
@@ -215,6 +229,7 @@ def tell(flights: Flights, told: Told, cluster: Cluster, topic: str, better: Pat
     flights.scene("better is a shadow")
     told("models", "promote", "better", expect=3)  # too early: the gates say so
     time.sleep(watch)  # a shadow needs flights to show itself on
+    compare(told, threshold)
     told(
         "models",
         "promote",
@@ -243,6 +258,16 @@ def tell(flights: Flights, told: Told, cluster: Cluster, topic: str, better: Pat
         flights.scene("rolled back")
         time.sleep(watch / 3)
     told("models", "history")
+
+
+def compare(told: Told, threshold: float) -> None:
+    """Hold the shadow against the champion flight by flight, by what the archive has of both."""
+    told("archive", "comparisons", "--since", "1m", "--out", str(COMPARED.relative_to(Path.cwd())))
+    found = duckdb.execute(BOTH, {"file": str(COMPARED), "threshold": threshold}).fetchall()
+    apart = [row for row in found if (row[1] >= threshold) != (row[2] >= threshold)]
+    console.print(f"of {len(found):,} flights that both saw they are of two minds on {len(apart):,}:")
+    for request, champion, better, took_ms in apart[:3]:
+        console.print(f"  {request}   full {champion:.3f}   better {better:.3f}, after {took_ms} ms")
 
 
 def show(cluster: Cluster, pipeline: Pipeline, flights: Flights) -> None:

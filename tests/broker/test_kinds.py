@@ -75,7 +75,7 @@ name = "framed"
 version = "1"
 kind = "python"
 role = "shadow"
-callable = "tests.broker.models:framed"
+callable = "tests.broker.models:Framed"
 takes = "frame"
 
 [[models]]

@@ -18,6 +18,8 @@ RATE = 300
 AROUND_MS = 1_000
 """So long after a boundary decisions are looked at one by one: a gap would be there."""
 
+GATES = "[promotion]\nshadow_s = 3\nrequests = 300\nagreement = 1.0\nlatency_share = 2.0\n"
+
 ON_TIME_MS = 10
 LATE_SHARE = 0.01
 """Of all: on two cores that hold the broker too, a pause of the host makes some late, takeovers or no takeovers."""
@@ -46,7 +48,7 @@ def wrong_versions(history: History, answers: list[Decision], at_ms: dict[int, i
 def test_a_new_version_takes_over_at_a_ticket_is_taken_back_and_takes_over_for_good(
     cluster: Cluster, tmp_path: Path, name: str
 ):
-    file = write(tmp_path, name)
+    file = write(tmp_path, name, more=GATES)
     operator = Operator(cluster, file, tmp_path / "state", elsewhere=True)
 
     def beside() -> State | None:
@@ -65,7 +67,7 @@ def test_a_new_version_takes_over_at_a_ticket_is_taken_back_and_takes_over_for_g
             load.wait(2)
             operator.says("rollback", "--why", "worse after all")
             load.wait(2)
-            operator.says("promote", "good", "--version", "2", "--force")
+            until(lambda: operator.ended("promote", "good", "--version", "2").returncode == 0, 30, "its gates let it")
             load.wait(2)
             operator.says("retire", "good", "--version", "1")
             until(lambda: "scorer.good" not in pipeline.status["roles"], 30, "version 1 has no process")
@@ -84,6 +86,7 @@ def test_a_new_version_takes_over_at_a_ticket_is_taken_back_and_takes_over_for_g
     boundaries = takeovers(history)
     assert [version for _, version in boundaries] == ["2", "1", "2"]
     moves = [entry for entry in history.entries if isinstance(entry.record, Moved) and entry.record.replaces]
+    assert [bool(move["forced"]) for move in shown["moves"] if move.get("replaces")] == [True, False, False]
     assert [entry.from_ms - entry.log_ms for entry in moves] == [LEAD_MS] * 3, "a rollback too counts within a second"
     first_tickets = [move["first_tickets"] for move in shown["moves"] if move.get("replaces")]
     late = defaults = 0

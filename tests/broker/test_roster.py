@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from subprocess import CompletedProcess
+from threading import Event
 from typing import Any
 
 import pytest
@@ -24,8 +25,9 @@ from streams.kafka.reading import TopicReader
 from streams.kafka.roster_log import RosterLog
 from streams.pipeline_file import load as load_file
 from tests.broker.commands import rendezvous
+from tests.broker.models import POISON
 from tests.broker.pipelines import FILE, Up, environment, good, outcome, send, until, up, write
-from tests.faults.load import Load, assert_kept, decisions, findings, suspended
+from tests.faults.load import Load, assert_kept, decisions, findings, plain, suspended
 
 RATE = 200
 AFTER_MS = 500
@@ -216,13 +218,18 @@ BREAKER = FILE.replace("[default]", "[breaker]\nrequests = 100\nwell_s = 1\n\n[d
 
 
 @pytest.mark.timeout(240)
-def test_a_champion_that_hangs_is_passed_over_and_comes_back_when_it_is_well(
+def test_a_champion_that_hangs_or_raises_is_passed_over_and_comes_back_when_it_is_well(
     cluster: Cluster, tmp_path: Path, name: str
 ):
     file = write(tmp_path, name, text=BREAKER)
     operator = Operator(cluster, file, tmp_path / "state")
+    ill = Event()
+
+    def value(number: int) -> dict[str, Any]:
+        return plain(number) | ({"x": POISON} if ill.is_set() else {})
+
     with up(cluster, file, name, tmp_path / "state", "--standby") as pipeline:
-        with Load(cluster, pipeline.topics.raw, RATE) as load:
+        with Load(cluster, pipeline.topics.raw, RATE, value) as load:
             load.wait(2)
             with suspended([pipeline.pid("scorer.good")]):
                 until(lambda: operator.is_("good", State.PASSED_OVER), 30, "the champion is passed over")
@@ -231,19 +238,25 @@ def test_a_champion_that_hangs_is_passed_over_and_comes_back_when_it_is_well(
             until(lambda: operator.is_("good", State.CHAMPION), 30, "it is the champion again")
             back_at = load.sent
             load.wait(2)
+            ill.set()
+            ill_at = load.sent
+            until(lambda: operator.is_("good", State.PASSED_OVER), 30, "the champion that raises is passed over")
+            ill.clear()
+            until(lambda: operator.is_("good", State.CHAMPION), 30, "and is the champion again")
         found = findings(pipeline, file, load)
         answers = decisions(pipeline, load)
         said = operator.says("history")
     assert_kept(found)
-    assert [(move["from"], move["to"], move["who"]) for move in said[1:3]] == [
+    assert [(move["from"], move["to"], move["who"]) for move in said[1:5]] == 2 * [
         ("champion", "passed-over", "rendezvous"),
         ("passed-over", "champion", "rendezvous"),
     ]
     assert "came after 100% of the budget, or never" in said[1]["why"]
+    assert "were errors" in said[3]["why"]
     lead = int(RATE * AFTER_MS / 1e3)
     passed = answers[passed_at + lead : passed_at + lead + RATE]
     assert {answer.model for answer in passed} == {"plain"}
     assert all("the champion is passed over" in answer.reason for answer in passed)
     assert statistics.median(answer.used_ms for answer in passed) < 0.4 * answers[0].budget_ms, "nobody waits for it"
-    healthy = answers[back_at + 2 * lead :]
+    healthy = answers[back_at + 2 * lead : ill_at]
     assert sum(answer.model == "good" for answer in healthy) >= 0.8 * len(healthy) > 0

@@ -117,7 +117,12 @@ class Supervisor:
         while True:
             await asyncio.sleep(LOOK_S)
             for child in self.children:
-                if size := cut(child.log):
+                try:
+                    size = cut(child.log)
+                except OSError as error:
+                    sys.stderr.write(f"{child.name}: {child.log} is too long, and cannot be cut: {error}\n")
+                    continue
+                if size:
                     sys.stderr.write(f"{child.name}: {child.log} had {size >> 20} MB, its end was kept\n")
 
     async def _end_the_hung(self) -> None:

@@ -16,7 +16,7 @@ from schemas.topics import Topics
 from streams.archive.ranges import Period, read_period, require
 from streams.archive.segment import Record
 from streams.core.again import Again
-from streams.core.comparison import LATE_MS, UNDECIDED_MS, Comparing, Comparison, Roles
+from streams.core.comparison import UNDECIDED_MS, Comparing, Comparison, Roles
 from streams.core.entitlement import always
 from streams.core.past import CHUNK, Way
 from streams.core.validator import Validator
@@ -24,7 +24,7 @@ from streams.core.validator import Validator
 STEP_MS = 1_000
 """Beyond the last request the logs are read on in such steps, as long as anything is waited for."""
 
-CLOSED = f"scores that came a second time, or more than {LATE_MS / 1e3:g} s after the deadline: not in it"
+CLOSED = "scores that came when their record was closed: not in it"
 LEFT_OUT = "requests at the end left out: the archive ends before what was made of them"
 NO_SCORES, NO_DECISION = "records on scores that are none", "records on decisions that are none"
 

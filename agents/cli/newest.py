@@ -7,12 +7,14 @@ file more. So whoever can read an archive reads the last seconds too, and nothin
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import copytree
 from tempfile import TemporaryDirectory
 
 from confluent_kafka import Message
 
 from agents.archiver import columns_of
 from schemas.errors import ConfigurationRefused
+from streams.archive.figures import FOLDER
 from streams.archive.layout import Layout
 from streams.archive.writer import Limits, PartitionWriter
 from streams.kafka.clients import Cluster
@@ -39,6 +41,8 @@ def with_newest(root: Path, topics: Sequence[str], cluster: Cluster) -> Iterator
         for topic in topics:
             with TopicReader(cluster, topic) as reader:
                 _put_together(root, Path(folder), reader)
+        if (root / FOLDER).is_dir():  # what is stored of labels that are mature is told from there
+            copytree(root / FOLDER, Path(folder) / FOLDER)
         yield Path(folder)
 
 

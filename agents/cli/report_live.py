@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException
 from agents.archiver import topics_of
 from agents.cli.newest import with_newest
 from agents.cli.past import write_whole
-from schemas.errors import RendezvousError
+from schemas.errors import ConfigurationRefused, RendezvousError
 from schemas.pipeline import Pipeline
 from streams.archive.ranges import iso
 from streams.kafka.clients import Cluster, explained
@@ -55,10 +55,15 @@ def turns(
             try:
                 page = turn()
                 if out is not None:
-                    write_whole(out, reloading(page, time.time() * 1e3, every_s))
+                    period_s = max(every_s, 2 * (time.monotonic() - began_s))
+                    write_whole(out, reloading(page, time.time() * 1e3, period_s))
                 said = ""
-            except (RendezvousError, KafkaException) as error:
-                known = explained(error) if isinstance(error, KafkaException) else error
+            except (RendezvousError, KafkaException, OSError) as error:
+                known = error
+                if isinstance(error, KafkaException):
+                    known = explained(error)
+                elif isinstance(error, OSError):  # where it is put together, before it is the page
+                    known = ConfigurationRefused(f"the newest records have no place: {error}; TMPDIR names another")
                 if first:
                     raise known from error
                 if said != str(known):
@@ -90,6 +95,6 @@ SCRIPT = """
       `${Math.round(age / 1000).toLocaleString('en')} s ago: rendezvous report --live has ended, or is stuck.`;
   };
   look();
-  setInterval(() => { if (document.activeElement?.id === 'which') look(); else location.reload(); }, every);
+  setInterval(() => { if (document.activeElement?.id !== 'which') location.reload(); }, every);
 })();
 """

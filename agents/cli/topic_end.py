@@ -121,8 +121,8 @@ def _unrouted(cluster: Cluster, pipeline: Pipeline, groups: Groups, from_ms: flo
 
 
 def _waiting(cluster: Cluster, groups: Groups, group: str, topic: str) -> int:
-    """How many records lie behind what a group has committed; none where it never has."""
+    """How many records lie behind what a group has committed; all of them where it never has."""
     with TopicReader(cluster, topic) as reader:
         bounds = reader.bounds()
     read = groups.committed(group, topic, reader.partitions)
-    return sum(max(0, bounds[number][1] - max(at, bounds[number][0])) for number, at in read.items())
+    return sum(end - min(end, max(read.get(number, low), low)) for number, (low, end) in bounds.items())

@@ -20,6 +20,9 @@ from streams.archive.segment import UNREADABLE, WRITING, ArchiveDamaged, opened
 from streams.archive.store import store_of
 from streams.core.judged import Judged, day_name
 
+FOLDER = "quality"
+"""Beside the archive's records: what was stored for ever."""
+
 ALL = "all"
 TOLD = "told"
 
@@ -64,20 +67,20 @@ TABLE = pa.schema(
 def place_of(root: Path, pipeline: str, day: str, field: str) -> Path:
     """The file of one day, for all its requests or split by a field."""
     name = f"by={encoded(field) if field else ALL}.parquet"
-    return root / "quality" / f"pipeline={encoded(pipeline)}" / f"day={day}" / name
+    return root / FOLDER / f"pipeline={encoded(pipeline)}" / f"day={day}" / name
 
 
 def stored_days(root: Path, pipeline: str, field: str) -> list[int]:
     """The days that are stored, as numbers since 1970."""
     name = place_of(root, pipeline, "x", field).name
-    folder = root / "quality" / f"pipeline={encoded(pipeline)}"
+    folder = root / FOLDER / f"pipeline={encoded(pipeline)}"
     days = (path.parent.name.removeprefix("day=") for path in folder.glob(f"day=*/{name}"))
     return sorted(int(np.datetime64(day, "D").astype(int)) for day in days)
 
 
 def untold_days(root: Path, pipeline: str) -> list[str]:
     """Stored days that are not noted as told, the oldest first."""
-    folder = root / "quality" / f"pipeline={encoded(pipeline)}"
+    folder = root / FOLDER / f"pipeline={encoded(pipeline)}"
     told = {path.parent.name.removeprefix("day=") for path in folder.glob(f"day=*/{TOLD}")}
     return [day for day in map(day_name, stored_days(root, pipeline, "")) if day not in told]
 
@@ -85,7 +88,7 @@ def untold_days(root: Path, pipeline: str) -> list[str]:
 def note_told(root: Path, pipeline: str, day: str, writer: str) -> None:
     """Note, for good, that a stored day is on the topic. Raises DiskTrouble."""
     path = place_of(root, pipeline, day, "").with_name(TOLD)
-    store, staging = store_of(root), root / "staging" / "quality"
+    store, staging = store_of(root), root / "staging" / FOLDER
     with trouble_named(path):
         store.prepare(path.parent, staging, writer)
         store.create(path, staging, writer, [b"on the topic\n"])
@@ -119,7 +122,7 @@ def _as_now(row: dict[str, Any]) -> dict[str, Any]:
 def store_figures(root: Path, pipeline: str, writer: str, found: Sequence[Judged]) -> list[Judged]:
     """Store a day's figures unless somebody has; returns what is stored now. Raises DiskTrouble."""
     path = place_of(root, pipeline, found[0].day, found[0].field)
-    store, staging = store_of(root), root / "staging" / "quality"
+    store, staging = store_of(root), root / "staging" / FOLDER
     rows = [msgspec.to_builtins(one) for one in found]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema=TABLE), sink, **WRITING)

@@ -56,6 +56,10 @@ class Again:
         core = self._core
         self._order.scores_offered(log_ms, lambda as_of_ms: core.scores_offered(block, position, log_ms, as_of_ms))
 
+    def scores_known(self, until_ms: float) -> None:
+        """No score up to this log time is still to come, whether there was any or not."""
+        self._order.scores_offered(until_ms, lambda _: [])
+
     def close(self, *logs: str) -> None:
         """Nothing more comes of these logs (`raw`, `scores`); without both, every timer fires."""
         self._order.close(*logs)

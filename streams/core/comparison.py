@@ -136,7 +136,7 @@ Told = Callable[[Comparison], None]
 class Comparing:
     """One partition. Requests before `since_ms` are needed to know repeats, and not handed on.
 
-    `closed` counts scores and errors that came when their record was closed, `left_out` requests at the end of which
+    `closed` counts scores that came when their record was closed, `left_out` requests at the end of which
     the logs say too little.
     """
 
@@ -150,6 +150,7 @@ class Comparing:
         self._order: deque[Comparison] = deque()
         self._ahead: dict[int, list[Told]] = {}
         self._next = 0
+        self._first: int | None = None
         self._ended = False
 
     @property
@@ -165,6 +166,8 @@ class Comparing:
             roles = {} if isinstance(request, Rejection) else self._roles.at(at_ms)
             said = {key: Said(role) for key, role in roles.items()}
             one = Comparison(self._partition, offset, at_ms, request.budget_ms, request.request_id, said)
+            if self._first is None:
+                self._first = offset
             self._open[offset] = one
             self._order.append(one)
             self._next = offset + 1
@@ -180,9 +183,11 @@ class Comparing:
             case ScoreBlock():
                 key = (block.model, block.version)
                 for offset, score in zip(offsets_of(block.offsets), scores_of(block.scores), strict=True):
-                    self._tell(offset, lambda one, score=score: _scored(one, key, score, log_ms))
+                    self._tell(offset, lambda one, score=score: _scored(one, key, score, log_ms), scored=True)
                 for error in block.errors:
-                    self._tell(error.offset, lambda one, why=error.reason: _failed(one, key, why, log_ms))
+                    self._tell(
+                        error.offset, lambda one, why=error.reason: _failed(one, key, why, log_ms), scored=True
+                    )
             case NotAskedBlock():
                 for offset in offsets_of(block.offsets):
                     self._tell(offset, lambda one: _not_asked(one, block))
@@ -195,12 +200,12 @@ class Comparing:
         if decision.final:
             self._tell(decision.ticket.offset, lambda one: _decided(one, decision, log_ms))
 
-    def _tell(self, offset: int, what: Told) -> None:
+    def _tell(self, offset: int, what: Told, *, scored: bool = False) -> None:
         one = self._open.get(offset)
         if one is not None:
             what(one)
         elif offset < self._next:
-            self.closed += 1
+            self.closed += scored and self._first is not None and offset >= self._first
         elif not self._ended and offset < self._next + LIMIT:
             self._ahead.setdefault(offset, []).append(what)
 
@@ -212,6 +217,7 @@ class Comparing:
 
     def ready(self, known_ms: float) -> Iterator[Comparison]:
         """Records of which nothing more is expected, scores and decisions being known up to this log time."""
+        self._again.scores_known(known_ms)
         self._decide()
         order = self._order
         while order and _closes(order[0], known_ms):

@@ -38,13 +38,17 @@ def as_word(value: object) -> str | None:
 def as_segment(given: object) -> str:
     """A value as the name of a segment or a source.
 
-    >>> [as_segment(one) for one in ("UA", 7, 2.5, True, None, ["a"])]
-    ['UA', '7', '2.5', 'true', '(none)', '(list)']
+    It comes from a producer, and goes to people's terminals: what is not printable is not passed on.
+
+    >>> [as_segment(one) for one in ("UA", 1000001, 2.5, True, None, ["a"], "a\\tb", 10**400)]
+    ['UA', '1000001', '2.5', 'true', '(none)', '(list)', 'a?b', '(int)']
     """
     if isinstance(given, str):
-        return given[:LONGEST]
+        return "".join(letter if letter.isprintable() else "?" for letter in given[:LONGEST])
     if given is None:
         return "(none)"
     if isinstance(given, bool):
         return str(given).lower()
-    return f"{given:g}" if isinstance(given, int | float) else f"({type(given).__name__})"
+    if isinstance(given, int) and abs(given) < 10**LONGEST:
+        return str(given)
+    return f"{given:.15g}" if isinstance(given, float) else f"({type(given).__name__})"

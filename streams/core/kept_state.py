@@ -18,6 +18,8 @@ from msgspec.structs import fields
 from schemas.errors import UNREADABLE, UnreadableRecord
 
 PLAIN = (type(None), bool, int, float, str, bytes)
+LEAST, MOST = -(1 << 63), (1 << 64) - 1
+"""Integers that MessagePack has; a field of somebody's event may hold any."""
 SHARED = (Struct, np.ndarray, dict, list, deque, set)
 
 
@@ -44,6 +46,8 @@ class _Writer:
 
     def of(self, value: Any) -> Any:
         kind = type(value)
+        if kind is int and not LEAST <= value <= MOST:
+            return ["int", hex(value)]
         if kind in PLAIN:
             return value
         if isinstance(value, Enum):
@@ -112,6 +116,8 @@ class _Reader:
                 return np.frombuffer(rest[1], np.dtype(rest[0]))[0]
             case "again":
                 return self._seen[rest[0]]
+            case "int":
+                return int(rest[0], 16)
         found = self._made(kind, rest)
         self._seen.append(found)
         return found

@@ -22,7 +22,7 @@ class LogOrder:
         self.core = core
         self._open = {"raw": raw, "scores": scores}
         self._raw: deque[Request | Rejection] = deque()
-        self._scores: deque[tuple[int, Offer]] = deque()
+        self._scores: deque[tuple[float, Offer]] = deque()
 
     @property
     def done(self) -> bool:
@@ -33,7 +33,7 @@ class LogOrder:
         """Take raw records, in offset order."""
         self._raw.extend(requests)
 
-    def scores_offered(self, log_ms: int, offer: Offer) -> None:
+    def scores_offered(self, log_ms: float, offer: Offer) -> None:
         """Take a block of scores that was appended at `log_ms`, in the order of the log."""
         self._scores.append((log_ms, offer))
 

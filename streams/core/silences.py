@@ -18,7 +18,7 @@ def with_silences(verdict: Verdict, found: Sequence[Silence], field: str) -> Ver
     """The verdict with the sources that are silent, which are values of this field."""
     if not found:
         return verdict
-    segment = f"{field} is {' or '.join(one.source for one in found)}"
+    segment = f"{field} is {' or '.join(sorted(one.source for one in found))}"
     of_it = verdict.verdict is Word.DATA and field in (verdict.field or "").split(", ")
     if not verdict.quiet and not of_it:
         more = [Also(Word.TRAFFIC, f"{field} {one.source}") for one in found]

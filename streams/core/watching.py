@@ -86,6 +86,7 @@ class Watching:
         """Judge by a reference that was set, from the next request on."""
         self.reference, self.judging, self.learning, self.heard = said, watched, None, None
         self.closed_ms = None
+        self._know(watched)
 
     @property
     def due_ms(self) -> float:

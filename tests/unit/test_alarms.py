@@ -4,6 +4,7 @@ from msgspec.structs import replace
 
 from schemas.verdicts import Alarm, Evidence, Severity, Verdict, Word
 from streams.core.alarms import Alarms
+from streams.core.verdicts.trouble import trouble_of
 from streams.core.verdicts.words import SEVERITY
 
 BARE = Verdict(
@@ -94,3 +95,10 @@ def test_one_of_several_fields_and_what_is_not_said_are_no_other_cause():
         *[None] * 3,
         Alarm.CHANGED,
     ]
+
+
+def test_a_place_that_begins_with_a_digit_is_a_place_and_a_numbers_range_is_none():
+    verdict = replace(BARE, verdict=Word.TRAFFIC, segment="store is 17", confined=True)
+    assert trouble_of(verdict).segment == "store is 17"
+    assert not trouble_of(verdict).same(trouble_of(replace(verdict, segment="store is 18")))
+    assert trouble_of(replace(verdict, confined=False)).segment is None

@@ -133,3 +133,15 @@ def test_what_a_later_program_adds_is_passed_over_and_what_is_none_is_refused():
     assert decode_first(b"") is None
     with pytest.raises(UnreadableRecord, match="no first answers"):
         decode_first(b"\xc1")
+
+
+def test_a_reference_that_is_set_before_any_request_is_held_against_them_too():
+    watching = fresh()
+    first = {"first": OfModel({"kept-0": 0.5})}
+    watching.carry(FirstAnswers(COUNT, "kept", PROBES, first))
+    other = fresh()
+    told(other, stream(ROWS))
+    assert other.judging is not None
+    watching.refer("set", other.judging)
+    assert watching.carried is None
+    assert watching.judging.watch.probes.answers["first"].first == {"kept-0": 0.5}

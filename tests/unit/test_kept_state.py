@@ -79,6 +79,11 @@ def test_values_of_every_kind_come_back_as_they_were():
     assert found[8] is found[9], "what is shared is shared again"
 
 
+@pytest.mark.parametrize("value", [1 << 64, -(1 << 63) - 1, 10**400, (1 << 64) - 1, -(1 << 63)])
+def test_an_integer_of_any_size_in_somebodys_event_keeps_nothing_from_being_kept(value: int):
+    assert decode_state(encode_state({"x": value}, MODULES), MODULES) == {"x": value}
+
+
 def test_a_strangers_object_is_not_kept():
     with pytest.raises(TypeError, match="cannot be kept"):
         encode_state([sys], MODULES)

@@ -134,7 +134,7 @@ def test_what_still_needs_it_is_said_with_figures_and_it_stays(world: World, for
         ended(2, force=force)
     assert str(refused.value) == (
         "small.model.second stays: the router is still to read 20 requests of small.raw, which came before that "
-        "counted; java reads small.model.second (/10.0.0.8), 0 records wait for it; small.scorer.second.1 reads "
+        "counted; java reads small.model.second (/10.0.0.8), 40 records wait for it; small.scorer.second.1 reads "
         "small.model.second (/10.0.0.7), 30 records wait for it. Wait for it, or start who is missing, and say "
         "`models retire second --delete-topic` again"
     )

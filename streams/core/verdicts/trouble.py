@@ -43,7 +43,8 @@ class Trouble(Struct, frozen=True):
 
 def trouble_of(verdict: Verdict) -> Trouble:
     """What a verdict speaks of."""
-    segment = verdict.segment if verdict.segment and not RANGE.search(verdict.segment) else None
+    exact = verdict.confined or not RANGE.search(verdict.segment or "")
+    segment = verdict.segment if verdict.segment and exact else None
     return Trouble(verdict.verdict, _names(verdict.model), _names(verdict.field), segment)
 
 

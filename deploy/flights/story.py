@@ -63,7 +63,7 @@ WITHIN_S = 60
 COMPARED = BUILD / "comparisons.parquet"
 BOTH = """
 select request_id, champion, shadow.score as better, shadow.took_ms as took_ms
-from (select *, [m for m in models if m.role = 'champion'][1].score as champion,
+from (select *, [m for m in models if m.model = 'full'][1].score as champion,
                 [m for m in models if m.model = 'better'][1] as shadow
       from read_parquet($file))
 where champion is not null and shadow.score is not null

@@ -15,6 +15,9 @@ MAX_BUDGET_MS = 600_000
 
 SCORE_OF = ".score"
 
+ModelKey = tuple[str, str]
+"""A model's name and version."""
+
 
 class Role(StrEnum):
     """What a model is for, from the first choice to the mere listener."""

@@ -12,12 +12,12 @@ from agents.cli.races import Found
 from agents.cli.report_fields import fields_of
 from agents.cli.report_verdicts import Verdicts, verdicts_of
 from schemas.blocks import Matrix, Offsets
-from schemas.pipeline import Pipeline, Role
+from schemas.pipeline import ModelKey, Pipeline, Role
 from streams.archive.ranges import Period, iso
 from streams.core.overview import Overview, overview
 from streams.core.pairs import Pair, pair
 from streams.core.quality import quantiles
-from streams.core.races import ModelKey, Races
+from streams.core.races import Races
 from streams.core.shifts import FEWEST, Shift, of_numbers
 
 BINS = 40

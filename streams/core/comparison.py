@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from schemas.blocks import NotAskedBlock, RejectionBlock, ScoreBlock, ScoresBlock, offsets_of, scores_of
 from schemas.decisions import Decision
-from schemas.pipeline import Model, Role
+from schemas.pipeline import Model, ModelKey, Role
 from schemas.requests import Rejection, Request
 from streams.core.again import Again
 from streams.core.entitlement import Spans
@@ -32,9 +32,6 @@ UNDECIDED_MS = 600_000.0
 PASSED_OVER, BESIDE = "passed-over", "beside"
 """What a model was for, where its role does not say it: a champion that was not well; a version that is not the one
 entitled."""
-
-ModelKey = tuple[str, str]
-"""A model's name and version."""
 
 
 class Said(Struct, gc=False):

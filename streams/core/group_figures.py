@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Struct
 
 from schemas.blocks import Matrix
+from schemas.pipeline import ModelKey
 from schemas.verdicts import ModelFigures
 from streams.core.attendance import NOT_MISSED
 from streams.core.blame import ERROR, FAILED, SKIPPED
@@ -22,9 +23,6 @@ BUCKETS = 8 * 24
 
 SCORE_SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 TIME_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
-
-Entitled = tuple[str, str]
-"""A model and the version of it that was asked."""
 
 
 class LogBuckets:
@@ -136,7 +134,7 @@ class Group:
         self.decided = 0
         self.answers: Counter[str] = Counter()
         self.winners: Counter[str] = Counter()
-        self.models: dict[Entitled, Own] = {}
+        self.models: dict[ModelKey, Own] = {}
 
     def take(self, one: Gathered, side: Side) -> None:
         """One request."""

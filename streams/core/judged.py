@@ -13,10 +13,10 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from schemas.blocks import Matrix
-from schemas.pipeline import LabelSettings
+from schemas.pipeline import LabelSettings, ModelKey
 from streams.core.labels import Truths
 from streams.core.measures import Measures, measures
-from streams.core.races import ModelKey, Races
+from streams.core.races import Races
 
 DAY_MS = 86_400_000
 SETTLE_MS = 3_600_000

@@ -16,14 +16,12 @@ from msgspec import Struct, json
 from schemas.decisions import ScoreSeen, Ticket
 from schemas.errors import UNREADABLE, UnreadableRecord
 from schemas.labels import decode_label
+from schemas.pipeline import ModelKey
 from schemas.tallies import Counted, Tally
 
 GROWN = 100
 """A tally is told when a hundredth of some model's labels is new, or corrected, since the last: a draw cannot feel
 less, and the log of all tallies there ever were stays short (a few hundred records for each factor of ten)."""
-
-ModelKey = tuple[str, str]
-"""A model's name and version."""
 
 Sides = tuple[tuple[ModelKey, bool], ...]
 """Each model that had scored, and whether it said yes."""

@@ -18,15 +18,13 @@ from numpy.typing import NDArray
 from schemas.blocks import Matrix, NotAskedBlock, Offsets, ScoreBlock, ScoresBlock, pack_offsets
 from schemas.decisions import Outcome, Ticket
 from schemas.errors import UNREADABLE, UnreadableRecord
+from schemas.pipeline import ModelKey
 from streams.core.answers import NOBODY, OUTCOMES, Answered, Answers, Codes, Names, ScoreColumn, places
 
 REJECTED = OUTCOMES.index(Outcome.REJECTED)
 NUMBERS = re.compile(r" by \d+ % of the budget|: .*")
 
 ABSENT = "(absent)"
-
-ModelKey = tuple[str, str]
-"""A model's name and version."""
 
 
 class Told(Struct, frozen=True, gc=False):

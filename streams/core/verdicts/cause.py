@@ -13,14 +13,13 @@ from msgspec import Struct
 from schemas.blocks import Matrix
 from streams.core.verdicts.probes import Probes
 from streams.core.verdicts.reference import Reference
-from streams.core.verdicts.shifts import OWN, PAIRED, RAW, SCORES
+from streams.core.verdicts.shifts import OWN, PAIRED, RAW, SCORES, STRANGE
 from streams.core.verdicts.words import Also, Word
 
 EARLY = 1.15
 HURRIED = 2.0  # when the rate has moved, a window spans another time than those that thresholds come from
 STILL = 3.75  # spreads: what the largest of some dozens of quiet statistics comes to
 LEANING = 5.0
-STRANGE = ("types", "new values", "range")
 SOME = 0.7
 LIKELY = 0.6  # of a threshold: a field that leans so far, when scores moved and the code is acquitted, is why
 CALM = 0.7

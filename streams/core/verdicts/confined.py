@@ -17,6 +17,7 @@ from schemas.blocks import Matrix
 from streams.core.shifts import chance_of_numbers, chance_of_words
 from streams.core.verdicts.events import Event
 from streams.core.verdicts.fields import NONE, Bins, Column, quantile_edges
+from streams.core.verdicts.shifts import STRANGE
 from streams.core.verdicts.sums import WIDE
 
 LEAST_LIVE, LEAST_REFERENCE = 30, 40
@@ -25,9 +26,6 @@ LEAST_SIZE = 0.1
 LITTLE = 0.25  # of the size among the value's own: what the others may have moved, and what chance makes of them
 NEARLY_ALL = 0.9
 BY_CHANCE = 7.0  # e^-7: so seldom do strange values, strewn at random, all fall to one value
-
-STRANGE = ("types", "new values", "range")
-"""Statistics that count what the reference hardly ever has."""
 
 Counts = NDArray[np.int32]
 

@@ -14,6 +14,9 @@ from streams.core.verdicts.sums import Layout, Sums
 from streams.core.verdicts.tails import HIGHEST, z_of_chi_square, z_of_count, z_of_largest, z_of_log_tail
 
 RAW = ("quantiles", "place", "spread", "mix", "nulls", "nulls alone", "types", "new values", "range")
+STRANGE = ("types", "new values", "range")
+"""Statistics that count what the reference hardly ever has."""
+
 SCORES = ("score quantiles", "score place", "score spread")
 OWN = ("unexplained", "unexplained size", "unexplained by segment")
 PAIRED = ("pair", "pair size", "same answers")

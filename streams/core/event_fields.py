@@ -4,6 +4,8 @@ from math import nan
 
 LARGEST = 1e300
 LONGEST = 60
+OTHERS = "(other)"
+"""The segment or source of every value that is not told apart."""
 
 
 def value_at(event: object, parts: tuple[str, ...]) -> object:

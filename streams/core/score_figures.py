@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from schemas.pipeline import Pipeline, Role
 from schemas.verdicts import ModelFigures, SegmentFigures
-from streams.core.event_fields import as_segment
+from streams.core.event_fields import OTHERS, as_segment
 from streams.core.gathering import Gathered
 from streams.core.group_figures import Group, Side
 from streams.core.verdicts.confined import nearly_all
@@ -21,7 +21,6 @@ NEWEST_OF_PART = 1_000
 MOST_VALUES = 20
 """Values of a declared field that are told apart; the rest are `OTHERS` together."""
 
-OTHERS = "(other)"
 NAN = float("nan")
 
 

@@ -12,12 +12,11 @@ from typing import Any
 from msgspec import Struct
 
 from schemas.verdicts import SourceFigures
-from streams.core.event_fields import as_segment
+from streams.core.event_fields import OTHERS, as_segment
 
 MOST = 50
 """Sources that are known; those that come later are `OTHERS` together, and never missed."""
 
-OTHERS = "(other)"
 LEAST = 50
 """Requests of a source in the reference, below which its gaps are not known."""
 

@@ -32,9 +32,8 @@ up: setup ## bring the flights pipeline up and keep it running (Ctrl-C stops it)
 	$(BIN)/python -m deploy.flights.prepare
 	$(BIN)/rendezvous up $(PIPELINE)
 
-test: setup ## every test, those on real Kafka included; two at a time, as most of them wait
-	$(BIN)/python -m pytest -n 2 tests/unit
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/broker tests/faults
+test: setup ## every test, those on real Kafka included; two files at a time, the long ones first
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/faults tests/broker tests/unit
 
 test-faults: setup ## every fault at full length, and its table in the README (30 minutes, a quiet machine)
 	FAULTS=long $(BIN)/python -m pytest tests/faults

@@ -17,6 +17,7 @@ from schemas.dead_letters import DeadLetter
 from schemas.errors import RendezvousError
 from streams.core.finished import FinishedPrefix
 from streams.kafka.batch import Batch
+from streams.kafka.bounds import bounds_of
 from streams.kafka.edge import Position
 from streams.kafka.reader import Reader
 from streams.kafka.stream import BatchTopic, Inbox
@@ -256,12 +257,7 @@ class Consumer(base.Consumer):
         client = self._reader.client
 
         def ask() -> dict[TP, tuple[int, int]]:
-            return {
-                tp: client.get_watermark_offsets(
-                    TopicPartition(tp.topic, tp.partition), timeout=BOUNDS_S, cached=False
-                )
-                for tp in partitions
-            }
+            return {tp: bounds_of(client, TopicPartition(tp.topic, tp.partition), BOUNDS_S) for tp in partitions}
 
         return await asyncio.to_thread(ask)
 

@@ -20,6 +20,7 @@ from faust.types import TP
 from schemas.errors import ConfigurationRefused, Paused, RendezvousError, Superseded
 from streams.core.pacing import Pace
 from streams.kafka.batch import Batch
+from streams.kafka.bounds import bounds_of
 from streams.kafka.clients import DENIED
 from streams.kafka.edge import Edge
 from streams.kafka.loop import RecordLoop, running_loop
@@ -298,7 +299,7 @@ class Reader:
             elif place.offset >= 0 and place.topic not in self._edge.from_end:
                 positions[tp] = place.offset
             else:
-                low, high = client.get_watermark_offsets(place, timeout=ASK_S)
+                low, high = bounds_of(client, place, ASK_S)
                 from_end = self._edge.start == "latest" or place.topic in self._edge.from_end
                 positions[tp] = high if from_end else low
         return positions

@@ -15,6 +15,7 @@ from confluent_kafka import (
 )
 
 from schemas.errors import ConfigurationRefused
+from streams.kafka.bounds import bounds_of
 from streams.kafka.clients import Cluster
 
 TIMEOUT_S = 10.0
@@ -49,20 +50,13 @@ class TopicReader:
     def bounds(self) -> dict[int, tuple[int, int]]:
         """First and next offset of each partition, now."""
         return {
-            number: self._consumer.get_watermark_offsets(
-                TopicPartition(self.topic, number), timeout=TIMEOUT_S, cached=False
-            )
+            number: bounds_of(self._consumer, TopicPartition(self.topic, number), TIMEOUT_S)
             for number in self.partitions
         }
 
     def ends_of(self, topic: str, numbers: Iterable[int]) -> dict[int, int]:
         """The next offset of some partitions of another topic, now."""
-        return {
-            number: self._consumer.get_watermark_offsets(
-                TopicPartition(topic, number), timeout=TIMEOUT_S, cached=False
-            )[1]
-            for number in numbers
-        }
+        return {number: bounds_of(self._consumer, TopicPartition(topic, number), TIMEOUT_S)[1] for number in numbers}
 
     def at_time(self, at_ms: int) -> dict[int, int]:
         """The first offset at or after a time (ms, broker's clock); the end where there is none."""

@@ -233,7 +233,7 @@ def outcome(pipeline: Up, raw_at_ms: dict[int, int], within_s: float = 20) -> Ou
     wanted = set(raw_at_ms)
     deadline_s = time.monotonic() + within_s
     with TopicReader(pipeline.cluster, pipeline.topics.decisions) as reader:
-        reader.start("beginning")
+        reader.start(reader.at_time(min(raw_at_ms.values(), default=0)))
         while wanted - found.decisions.keys() and time.monotonic() < deadline_s:
             for message in reader.poll(0.2):
                 take(found, message)

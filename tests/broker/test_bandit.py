@@ -3,9 +3,8 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 from schemas.labels import Label, encode_label
 from schemas.requests import Request
@@ -15,6 +14,7 @@ from streams.kafka.clients import Cluster
 from streams.kafka.tally_log import TallyLog
 from streams.kill_points import LEARNER_POINTS, VARIABLE
 from streams.pipeline_file import load
+from tests.broker.commands import rendezvous
 from tests.broker.pipelines import FILE, Outcome, Up, environment, good, outcome, send, until, up, write
 
 TEXT = (
@@ -84,10 +84,8 @@ def as_drawn(file: Path, learned: Learned, found: Outcome) -> None:
         assert decision.branch == branches.of(request, learned)[0]
 
 
-def command(pipeline: Up, *words: str) -> subprocess.CompletedProcess[str]:
-    where = environment(pipeline.cluster, pipeline.state)
-    line = [sys.executable, "-m", "agents", *words]
-    return subprocess.run(line, capture_output=True, text=True, env=where, timeout=120, check=False)
+def command(pipeline: Up, *words: str) -> "CompletedProcess[str]":
+    return rendezvous(words, environment(pipeline.cluster, pipeline.state), within_s=120)
 
 
 def test_labels_move_the_share_and_a_restart_draws_by_the_same_tallies(cluster: Cluster, name: str, tmp_path: Path):

@@ -2,8 +2,6 @@
 
 import json
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from streams.core.scored_past import Scored
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from streams.pipeline_file import load
+from tests.broker.commands import rendezvous
 from tests.broker.pipelines import Up, environment, outcome, send, until, up, write
 
 TABLES = """
@@ -201,9 +200,9 @@ def feed(pipeline: Up, file: Path, records: Sequence[object]) -> None:
 
 
 def command(pipeline: Up, file: Path, *words: str) -> str:
-    where = environment(pipeline.cluster, pipeline.state)
-    line = [sys.executable, "-m", "agents", *words, "-P", str(file)]
-    return subprocess.run(line, env=where, capture_output=True, text=True, check=True).stdout
+    done = rendezvous([*words, "-P", str(file)], environment(pipeline.cluster, pipeline.state))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def nonsense(pipeline: Up) -> None:
@@ -390,7 +389,7 @@ def test_a_table_on_disk_goes_on_where_it_was_and_is_read_anew_when_its_file_is_
         say(pipeline, "customer", [(str(number), {"limit": number, "tier": "gold"}) for number in range(count)])
         say(pipeline, "weather", [("EWR", {"from_ms": 9 * HOUR_MS, "wind": {"speed": 4.5}})])
         asked_until(pipeline, event(1, who=count - 1), known)
-        assert pipeline.status["roles"]["router"]["figures"]["customer records"] == count
+        until(lambda: pipeline.status["roles"]["router"]["figures"]["customer records"] == count, 10, "figures")
         pipeline.kill("router")
         until(lambda: pipeline.running("router", 1), 30, "the router is back")
         assert f"goes on from {count}" in log(pipeline)

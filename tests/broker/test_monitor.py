@@ -1,10 +1,9 @@
 """The monitor on a real Kafka: what it says of a model that is broken on purpose, and what a kill costs: nothing."""
 
 import json
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import psutil
@@ -16,6 +15,7 @@ from schemas.verdicts import Alarm, Reported, decode_verdict
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from streams.kill_points import MONITOR_POINTS, VARIABLE
+from tests.broker.commands import rendezvous
 from tests.broker.pipelines import Up, environment, outcome, send, until, up, write
 from tests.broker.test_pipeline import NOT_A_TIMEOUT_MS
 from tests.unit.test_webhook import server
@@ -96,14 +96,8 @@ def verdicts(pipeline: Up) -> list[Reported]:
         return [decode_verdict(message.value()) for message in reader.to_end()]
 
 
-def command(cluster: Cluster, file: Path, state: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "agents", *words],
-        env={**environment(cluster, state), "RENDEZVOUS_CONFIG": str(file)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def command(cluster: Cluster, file: Path, state: Path, *words: str) -> "CompletedProcess[str]":
+    return rendezvous(words, {**environment(cluster, state), "RENDEZVOUS_CONFIG": str(file)})
 
 
 @pytest.mark.timeout(300)

@@ -21,6 +21,7 @@ from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster
 from streams.kafka.jars import classpath
 from streams.kafka.reading import TopicReader
+from tests.broker.commands import rendezvous
 from tests.broker.models import CRASH, SLOW
 from tests.broker.pipelines import Up, environment, good, make_topic, outcome, send, until, up, write
 
@@ -201,7 +202,7 @@ def test_a_poisoned_row_or_a_nan_costs_that_row_only(pipeline: Up):
 @pytest.mark.parametrize(("x", "restarts"), [(SLOW, 0), (CRASH, 1)])
 def test_a_model_that_hangs_or_crashes_on_a_row_delays_nobody_and_comes_back(pipeline: Up, x: float, restarts: int):
     before = pipeline.restarts("scorer.good")
-    values = [good(n) for n in range(4_500)]  # how soon it comes back is for a quiet machine to tell
+    values = [good(n) for n in range(900)]
     values[300] = json.dumps({"request_id": "bad-row", "x": x, "colour": "red"}).encode()
     raw = send(pipeline.cluster, pipeline.topics.raw, values, 300)
     found = outcome(pipeline, raw)
@@ -214,11 +215,21 @@ def test_a_model_that_hangs_or_crashes_on_a_row_delays_nobody_and_comes_back(pip
     assert set(meanwhile) <= {"plain", None}  # None on an overloaded machine
     at_least = 1 if restarts else 20  # a process that ended is back before most of them have waited long enough
     assert meanwhile.count("plain") >= at_least, "the challenger answers until it is back"
-    last = [found.decisions[offset].outcome for offset in sorted(raw)[-200:]]
-    assert last.count("preferred") >= 100
+    await_champion(pipeline)
     until(lambda: pipeline.running("scorer.good", before + restarts), 20, "the scorer runs")
     ended = pipeline.restarts("scorer.good") - before
     assert restarts <= ended <= 2 * restarts, "back before the row's deadline, it tries it once more, alone"
+
+
+def await_champion(pipeline: Up) -> None:
+    """Ask until the champion answers again; how soon that is, is for a quiet machine to tell."""
+
+    def answers() -> bool:
+        found = outcome(pipeline, send(pipeline.cluster, pipeline.topics.raw, [good(n) for n in range(200)], 300))
+        assert max(found.late_ms()) <= NOT_A_TIMEOUT_MS
+        return sum(one.outcome == "preferred" for one in found.decisions.values()) >= 160
+
+    until(answers, 30, "the champion answers again")
 
 
 def test_the_archive_is_exact(pipeline: Up):
@@ -239,10 +250,20 @@ def test_kafkas_own_console_producer_asks_and_its_console_consumer_reads_the_ans
     produce = ["org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", at, "--topic", pipeline.topics.raw]
     subprocess.run([*java, *produce], input=f"{event}\n", text=True, check=True, timeout=60, capture_output=True)
     consume = ["org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", at, "--from-beginning"]
-    consume += ["--topic", pipeline.topics.decisions, "--timeout-ms", "8000"]
+    until(lambda: decided(pipeline, request_id) > 0, 20, "the answer is in the log")
+    consume += ["--topic", pipeline.topics.decisions, "--max-messages", str(decided(pipeline, request_id))]
     said = subprocess.run([*java, *consume], text=True, check=False, timeout=90, capture_output=True).stdout
     (answer,) = [line for line in said.splitlines() if request_id in line]
     assert json.loads(answer)["outcome"] in ("preferred", "fallback")
+
+
+def decided(pipeline: Up, request_id: str) -> int:
+    """How many decisions there are up to that of a request; none when it has none."""
+    with TopicReader(pipeline.cluster, pipeline.topics.decisions) as reader:
+        for count, message in enumerate(reader.to_end(), 1):
+            if request_id.encode() in (message.value() or b""):
+                return count
+    return 0
 
 
 def java_tools() -> list[str]:
@@ -259,7 +280,7 @@ def test_a_killed_role_costs_no_request_its_answer(pipeline: Up, role: str):
         if number == 400:
             pipeline.kill(role)
 
-    values = [good(n % 1000) for n in range(2400)]
+    values = [good(n % 1000) for n in range(1600)]
     raw = send(pipeline.cluster, pipeline.topics.raw, values, 300, during=during)
     found = outcome(pipeline, raw)
     assert len(found.decisions) == len(values)
@@ -267,9 +288,7 @@ def test_a_killed_role_costs_no_request_its_answer(pipeline: Up, role: str):
     assert sum(ms <= 10 for ms in late) / len(late) >= 0.5, late[-10:]  # the bar of 99.9 % is for a quiet machine
     assert late[-1] <= NOT_A_TIMEOUT_MS
     until(lambda: pipeline.running(role, before + 1), 20, f"{role} is back")
-    again = outcome(pipeline, send(pipeline.cluster, pipeline.topics.raw, [good(n) for n in range(3000, 3900)], 300))
-    last = [again.decisions[offset].outcome for offset in sorted(again.decisions)[-300:]]
-    assert last.count("preferred") >= 0.8 * len(last), "the champion answers again"
+    await_champion(pipeline)
     if role == "archiver":
         assert_exact(pipeline)
 
@@ -277,26 +296,25 @@ def test_a_killed_role_costs_no_request_its_answer(pipeline: Up, role: str):
 def test_the_command_line_asks_explains_and_lists(pipeline: Up, tmp_path: Path):
     where = environment(pipeline.cluster, pipeline.state)
 
-    def rendezvous(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "agents", *arguments]
-        return subprocess.run(command, input=text, text=True, capture_output=True, env=where, timeout=60, check=False)
+    def said(*words: str) -> "subprocess.CompletedProcess[str]":
+        return rendezvous(words, where)
 
-    asked = rendezvous("ask", '{"request_id": "cli-1", "x": 0.5, "colour": "red"}')
+    asked = said("ask", '{"request_id": "cli-1", "x": 0.5, "colour": "red"}')
     assert (asked.returncode, json.loads(asked.stdout)["score"]) == (0, 1.0), asked.stderr
-    assert rendezvous("ask", '{"x": 0.5}').returncode == 3
-    told = rendezvous("explain", "cli-1")
+    assert said("ask", '{"x": 0.5}').returncode == 3
+    told = said("explain", "cli-1")
     assert "DECISION: preferred good" in told.stdout
     assert "deadline" in told.stdout
-    assert rendezvous("explain", "nobody").returncode == 3
+    assert said("explain", "nobody").returncode == 3
     events = tmp_path / "events.csv"
     events.write_text("request_id,x,colour\ncsv-1,0.1,red\ncsv-2,0.2,green\n")
-    assert "2 sent" in rendezvous("send", str(events)).stderr
-    until(lambda: "csv-2" in rendezvous("decisions", "--format", "json").stdout, 20, "the decision of csv-2")
-    assert rendezvous("dead-letters", "ls").stdout.count("Object missing required field") >= 1
-    shown = rendezvous("dead-letters", "show", "0/0")
+    assert "2 sent" in said("send", str(events)).stderr
+    until(lambda: "csv-2" in said("decisions", "--format", "json").stdout, 20, "the decision of csv-2")
+    assert said("dead-letters", "ls").stdout.count("Object missing required field") >= 1
+    shown = said("dead-letters", "show", "0/0")
     assert shown.returncode == 0, shown.stderr
-    assert pipeline.topics.model("watcher") in rendezvous("topics").stdout
-    assert rendezvous("decisons").returncode == 2
+    assert pipeline.topics.model("watcher") in said("topics").stdout
+    assert said("decisons").returncode == 2
 
 
 def test_with_every_scorer_gone_and_then_the_router_too_each_request_gets_the_default_at_its_deadline(
@@ -310,8 +328,8 @@ def test_with_every_scorer_gone_and_then_the_router_too_each_request_gets_the_de
     Admin(cluster).ensure(topics_of(load(file)))
     command = [sys.executable, "-m", "agents", "run"]
     router = subprocess.Popen([*command, "router", str(file)], env=where, stderr=subprocess.DEVNULL)
-    rendezvous = subprocess.Popen([*command, "rendezvous", str(file)], env=where, stderr=subprocess.DEVNULL)
-    alone = Up(name, cluster, rendezvous, tmp_path, file)
+    joiner = subprocess.Popen([*command, "rendezvous", str(file)], env=where, stderr=subprocess.DEVNULL)
+    alone = Up(name, cluster, joiner, tmp_path, file)
     try:
         first = outcome(alone, send(cluster, alone.topics.raw, [good(0)]), 30)
         assert first.decisions
@@ -320,7 +338,7 @@ def test_with_every_scorer_gone_and_then_the_router_too_each_request_gets_the_de
         router.wait(10)
         without = outcome(alone, send(cluster, alone.topics.raw, [good(n) for n in range(100)], 100))
     finally:
-        for process in (router, rendezvous):
+        for process in (router, joiner):
             process.kill()
             process.wait(10)
     for found in (with_router, without):
@@ -343,10 +361,7 @@ def test_up_stops_within_five_seconds(cluster: Cluster, tmp_path: Path, name: st
 
 def test_unequal_partitions_are_refused_with_the_fix(cluster: Cluster, tmp_path: Path, name: str):
     make_topic(cluster, Topics(name).scores, 3)
-    command = [sys.executable, "-m", "agents", "up", str(write(tmp_path, name))]
-    done = subprocess.run(
-        command, env=environment(cluster, tmp_path / "s"), capture_output=True, text=True, timeout=60, check=False
-    )
+    done = rendezvous(["up", str(write(tmp_path, name))], environment(cluster, tmp_path / "s"))
     assert done.returncode == 5
     assert f"{name}.scores has 3 partitions, the pipeline says 1" in done.stderr
 
@@ -420,11 +435,9 @@ def test_a_producers_repeat_is_given_the_first_ones_answer_also_after_a_crash(cl
 def test_verify_is_content_with_a_sound_pipeline_and_finds_a_deleted_file(cluster: Cluster, tmp_path: Path):
     name = f"verify{os.getpid()}"
     file, state = write(tmp_path, name), tmp_path / "state"
-    command = [sys.executable, "-m", "agents", "verify", "--pipeline", str(file), "--json"]
 
     def verified() -> tuple[int, dict[str, object]]:
-        where = environment(cluster, state)
-        done = subprocess.run(command, env=where, capture_output=True, check=False, timeout=60)
+        done = rendezvous(["verify", "--pipeline", str(file), "--json"], environment(cluster, state))
         return done.returncode, json.loads(done.stdout)
 
     with up(cluster, file, name, state) as pipeline:

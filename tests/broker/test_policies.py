@@ -1,8 +1,6 @@
 """Policies on real Kafka: cohorts that stay, scores that are guarded, answers that get better across a kill."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from streams.core.policy_branches import branches_of
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from streams.pipeline_file import load
+from tests.broker.commands import rendezvous
 from tests.broker.models import LATE, SLOW
 from tests.broker.pipelines import Up, environment, outcome, send, until, up, write
 
@@ -75,11 +74,11 @@ def test_a_customer_stays_in_the_cohort_and_a_guarded_score_cannot_win(cluster: 
 def assert_compared(pipeline: Up, file: Path, answers: Collection[Decision]) -> None:
     """By the archive alone each request has one record: the answer that was given, and the steps that led to it."""
     out = file.parent / "comparisons.parquet"
-    command = [sys.executable, "-m", "agents", "archive", "comparisons", "--out", str(out), "-P", str(file)]
+    words = ["archive", "comparisons", "--out", str(out), "-P", str(file)]
     where, rows = environment(pipeline.cluster, pipeline.state), dict[int, dict[str, Any]]()
 
     def archived() -> bool:
-        done = subprocess.run(command, env=where, capture_output=True, text=True, timeout=60, check=False)
+        done = rendezvous(words, where)
         assert done.returncode == 0, done.stderr
         rows.update((row["raw_offset"], row) for row in pq.read_table(out).to_pylist())
         return rows.keys() >= {decision.ticket.offset for decision in answers}
@@ -113,9 +112,8 @@ def test_an_answer_gets_better_and_a_killed_rendezvous_goes_on_where_it_was(
 ):
     file = write(tmp_path, name, 4_000, BEST)
     with up(cluster, file, name, tmp_path / "state") as pipeline:
-        command = [sys.executable, "-m", "agents", "ask", event(1, x=LATE).decode(), "--refine", "--diagnostics"]
         where = environment(cluster, pipeline.state)
-        asked = subprocess.run(command, capture_output=True, text=True, env=where, timeout=60, check=False)
+        asked = rendezvous(["ask", event(1, x=LATE).decode(), "--refine", "--diagnostics"], where)
         final = json.loads(asked.stdout)
         assert (final["model"], final["final"], final["revision"]) == ("good", True, 1), asked.stderr
         assert asked.stderr.startswith("revision 0 after ")
@@ -130,12 +128,8 @@ def test_an_answer_gets_better_and_a_killed_rendezvous_goes_on_where_it_was(
         records = said(pipeline, offset)
         assert [(one.revision, one.final, one.model) for one in records] == [(0, False, "plain"), (1, True, "good")]
 
-        command = [sys.executable, "-m", "agents", "decisions", "--format", "json"]
         for option, count in ((), 2), (("--all",), 4):
-            lines = subprocess.run(
-                [*command, *option], capture_output=True, text=True, env=where, timeout=60, check=True
-            )
-            assert len(lines.stdout.splitlines()) == count
-        command = [sys.executable, "-m", "agents", "verify", "--json", "--no-archive"]
-        checked = subprocess.run(command, capture_output=True, text=True, env=where, timeout=60, check=False)
+            lines = rendezvous(["decisions", "--format", "json", *option], where)
+            assert (lines.returncode, len(lines.stdout.splitlines())) == (0, count)
+        checked = rendezvous(["verify", "--json", "--no-archive"], where)
         assert (checked.returncode, json.loads(checked.stdout)["second_finals"]) == (0, 0)

@@ -26,6 +26,7 @@ from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from streams.kill_points import REPLAY_POINTS, VARIABLE
+from tests.broker.commands import rendezvous
 from tests.broker.pipelines import environment, make_topic, outcome, send, until, up, write
 
 HEADERS: list[tuple[str, bytes | None]] = [("tenant", b"a"), ("tenant", None), ("raw", b"\x00\xff")]
@@ -71,14 +72,18 @@ class Past:
         self.root = folder / "kept"
         self.state = folder / "state"
 
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "agents", "replay", "-P", str(self.file), "--json", *arguments]
+    @property
+    def environment(self) -> dict[str, str]:
+        return environment(self.cluster, self.state)
 
-    def replay(self, *arguments: str, more: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        env = environment(self.cluster, self.state) | (more or {})
-        return subprocess.run(
-            self.command(*arguments), env=env, capture_output=True, text=True, check=False, timeout=60
-        )
+    def words(self, *arguments: str) -> list[str]:
+        return ["replay", "-P", str(self.file), "--json", *arguments]
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "agents", *self.words(*arguments)]
+
+    def replay(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return rendezvous(self.words(*arguments), self.environment)
 
     def done(self, *arguments: str) -> dict[str, Any]:
         found = self.replay(*arguments)
@@ -218,10 +223,7 @@ def test_a_replay_is_answered_by_its_own_pipeline_and_rejected_by_the_live_one(
             (Outcome.REJECTED, f"rp:forced:r{n}") for n in range(20)
         ], "never silence"
         assert all("replayed by run 'forced'; this pipeline takes none" in d.reason for d in answers)
-        ls = [sys.executable, "-m", "agents", "dead-letters", "retry", "0/0", "-P", str(past.file)]
-        retried = subprocess.run(
-            ls, env=environment(cluster, past.state), capture_output=True, text=True, check=False, timeout=30
-        )
+        retried = rendezvous(["dead-letters", "retry", "0/0", "-P", str(past.file)], past.environment)
         assert "would pass as live" in retried.stderr
         copies = len(messages(cluster, reply))
 
@@ -238,10 +240,7 @@ def test_a_replay_is_answered_by_its_own_pipeline_and_rejected_by_the_live_one(
 def golden(past: Past, file: Path) -> tuple[int, dict[str, Any], str]:
     """The golden check of a pipeline file over this archive: exit code, findings, what was said of requests."""
     command = ["backtest", "--golden", "--json", "-P", str(file), "--archive", str(past.root)]
-    env = environment(past.cluster, past.state)
-    found = subprocess.run(
-        [sys.executable, "-m", "agents", *command], env=env, capture_output=True, text=True, check=False, timeout=60
-    )
+    found = rendezvous(command, past.environment)
     return found.returncode, json.loads(found.stdout or "{}"), found.stderr
 
 
@@ -277,9 +276,7 @@ def _rows(root: Path, name: str, of: str = "raw") -> int:
 
 @contextmanager
 def running(past: Past, arguments: Sequence[str], more: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        past.command(*arguments), env=environment(past.cluster, past.state) | more, stdout=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(past.command(*arguments), env=past.environment | more, stdout=subprocess.DEVNULL)
     try:
         yield process
     finally:
@@ -351,9 +348,8 @@ def test_a_full_disk_and_a_damaged_file_say_what_was_sent_and_the_run_goes_on_af
     path.write_bytes(good)
 
     temporary = past.state / "replay" / f"june.{name}.tmp"
-    env = environment(cluster, past.state)
     command = past.command("--run", "june", "--rate", "100")
-    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=past.environment, stderr=subprocess.PIPE, text=True) as process:
         until(lambda: len(past.messages("june")) > 600, 30, "it goes on")
         temporary.symlink_to("/dev/full")  # the kernel's own full disk
         _, said = process.communicate(timeout=30)
@@ -385,8 +381,7 @@ def test_sigterm_confirms_what_was_sent_and_says_how_to_go_on(cluster: Cluster, 
     past = Past(cluster, tmp_path, name)
     archived(past.root, name, 0, 1000)
     command = past.command("--run", "june", "--rate", "100")
-    env = environment(cluster, past.state)
-    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=past.environment, stderr=subprocess.PIPE, text=True) as process:
         until(lambda: past.target("june") in Admin(cluster).partitions(), 30, "it has begun")
         until(lambda: len(past.messages("june")) > 10, 30, "it has begun")
         process.terminate()

@@ -44,6 +44,12 @@ def shown(out: Path) -> Figures | None:
     return convert(Elements(out.read_text()).held["figures"], Figures) if out.exists() else None
 
 
+def complete(out: Path, requests: int) -> bool:
+    """Whether the page has come as far as this: all requests, and what every model said of each."""
+    found = shown(out)
+    return found is not None and found.overview.requests == requests == min(one.scored for one in found.models)
+
+
 def agree(found: Figures | None, on_topics: Outcome) -> None:
     """The page's numbers against records read from the topics themselves."""
     assert found is not None
@@ -78,12 +84,12 @@ def test_a_live_page_has_what_is_not_archived_yet_and_its_numbers_are_those_on_t
         with live(pipeline, file, out) as process:
             raw |= send(cluster, pipeline.topics.raw, [good(number) for number in range(300, 500)], 300)
             decided = outcome(pipeline, raw)
-            until(lambda: (found := shown(out)) is not None and found.overview.requests == 500, 60, "all 500")
+            until(lambda: complete(out, 500), 60, "all 500")
             agree(shown(out), decided)
             assert kept(pipeline.topics.raw) == kept(pipeline.topics.decisions) == 300, "the archive did not tell it"
             raw |= send(cluster, pipeline.topics.raw, [good(number) for number in range(500, 600)], 300)
             decided = outcome(pipeline, raw)
-            until(lambda: (found := shown(out)) is not None and found.overview.requests == 600, 60, "all 600")
+            until(lambda: complete(out, 600), 60, "all 600")
             assert "location.reload()" in out.read_text()
             process.send_signal(signal.SIGINT)
             _, said = process.communicate(timeout=30)

@@ -5,8 +5,6 @@ A model's whole life under load is in `tests/faults/test_moves.py`.
 
 import json
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 from threading import Event
@@ -171,8 +169,7 @@ def test_who_is_refused_is_shown_a_challenger_steps_back_and_a_file_that_changes
         return next(one for one in operator.says("ls") if one["model"] == model)
 
     def said(*words: str) -> tuple[int, bool]:
-        command = [sys.executable, "-m", "agents", *words]
-        done = subprocess.run(command, env=environment(cluster, state), capture_output=True, text=True, check=False)
+        done = rendezvous(words, environment(cluster, state))
         other = "these do not count" if words[0] == "backtest" else "good 1 is champion"
         return (
             done.returncode,

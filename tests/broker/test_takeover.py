@@ -18,7 +18,7 @@ RATE = 300
 AROUND_MS = 1_000
 """So long after a boundary decisions are looked at one by one: a gap would be there."""
 
-GATES = "[promotion]\nshadow_s = 3\nrequests = 300\nagreement = 0.0\nlatency_share = 2.0\n"
+GATES = "[promotion]\nshadow_s = 8\nrequests = 300\nagreement = 0.0\nlatency_share = 2.0\n"
 
 ON_TIME_MS = 10
 LATE_SHARE = 0.01

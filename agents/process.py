@@ -26,6 +26,7 @@ from streams.kafka.transport import BatchApp
 logger = logging.getLogger(__name__)
 
 STATUS_S = 0.5
+LOOK_S = 1.0
 STUCK_S = 30.0
 APART_S = 20.0
 """How long a member may be without a place in its group although Kafka answers: librdkafka may lose the group's
@@ -76,13 +77,16 @@ async def _run(actor: Actor, line: IO[str] | None) -> int:
         loop.add_signal_handler(number, stop.set)
     if line:
         _thread(_watch_parent, lambda: loop.call_soon_threadsafe(stop.set))
-    _thread(_watch_progress, actor)
+    progress = Progress()
+    _thread(_watch_progress, actor, progress)
     _thread(_watch_clock, actor)
     await app.start()
     tasks = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(app.wait_until_stopped())]
+    look = asyncio.ensure_future(_look(actor, progress))
     status = asyncio.ensure_future(_report(actor, line)) if line else None
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    reason = app.crash_reason
+    await asyncio.wait([*tasks, look], return_when=asyncio.FIRST_COMPLETED)
+    reason = app.crash_reason or (look.exception() if look.done() else None)
+    look.cancel()
     if status:
         status.cancel()
     _thread(_end_in_time)
@@ -129,10 +133,34 @@ def _end_in_time() -> None:
     os._exit(1)
 
 
-def _watch_progress(actor: Actor) -> None:
+class Progress:
+    """What the loop last saw of its own work: the watchdog's thread reads only this, for to look changes things."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[float, bool] | None = None
+
+    def saw(self, at_s: float, *, stuck: bool) -> None:
+        """The loop looked, at this time of the monotonic clock."""
+        self._seen = at_s, stuck
+
+    def stuck(self, now_s: float) -> bool:
+        """Whether there is work and none was done; a loop that does not come to look is stuck itself."""
+        if self._seen is None:
+            return False
+        at_s, stuck = self._seen
+        return stuck or now_s - at_s > 2 * LOOK_S
+
+
+async def _look(actor: Actor, progress: Progress) -> None:
+    while True:
+        progress.saw(time.monotonic(), stuck=_started(actor) and actor.stuck())
+        await asyncio.sleep(LOOK_S)
+
+
+def _watch_progress(actor: Actor, progress: Progress) -> None:
     stuck_s, apart_s = 0, 0
     while True:
-        time.sleep(1)
+        time.sleep(LOOK_S)
         apart_s = apart_s + 1 if apart(actor.app) else 0
         if apart_s >= APART_S:
             logger.error(
@@ -140,7 +168,7 @@ def _watch_progress(actor: Actor) -> None:
                 apart_s,
             )
             os._exit(APART_EXIT)
-        stuck_s = stuck_s + 1 if _started(actor) and actor.stuck() else 0
+        stuck_s = stuck_s + 1 if progress.stuck(time.monotonic()) else 0
         if stuck_s >= STUCK_S:
             logger.error("there is work and no progress for %s s: ending, to be started again", stuck_s)
             os._exit(WATCHDOG_EXIT)

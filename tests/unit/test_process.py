@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from agents import child
-from agents.process import apart
+from agents.process import LOOK_S, Progress, apart
 from streams.kafka.transport import BatchApp
 
 
@@ -65,3 +65,13 @@ def test_a_log_that_grows_too_long_is_cut_to_its_end_under_the_writer(
     assert log.read_bytes() == b"... 10007 bytes were written here; this is the end of them\n" + (
         b"a" * 93 + b"the end, and on"
     )
+
+
+def test_the_watchdog_knows_work_without_progress_and_a_loop_that_does_not_turn():
+    progress = Progress()
+    assert not progress.stuck(1e9), "it has not begun"
+    progress.saw(100.0, stuck=False)
+    assert not progress.stuck(100.0 + LOOK_S)
+    assert progress.stuck(100.0 + 3 * LOOK_S), "the loop hangs in a call"
+    progress.saw(104.0, stuck=True)
+    assert progress.stuck(104.0)

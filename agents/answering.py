@@ -57,7 +57,7 @@ class Answering:
         await producer.send_batch(sending, records)
         sending.handed_over()
         if copies:
-            await producer.send_copies(copies)
+            producer.send_copies(copies)
         reached(f"{self._role}.after_send_before_commit")
 
     async def settle(self, producer: Producer) -> None:

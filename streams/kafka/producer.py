@@ -152,17 +152,36 @@ class Producer(base.Producer):
         topic = self.app.edge.dead_letters
         await self.send_batch(batch, [Outgoing(topic, value, key, letter.partition, headers)])
 
-    async def send_copies(self, records: Sequence[Outgoing]) -> None:
+    def send_copies(self, records: Sequence[Outgoing]) -> None:
         """Send what nothing waits for: a copy to a topic that a producer named and that may not exist.
 
-        Where too many are on their way already, these are left out.
+        Where too many are on their way already, and where the client knows that there is no such topic, they are
+        left out.
         """
         room = max(0, COPIES - self._copies.pending)
-        if left_out := records[room:]:
-            logger.warning(
-                "%d copies were left out, the first to %s: too many wait", len(left_out), left_out[0].topic
-            )
-        await self.send_batch(self._copies, records[:room])
+        left_out = [(record, "too many wait") for record in records[room:]]
+        for record in records[:room]:
+            try:
+                self.client.produce(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    record.partition,
+                    self._copies.delivered,
+                    None,
+                    0,
+                    record.headers,
+                )
+            except BufferError:
+                left_out.append((record, "the queue is full"))
+            except KafkaException as error:
+                left_out.append((record, error.args[0].str()))
+            else:
+                self._copies.pending += 1
+        if left_out:
+            record, why = left_out[0]
+            logger.warning("%d copies were left out, the first to %s: %s", len(left_out), record.topic, why)
+        self._sent.set()
 
     async def resolve_failures(self, batch: Sending) -> None:
         """Turn deliveries the broker refused for good into dead letters.

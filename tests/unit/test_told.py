@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError, KafkaException, Message
 from msgspec.structs import replace
 
 from agents.answering import ECHOED_HEADERS, ECHOED_KEY, Answering
@@ -80,16 +80,22 @@ def test_copies_to_a_topic_that_is_not_there_cannot_fill_the_queue_that_decision
         def __init__(self) -> None:
             self._copies = Copies()
 
-        async def send_batch(self, copies: Sending, records: list[Outgoing]) -> None:
-            copies.pending += len(records)
+            self._sent = asyncio.Event()
+            self.client = self
+
+        def produce(self, topic: str, *_: object) -> None:
+            if topic == "answers.never":
+                raise KafkaException(KafkaError(KafkaError._UNKNOWN_TOPIC))
 
     queue: Any = Queue()
     record = Outgoing("answers.nowhere", b"{}")
     for _ in range(2):
-        asyncio.run(Producer.send_copies(queue, [record] * (COPIES - 1)))
+        Producer.send_copies(queue, [record] * (COPIES - 1))
     assert queue._copies.pending == COPIES
     queue._copies.delivered(KafkaError(KafkaError._MSG_TIMED_OUT), Message())
-    asyncio.run(Producer.send_copies(queue, [record] * 2))
+    never = Outgoing("answers.never", b"{}")  # as librdkafka says once it knows that there is no such topic
+    Producer.send_copies(queue, [never])
+    Producer.send_copies(queue, [record] * 2)
     assert queue._copies.pending == COPIES
 
 

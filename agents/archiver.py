@@ -64,6 +64,7 @@ class Shelf:
         self._writers: dict[TP, PartitionWriter] = {}
         self._ends: dict[TP, int] = {}
         self._lock = asyncio.Lock()
+        self._takeover = 0
         self._trouble_since_s: float | None = None
         self._scarce = False
         self.rows = 0
@@ -152,13 +153,20 @@ class Shelf:
 
     def drop(self) -> None:
         """Forget buffers: the partitions are somebody else's, or read again."""
+        self._takeover += 1
         self._writers.clear()
         self._ends.clear()
 
     async def take(self, batch: Batch) -> None:
-        """Buffer one batch, and close the file when it is due."""
-        tp = TP(batch.topic, batch.partition)
+        """Buffer one batch, and close the file when it is due.
+
+        One that waited for a disk while its partition was let go is read again by whoever has it now: to buffer it
+        would leave a gap before it.
+        """
+        tp, takeover = TP(batch.topic, batch.partition), self._takeover
         async with self._lock:
+            if takeover != self._takeover:
+                return
             self.writer(tp).extend(columns_of(batch.messages), time.monotonic())
             await self._close_due()
             while self.buffered_bytes >= self._max_bytes:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from confluent_kafka import TopicPartition
 from faust.types import TP
 
 from agents import archiver
@@ -119,3 +120,28 @@ def test_the_retention_holds_for_earlier_lives_too(tmp_path: Path):
     found.keep_up(time.time() + 10)
     assert closed.segments() == [], "records of 1970"
     assert len(Layout(tmp_path, RAW.topic, RAW.partition).segments()) == 1
+
+
+def test_a_batch_that_waited_for_a_disk_while_its_partition_was_let_go_is_not_buffered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # 0 to 9 are in a file, 10 to 19 wait for a disk that is full, and 20 to 29 wait behind them.
+    found, batch = shelf(tmp_path), SimpleNamespace(topic=RAW.topic, partition=0, messages=())
+    monkeypatch.setattr(
+        archiver,
+        "columns_of",
+        lambda _: columns(range(20, 30), range(10), [1] * 10, [b""] * 10, [b"v"] * 10, [None] * 10),
+    )
+
+    async def rebalanced() -> None:
+        async with found._lock:
+            stale = asyncio.ensure_future(found.take(batch))
+            await asyncio.sleep(0)
+            found.positions([TopicPartition(*RAW, 10)])
+            found.begin({RAW: 10})
+        await stale
+
+    buffer(found, RAW, 0, 10)
+    found.writer(RAW).close_segment()
+    asyncio.run(rebalanced())
+    assert found.writer(RAW).buffered == 0, "it is read again, after 10 to 19"

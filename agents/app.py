@@ -39,7 +39,7 @@ def edge_of(
     instance = NOT_LEGAL.sub("-", f"{group}.{number}")
     settings: dict[str, Any] = cluster.consumer_settings(group, instance) | {
         "client.id": instance,
-        "auto.offset.reset": pipeline.start,
+        "auto.offset.reset": "earliest",  # what is gone by retention is gone; where to start is asked for
         "max.partition.fetch.bytes": max(FETCH_BYTES, 2 * pipeline.record_cap_bytes),
     }
     producer: dict[str, Any] = cluster.producer_settings(linger_ms) | {

@@ -346,7 +346,6 @@ def _monitor(place: Place, number: int) -> Actor:
         "monitor",
         pipeline,
         place.cluster,
-        consumer={"auto.offset.reset": "earliest"},  # what is gone by retention is gone, what is there is judged
         committable=watching.committable,
         positions=watching.positions,
         finish=watching.keep,

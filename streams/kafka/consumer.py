@@ -285,6 +285,7 @@ class Consumer(base.Consumer):
         """Faust's index knows the partitions now: records may arrive."""
         super().resume_flow()
         self._reader.flowing = True
+        self._reader.agents(behind=self._behind)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Everything was positioned at assignment."""

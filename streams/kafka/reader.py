@@ -33,6 +33,8 @@ RECORDS = 1023
 FULL_S = 2.0
 """The broker is left alone while the agents are behind, but never so long that it throws us out."""
 SERVE_S = 0.1
+EARLY = 20_000
+"""Records that are kept for agents that are not ready; more stay at the broker until they are."""
 STARTING_S = 0.01
 """Who takes partitions over waits for a thread that reads decisions back, which wakes nobody here."""
 ENDS_S = 0.25
@@ -183,6 +185,8 @@ class Reader:
             # Faust's index does not know the partitions yet: a record would find no agent. An error is no record:
             # without partitions, nothing else would ever say that this member is fenced.
             self._early += [message for message in messages if self._is_record(message)]
+            if len(self._early) >= EARLY:
+                self._full_s = started_s - FULL_S
             return
         if self._early:
             messages, self._early = self._early + messages, []
@@ -248,10 +252,8 @@ class Reader:
                 f"{self._edge.consumer.get('group.id')}: Kafka denies it ({error.str()}): grant this principal READ "
                 "on its topics and on the group"
             )
-        if fatal or error.fatal() or not error.retriable():
-            if error.code() == KafkaError._MAX_POLL_EXCEEDED:
-                logger.warning("%s", error.str())
-                return
+        # What librdkafka mends by itself it tells nobody of; this it tells, and joins again.
+        if error.code() != KafkaError._MAX_POLL_EXCEEDED:
             raise KafkaException(error)
         logger.warning("%s", error.str())
 
@@ -295,7 +297,7 @@ class Reader:
                 raise KafkaException(place.error)
             tp = TP(place.topic, place.partition)
             if tp in own:
-                positions[tp] = own[tp]
+                positions[tp] = max(own[tp], bounds_of(client, place, ASK_S)[0])  # the rest is gone by retention
             elif place.offset >= 0 and place.topic not in self._edge.from_end:
                 positions[tp] = place.offset
             else:

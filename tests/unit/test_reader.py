@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -163,3 +164,48 @@ def test_what_is_left_alone_stays_so_when_the_agents_have_caught_up(reader: Read
     reader._read(0)
     reader._read(0)
     assert client.done == [("pause", {"a"}), ("resume", {"a", "b", "c"}), ("pause", {"a"})]
+
+
+class Backlog(Pausing):
+    """Has records without end, until it is paused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given = 0
+
+    def get_watermark_offsets(self, place: TopicPartition, cached: bool) -> None: ...
+
+    def consume(self, records: int, timeout: float) -> list[Message]:
+        if self.done and self.done[-1][0] == "pause":
+            return []
+        self.given += 1
+        return [Message(topic="a", partition=0, offset=self.given, value=b"v")]
+
+
+def test_while_agents_are_not_ready_a_backlog_stays_at_the_broker(reader: Reader, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("streams.kafka.reader.EARLY", 5)
+    client, taken = Backlog(), list[int]()
+    reader.client, reader._role = client, Nobody()
+    reader._role.deliver = lambda batches: taken.extend(one.offset() for each in batches for one in each.messages)
+    for _ in range(20):
+        reader._read(0)
+    assert (client.given, client.done) == (5, [("pause", {"a", "b", "c"})])
+    assert taken == []
+    reader.flowing = True
+    reader.agents(behind=False)
+    reader._read(0)
+    assert (taken, client.done[-1][0]) == ([1, 2, 3, 4, 5, 6], "resume")
+
+
+def test_what_is_gone_by_retention_is_where_a_role_that_knows_its_own_place_goes_on(reader: Reader):
+    class Known:
+        def committed(self, places: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+            return places
+
+        def get_watermark_offsets(self, place: TopicPartition, **_: object) -> tuple[int, int]:
+            return 7, 20
+
+    own = {TP("a", 0): 3, TP("b", 0): 9}
+    reader._edge = replace(reader._edge, positions=lambda _: own)
+    asked = [TopicPartition("a", 0), TopicPartition("b", 0)]
+    assert reader._positions(Known(), asked) == {TP("a", 0): 7, TP("b", 0): 9}

@@ -1,29 +1,70 @@
-"""Where a partition begins and ends, asked for until the broker can say.
+"""What a broker says of a topic and of its partitions, asked for until it can say.
 
-A topic is told of before its partitions are led, and a broker that comes back does not lead them yet: what it answers
-then passes by itself within moments, and a client does not count it as worth another try.
+A topic is told of before its partitions are led, another broker may not have heard of it yet, and a broker that comes
+back does not lead at once: what is answered then passes by itself within moments, and a client does not count it as
+worth another try.
 """
 
 import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 UNLED = (
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.REPLICA_NOT_AVAILABLE,
     KafkaError.FENCED_LEADER_EPOCH,
     KafkaError.UNKNOWN_LEADER_EPOCH,
 )
 AGAIN_S = 0.1
+HEARD_S = 2.0
+"""How long a topic that one broker made may be unknown to another; a name that is wrong is told of so late."""
+
+Answer = TypeVar("Answer")
+
+
+def partitions_of(client: Consumer, topic: str, within_s: float) -> Sequence[int]:
+    """The partitions of a topic; blocks. Raises KafkaException when there is no such topic or nobody says."""
+    passing = (*UNLED, KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+    def ask() -> Sequence[int]:
+        listed = client.list_topics(topic, timeout=within_s).topics[topic]
+        if listed.error is not None:
+            raise KafkaException(listed.error)
+        return sorted(listed.partitions)
+
+    return _asked(ask, min(within_s, HEARD_S), passing)
 
 
 def bounds_of(client: Consumer, place: TopicPartition, within_s: float) -> tuple[int, int]:
     """First and next offset of a partition, as of now; blocks. Raises KafkaException when nobody says within this."""
+    return _asked(lambda: client.get_watermark_offsets(place, timeout=within_s, cached=False), within_s)
+
+
+def offsets_at(client: Consumer, places: Sequence[TopicPartition], within_s: float) -> Mapping[int, int]:
+    """Of each partition the first offset at or after the time (ms) in its place, below 0 where there is none; blocks.
+
+    Raises KafkaException when nobody says within this.
+    """
+
+    def ask() -> Mapping[int, int]:
+        found = client.offsets_for_times(list(places), timeout=within_s)
+        for place in found:
+            if place.error is not None:
+                raise KafkaException(place.error)
+        return {place.partition: place.offset for place in found}
+
+    return _asked(ask, within_s)
+
+
+def _asked(ask: Callable[[], Answer], within_s: float, passing: Sequence[int] = UNLED) -> Answer:
     end_s = time.monotonic() + within_s
     while True:
         try:
-            return client.get_watermark_offsets(place, timeout=within_s, cached=False)
+            return ask()
         except KafkaException as error:
-            if error.args[0].code() not in UNLED or time.monotonic() + AGAIN_S > end_s:
+            if error.args[0].code() not in passing or time.monotonic() + AGAIN_S > end_s:
                 raise
         time.sleep(AGAIN_S)

@@ -7,13 +7,14 @@ from typing import Generic, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
+from streams.kafka.bounds import UNLED
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 
 LOOK_S = 0.5
 """How long a follower sleeps at the broker when nothing comes: it is woken by what does."""
 
-AWAY = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE)
+AWAY = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE, *UNLED)
 """What a follower waits out: its client connects again by itself."""
 
 CALM: Mapping[str, int] = {"fetch.wait.max.ms": int(LOOK_S * 1e3)}
@@ -44,7 +45,7 @@ def follow(
             try:
                 messages = reader.poll(LOOK_S) if said or ends else []
             except KafkaException as error:
-                if error.args[0].code() not in AWAY and not error.args[0].retriable():
+                if error.args[0].code() not in AWAY:
                     raise
                 stop.wait(LOOK_S)
                 continue

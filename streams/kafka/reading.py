@@ -15,12 +15,19 @@ from confluent_kafka import (
 )
 
 from schemas.errors import ConfigurationRefused
-from streams.kafka.bounds import bounds_of
+from streams.kafka.bounds import bounds_of, offsets_at, partitions_of
 from streams.kafka.clients import Cluster
 
 TIMEOUT_S = 10.0
 PASS_S = 0.1
 RECORDS = 1000
+ABSENT = (
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError.TOPIC_EXCEPTION,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+)
+"""What is said of a topic that time will not bring."""
 
 
 class TopicReader:
@@ -30,12 +37,16 @@ class TopicReader:
         self.topic = topic
         self.positions: dict[int, int] = {}
         """By partition, the offset that was read up to, those included that are shown to no reader."""
+        self._trouble: KafkaException | None = None
         self._consumer = Consumer(cluster.reader_settings() | dict(settings))
-        listed = self._consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
-        if listed.error is not None:
+        try:
+            self.partitions = partitions_of(self._consumer, topic, TIMEOUT_S)
+        except KafkaException as error:
             self._consumer.close()
-            raise ConfigurationRefused(f"{topic}: {listed.error.str()}; bring the pipeline up, or mend its name")
-        self.partitions = sorted(listed.partitions)
+            cause = error.args[0]
+            if cause.code() not in ABSENT:
+                raise
+            raise ConfigurationRefused(f"{topic}: {cause.str()}; bring the pipeline up, or mend its name") from error
 
     def __enter__(self) -> Self:
         """Close when done."""
@@ -62,8 +73,8 @@ class TopicReader:
         """The first offset at or after a time (ms, broker's clock); the end where there is none."""
         asked = [TopicPartition(self.topic, number, at_ms) for number in self.partitions]
         ends = self.bounds()
-        found = self._consumer.offsets_for_times(asked, timeout=TIMEOUT_S)
-        return {place.partition: place.offset if place.offset >= 0 else ends[place.partition][1] for place in found}
+        found = offsets_at(self._consumer, asked, TIMEOUT_S)
+        return {number: offset if offset >= 0 else ends[number][1] for number, offset in found.items()}
 
     def start(self, at: Literal["beginning", "end"] | Mapping[int, int]) -> None:
         """Choose where to read from. From the end means from now: what comes later is read."""
@@ -77,11 +88,21 @@ class TopicReader:
         self._consumer.assign(places)
 
     def poll(self, timeout_s: float = PASS_S) -> list[Message]:
-        """What has come; empty when nothing came in time. Raises KafkaException."""
-        messages = self._consumer.consume(1, timeout_s)
-        if messages:
-            messages += self._consumer.consume(RECORDS, 0)
-        return [message for message in messages if self._is_record(message)]
+        """What has come; empty when nothing came in time.
+
+        Raises KafkaException for an error that came, once the records beside it were given: who goes on after it has
+        missed none.
+        """
+        found: list[Message] = []
+        if self._trouble is None:
+            messages = self._consumer.consume(1, timeout_s)
+            if messages:
+                messages += self._consumer.consume(RECORDS, 0)
+            found = [message for message in messages if self._is_record(message)]
+        if self._trouble is not None and not found:
+            trouble, self._trouble = self._trouble, None
+            raise trouble
+        return found
 
     def has_read(self, ends: Mapping[int, int]) -> bool:
         """Whether each of these partitions was read up to its end; what is shown to no reader is none of it.
@@ -103,7 +124,8 @@ class TopicReader:
         # It joins no group: what it may not know of the one in its settings is nothing to it.
         if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             return False
-        raise KafkaException(error)
+        self._trouble = KafkaException(error)
+        return False
 
     def to_end(self, at: Literal["beginning"] | Mapping[int, int] = "beginning") -> Iterator[Message]:
         """Everything from a place to what is the end at this moment; nothing of a partition without a place."""

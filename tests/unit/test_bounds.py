@@ -1,10 +1,12 @@
-"""The bounds of a partition: asked again while nobody leads it, and no longer than one was ready to wait."""
+"""What a broker says of a topic: asked again while it cannot say, and no longer than one was ready to wait."""
+
+from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams.kafka import bounds
-from streams.kafka.bounds import bounds_of
+from streams.kafka.bounds import bounds_of, offsets_at, partitions_of
 
 
 class Broker:
@@ -36,3 +38,28 @@ def test_what_does_not_pass_in_time_is_raised(code: int, within_s: float):
         bounds_of(broker, TopicPartition("raw", 0), within_s)
     assert raised.value.args[0].code() == code
     assert broker.left == [code], "asked once"
+
+
+def test_a_topic_that_one_broker_made_is_heard_of_by_the_other_in_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bounds, "AGAIN_S", 0.001)
+
+    class Lists:
+        def __init__(self, *codes: int) -> None:
+            self.left = list(codes)
+
+        def list_topics(self, topic: str, timeout: float) -> SimpleNamespace:
+            error = KafkaError(self.left.pop(0)) if self.left else None
+            return SimpleNamespace(topics={topic: SimpleNamespace(error=error, partitions={1: None, 0: None})})
+
+    unknown = KafkaError.UNKNOWN_TOPIC_OR_PART
+    assert partitions_of(Lists(unknown, KafkaError.LEADER_NOT_AVAILABLE), "raw", 5) == [0, 1]
+    with pytest.raises(KafkaException, match="Unknown topic"):
+        partitions_of(Lists(*[unknown] * 10), "raw", 0.001)
+
+
+def test_a_partition_that_nobody_leads_is_not_taken_for_one_without_a_later_record(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bounds, "AGAIN_S", 0.001)
+    unled = SimpleNamespace(partition=0, offset=-1, error=KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION))
+    answers = [[unled], [SimpleNamespace(partition=0, offset=12, error=None)]]
+    client = SimpleNamespace(offsets_for_times=lambda places, timeout: answers.pop(0))
+    assert offsets_at(client, [TopicPartition("raw", 0, 1_000)], 5) == {0: 12}

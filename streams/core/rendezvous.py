@@ -87,6 +87,8 @@ class Rendezvous:
         order, still_open = self._watermark.order, self._watermark.open
         for request in requests:
             offset = request.offset
+            if offset < joining.next_raw:
+                continue  # a batch that is tried again
             if first:
                 self._watermark.mark(offset, request.at_ms, joining.position)
                 first = False
@@ -117,9 +119,13 @@ class Rendezvous:
 
     def _skip(self, to: int) -> None:
         """Raw has no records from its next offset up to this one: they were deleted, or are a transaction's."""
+        here, ahead = self._joining.next_raw, self._decided
         self._joining.skip(to)
-        for offset in sorted(offset for offset in self._decided if offset < to):
-            self._remember(offset)
+        # A transaction's end is a hole too: most are short, and what was decided ahead may be much.
+        holes = range(here, to) if to - here < len(ahead) else sorted(offset for offset in ahead if offset < to)
+        for offset in holes:
+            if offset in ahead:
+                self._remember(offset)
 
     def _remember(self, offset: int) -> None:
         """Raw has come to a request that was decided ahead of it; it may be repeated from now on."""

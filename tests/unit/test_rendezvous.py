@@ -137,6 +137,27 @@ def test_what_is_held_for_a_hole_in_raw_is_let_go(desk: Rendezvous):
     assert desk.checkpoint() == Checkpoint(6, 3, 1_000)
 
 
+def test_a_batch_that_is_tried_again_asks_nothing_twice(desk: Rendezvous):
+    batch = [request(0, 1_000), request(1, 1_000)]
+    desk.requests_seen(batch, 1_000)
+    only(desk.scores_offered(scores("first", 0), 0, 1_004, 1_006))
+    assert desk.requests_seen(batch, 1_007) == []
+    assert desk.undecided == 1
+    desk.published([0])
+    assert desk.checkpoint().raw == 1
+
+
+@pytest.mark.parametrize("to", [6, 600], ids=["a short hole", "a long one"])
+def test_what_was_decided_ahead_of_a_hole_in_raw_is_forgotten_with_it(to: int):
+    elsewhere, desk = Rendezvous(pipeline(), 0), Rendezvous(pipeline(), 0)
+    elsewhere.requests_seen([request(number, 1_000) for number in range(10)], 1_000)
+    for reply in elsewhere.due(1_100):
+        desk.decided(reply.decision, 1_101)
+    assert len(desk._decided) == 10
+    desk.requests_seen([request(to, 1_200)], 1_201)
+    assert set(desk._decided) == {offset for offset in range(10) if offset > to}
+
+
 def test_a_log_time_from_the_future_does_not_lengthen_the_wait(desk: Rendezvous):
     desk.requests_seen([request(0, at_ms=50_000)], 1_000)
     assert only(desk.due(1_100)).outcome == Outcome.DEFAULT

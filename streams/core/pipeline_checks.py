@@ -173,6 +173,12 @@ def _limits(pipeline: Pipeline) -> Iterator[Mistake]:
     prefix = pipeline.output.reply_to_prefix
     if prefix and not re.fullmatch(r"[A-Za-z0-9._-]{3,200}", prefix):
         yield Mistake("output.reply_to_prefix", f"{prefix!r} begins no topic", "use letters, digits, . _ -")
+    elif prefix and (own := [topic.name for topic in topics_of(pipeline) if topic.name.startswith(prefix)]):
+        yield Mistake(
+            "output.reply_to_prefix",
+            f"{prefix!r} begins {own[0]} too: whoever sends an event could write there",
+            f'write a longer one, as "{pipeline.name}.replies."',
+        )
     if pipeline.default.score is not None and not math.isfinite(pipeline.default.score):
         yield Mistake("default.score", "not finite", "write a number, or remove it")
 

@@ -182,6 +182,11 @@ def test_the_demos_file_and_the_tests_own_are_accepted(tmp_path: Path):
             "kafka.consumer.sasl.password: here it would reach some clients and not others; set KAFKA_",
         ),
         ("[default]", '[output]\nreply_to_prefix = "a b"\n[default]', "'a b' begins no topic"),
+        (
+            "[default]",
+            '[output]\nreply_to_prefix = "small."\n[default]',
+            "'small.' begins small.raw too: whoever sends an event could write there; write a longer one",
+        ),
         ("[default]", "default = [", "no TOML: "),
     ],
 )

@@ -16,6 +16,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException, Message, TopicPartition
 from faust.types import TP
 
+from agents.compared_hours import ComparedHours
 from agents.maturing import Maturing
 from agents.told_days import ToldDays
 from schemas.errors import RendezvousError
@@ -299,7 +300,9 @@ def topics_of(pipeline: Pipeline) -> tuple[str, ...]:
     return tuple(every)
 
 
-def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf, maturing: Maturing, told: ToldDays) -> None:
+def attach(
+    app: BatchApp, pipeline: Pipeline, shelf: Shelf, maturing: Maturing, told: ToldDays, compared: ComparedHours
+) -> None:
     """Put the archiver's agent on the app."""
 
     @app.agent(app.topic(*topics_of(pipeline)), name="archiver")
@@ -355,6 +358,7 @@ def attach(app: BatchApp, pipeline: Pipeline, shelf: Shelf, maturing: Maturing, 
             if shelf.holds(first):  # of several members one
                 await maturing.store(time.time())
                 await told.tell(app.producer)
+                await compared.keep(time.time())
             wait_s = UPKEEP_S
 
 

@@ -269,7 +269,7 @@ def _at_desk(role: str, place: Place, number: int, **changes: Any) -> Actor:
 
 
 def _archiver(place: Place, number: int) -> Actor:
-    from agents import archiver, maturing, told_days  # with pyarrow, which nobody else needs
+    from agents import archiver, compared_hours, maturing, told_days  # with pyarrow, which nobody else needs
 
     pipeline = place.pipeline
     archiver.refuse_full_disk(place.archive, pipeline.archive.stop_free)
@@ -292,7 +292,8 @@ def _archiver(place: Place, number: int) -> Actor:
     edge = replace(edge, producer={**edge.producer, "enable.idempotence": False})
     app = create_app(edge, place.cluster.bootstrap)
     mature = maturing.Maturing(pipeline, place.file, place.archive)
-    archiver.attach(app, pipeline, shelf, mature, told_days.ToldDays(pipeline, place.archive, writer))
+    compared = compared_hours.ComparedHours(pipeline, place.file, place.archive)
+    archiver.attach(app, pipeline, shelf, mature, told_days.ToldDays(pipeline, place.archive, writer), compared)
     return Actor(app, shelf.figures, archiver.stuck(app, shelf))
 
 

@@ -286,7 +286,8 @@ class Archive(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     A file is closed at `max_rows`, `max_bytes` or `max_age_s`, whichever comes first. Below the share `warn_free`
     of free disk the archiver raises an alarm, below `stop_free` it does not start. Files whose newest record is older
-    than `retention_days` are deleted (0: never); small ones are merged up to `compact_bytes` (0: never).
+    than `retention_days` are deleted (0: never); small ones are merged up to `compact_bytes` (0: never). With
+    `comparisons`, one record per request is kept of each hour that is over.
     """
 
     root: str = ""
@@ -297,6 +298,7 @@ class Archive(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stop_free: float = 0.05
     retention_days: float = 0.0
     compact_bytes: int = 256 << 20
+    comparisons: bool = False
 
 
 class Output(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

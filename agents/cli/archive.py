@@ -121,28 +121,43 @@ def scores(file: Path | None, root: Path | None, out: Path) -> None:
 @archive_options
 @click.option("--since", type=Moment(), help="Requests from this log time on.")
 @click.option("--until", type=Moment(), help="Requests before this log time.")
-@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The Parquet file.")
-def comparisons(file: Path | None, root: Path | None, since: int | None, until: int | None, out: Path) -> None:
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The Parquet file.")
+def comparisons(file: Path | None, root: Path | None, since: int | None, until: int | None, out: Path | None) -> None:
     """Write one record per request for SQL: who won, what every model said of it, what each policy step saw.
 
     \b
       rendezvous archive comparisons --since 1d --out comparisons.parquet
+      rendezvous archive comparisons
+
+    Without --out, each hour that is over and not kept yet is kept beside the archive, as the archiver does with
+    `[archive] comparisons = true`: ROOT/comparisons/pipeline=NAME/hour=2026-11-27T02.parquet.
 
     `models` is a list of structs: each version that scored, late or never, with its role at that time. `trace` and
     `again` are told by the live core, asked again by the log's times: `as_written` says whether it gives the answer
     that was given.
     """
-    from agents.cli.comparisons import read_comparisons
+    from agents.cli.comparisons import keep_comparisons, read_comparisons
     from streams.archive.comparisons import write_comparisons
 
+    if out is None and (since is not None or until is not None):
+        raise click.UsageError(
+            "--since and --until choose what is written to --out FILE; what is kept is whole hours"
+        )
     pipeline, folder = meant(file, root)
-    counts = Counter[str]()
+    counts, written = Counter[str](), list[tuple[Path, int]]()
     with progress("compared", None) as advance:
-        rows = write_comparisons(read_comparisons(folder, pipeline, period_of(since, until), counts, advance), out)
+        if out is None:
+            written += keep_comparisons(folder, pipeline, writer_name(), counts, advance)
+        else:
+            found = read_comparisons(folder, pipeline, period_of(since, until), counts, advance)
+            written.append((out, write_comparisons(found, out)))
     for what, count in sorted(counts.items()):
         if count:
             click.echo(f"{count:,} {what}", err=True)
-    click.echo(f"{out}: {rows:,} rows", err=True)
+    for path, rows in written:
+        click.echo(f"{path}: {rows:,} rows", err=True)
+    if not written:
+        click.echo("every hour that is over is kept", err=True)
 
 
 def meant(file: Path | None, root: Path | None) -> tuple[Pipeline, Path]:

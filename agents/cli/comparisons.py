@@ -1,7 +1,7 @@
 """What `archive comparisons` reads: raw, scores and decisions of a range, side by side by their log times."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from schemas.decisions import decode_decision
 from schemas.errors import ConfigurationRefused, UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
+from streams.archive.compared import HOUR_MS, due_hours, keep_hour, place_of
 from streams.archive.ranges import Period, read_period, require
 from streams.archive.segment import Record
 from streams.core.again import Again
@@ -61,19 +62,43 @@ def read_comparisons(
     """
     topics, found = Topics(pipeline.name), 0
     numbers = require(root, topics.raw, pipeline.partitions)
-    require(root, topics.scores, pipeline.partitions)
-    require(root, topics.decisions, pipeline.partitions)
-    history = history_of(root, pipeline)
-    spans, beside = (history.spans, history.beside) if history else (always(pipeline), [])
-    (way,) = taught(root, pipeline, [Way(UNCHANGED, pipeline, spans=spans)], period)
-    for number in numbers:
-        for one in _partition(root, way, number, period, Roles(spans, beside), counts, advance):
-            found += 1
-            yield one
+    for found, one in enumerate(_every(root, pipeline, numbers, period, counts, advance), 1):  # noqa: B007
+        yield one
     if not found:
         raise ConfigurationRefused(
             f"{root}: no request of {topics.raw} in {period} can be told; {held(root, topics.raw, numbers)}"
         )
+
+
+def keep_comparisons(
+    root: Path, pipeline: Pipeline, writer: str, counts: Counter[str], advance: Callable[[int], None]
+) -> Iterator[tuple[Path, int]]:
+    """Keep every hour that is over, the oldest first; yields its file and its rows once it is there.
+
+    Raises what `read_comparisons` does, ArchiveBusy and DiskTrouble.
+    """
+    for hour in due_hours(root, pipeline):
+        period, numbers = Period(hour * HOUR_MS, (hour + 1) * HOUR_MS), range(pipeline.partitions)
+        every = _every(root, pipeline, numbers, period, counts, advance)
+        rows = keep_hour(root, pipeline, hour, writer, every)
+        yield place_of(root, pipeline.name, hour), rows
+
+
+def _every(
+    root: Path,
+    pipeline: Pipeline,
+    numbers: Iterable[int],
+    period: Period,
+    counts: Counter[str],
+    advance: Callable[[int], None],
+) -> Iterator[Comparison]:
+    require(root, Topics(pipeline.name).scores, pipeline.partitions)
+    require(root, Topics(pipeline.name).decisions, pipeline.partitions)
+    history = history_of(root, pipeline)
+    spans, beside = (history.spans, history.beside) if history else (always(pipeline), [])
+    (way,) = taught(root, pipeline, [Way(UNCHANGED, pipeline, spans=spans)], period)
+    for number in numbers:
+        yield from _partition(root, way, number, period, Roles(spans, beside), counts, advance)
 
 
 def _partition(

@@ -1,7 +1,8 @@
 """One request taken out of the archive: raw, decisions, dead letters, labels, and its rows in blocks.
 
 What is taken out is noted first (offset, why, and the hash by which it would be known), then the file is written
-anew without it. Raw comes last: whoever is killed before finds the request again and finishes.
+anew without it. Raw comes last: whoever is killed before finds the request again and finishes. Comparisons that are
+kept of its hour are deleted, and made anew without it.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from schemas.enriched import decode_enriched, encode_enriched, enriched_block, r
 from schemas.errors import UNREADABLE, UnreadableRecord
 from schemas.labels import decode_label
 from schemas.topics import Topics
+from streams.archive.compared import HOUR_MS, drop_hours
 from streams.archive.layout import Layout, partitions
 from streams.archive.marks import Forgotten, put_forgotten
 from streams.archive.rewriting import alone, rewrite
@@ -70,7 +72,7 @@ def forget(root: Path, pipeline: str, wanted: Wanted, writer: str, *, dry_run: b
     for topic in (topics.scores, topics.enriched, topics.dead_letters, topics.labels, topics.decisions, topics.raw):
         for layout in partitions(root):
             if layout.topic == topic:
-                yield from _take_out(layout, _cut(layout, topics, wanted, places), writer, dry_run=dry_run)
+                yield from _take_out(layout, topics, _cut(layout, topics, wanted, places), writer, dry_run=dry_run)
 
 
 def find(root: Path, topics: Topics, wanted: Wanted) -> Iterator[Place]:
@@ -118,7 +120,7 @@ def _cut(layout: Layout, topics: Topics, wanted: Wanted, places: set[Place]) -> 
     return cuts.get(layout.topic, dead_letters)
 
 
-def _take_out(layout: Layout, cut: Cut, writer: str, *, dry_run: bool) -> Iterator[Rewritten]:
+def _take_out(layout: Layout, topics: Topics, cut: Cut, writer: str, *, dry_run: bool) -> Iterator[Rewritten]:
     with alone(layout) as hold:
         for path in layout.segments():
             changes = {record.offset: (record, left) for record, left in _changes(hold.see(path), cut)}
@@ -131,6 +133,9 @@ def _take_out(layout: Layout, cut: Cut, writer: str, *, dry_run: bool) -> Iterat
                     why = "forgotten on request"
                     put_forgotten(layout, Forgotten(record.offset, f"{digest:016x}", why, left is not None), writer)
                 reached("forget.marked")
+                if layout.topic == topics.raw:
+                    hours = {record.timestamp_ms // HOUR_MS for record, _ in changes.values()}
+                    drop_hours(layout.root, topics.pipeline, hours)
                 left_over = {offset: left for offset, (_, left) in changes.items()}
                 rewrite(hold, _rest(path, left_over), read_footer(path), "forget")
             removed = [offset for offset, (_, left) in changes.items() if left is None]

@@ -12,6 +12,7 @@ from faust.types import TP
 
 from agents import archiver
 from agents.archiver import Shelf
+from agents.compared_hours import ComparedHours
 from agents.maturing import Maturing
 from agents.told_days import ToldDays
 from streams.archive.figures import place_of, read_figures
@@ -143,6 +144,7 @@ def test_of_several_archivers_the_one_with_the_first_partition_does_it(
     of = pipeline(partitions=2)
     shelf, app = Shelf(of, tmp_path, dict, "w"), Tasks()
     shelf.writer(TP("small.raw", partition))
-    archiver.attach(app, of, shelf, Asked(of, tmp_path, tmp_path), ToldDays(of, tmp_path, "w"))  # type: ignore[arg-type]
+    compared = ComparedHours(of, tmp_path, tmp_path)
+    archiver.attach(app, of, shelf, Asked(of, tmp_path, tmp_path), ToldDays(of, tmp_path, "w"), compared)  # type: ignore[arg-type]
     asyncio.run(app.tasks["store_mature_days"]())
     assert bool(asked) is stores

@@ -1,0 +1,160 @@
+"""Comparisons that are kept: whole hours, once, equal to what is told when asked; nothing of what is forgotten."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+from msgspec.structs import replace
+
+from agents.cli.archive import comparisons
+from agents.compared_hours import ComparedHours
+from schemas.pipeline import Archive
+from streams.archive.compared import HOUR_MS, due_hours, keep_hour, kept_hours, place_of, retire_hours
+from streams.archive.disk import ArchiveBusy
+from streams.archive.forgetting import Wanted, forget
+from streams.archive.segment import Record
+from streams.archive.store import open_root
+from streams.core.comparison import Comparison
+from tests.conftest import credentials
+from tests.unit.lived import START_MS, play
+from tests.unit.small import TEXT, pipeline
+from tests.unit.test_backtest import pipeline_file, values
+
+SMALL = pipeline()
+FIRST = START_MS // HOUR_MS
+KEPT = "[archive]\ncomparisons = true\n"
+SETTLED = [FIRST, FIRST + 1]
+"""Of four hours: the last is not over, and the third not for an hour."""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two seconds of requests, pulled apart into four hours."""
+    lived = play(SMALL, values(1_000))
+
+    def apart(record: Record) -> Record:
+        hours = min(3, (record.timestamp_ms - START_MS) // 500)
+        return replace(record, timestamp_ms=record.timestamp_ms + hours * HOUR_MS)
+
+    for log in (lived.raw, lived.scores, lived.decisions):
+        log[:] = map(apart, log)
+    return lived.write(tmp_path / "archive", SMALL.name)
+
+
+def run(root: Path, *options: str) -> Result:
+    return CliRunner().invoke(
+        comparisons, ["-P", str(pipeline_file(root, TEXT)), "--root", str(root), *options], standalone_mode=False
+    )
+
+
+def whole(row: dict[str, Any]) -> bool:
+    """Whether all that came of a request came in its own hour, which is no more than the test's."""
+    return bool(row["log_time_ms"] % HOUR_MS % 500 < 300)
+
+
+def file(root: Path, hour: int) -> Path:
+    return place_of(root, SMALL.name, hour)
+
+
+def test_an_hour_that_is_over_is_kept_once_and_is_what_is_told_when_asked(root: Path, tmp_path: Path):
+    assert due_hours(root, SMALL) == SETTLED
+    done = run(root)
+    assert done.exception is None, done.exception
+    assert kept_hours(root, SMALL.name) == SETTLED
+    assert [file(root, hour).name for hour in SETTLED] == ["hour=2025-11-24T16.parquet", "hour=2025-11-24T17.parquet"]
+    until = str((FIRST + 2) * HOUR_MS)
+    assert run(root, "--until", until, "--out", str(tmp_path / "asked.parquet")).exception is None
+    asked = pq.read_table(tmp_path / "asked.parquet").to_pylist()
+    kept = [row for hour in SETTLED for row in pq.read_table(file(root, hour)).to_pylist()]
+    assert [row["raw_offset"] for row in kept] == [row["raw_offset"] for row in asked]
+    assert list(filter(whole, kept)) == list(filter(whole, asked))
+    assert len(list(filter(whole, kept))) > 200
+    every = duckdb.sql(f"select count(*) from '{root}/comparisons/*/*.parquet'").fetchall()
+    assert every == [(len(asked),)]
+    before = [file(root, hour).stat().st_ino for hour in SETTLED]
+    assert "every hour that is over is kept" in run(root).stderr
+    assert [file(root, hour).stat().st_ino for hour in SETTLED] == before
+
+
+def test_a_range_is_for_a_file_of_ones_own(root: Path):
+    assert "whole hours" in str(run(root, "--since", "1d").exception)
+
+
+def test_in_a_bucket_it_is_the_same(root: Path, s3: str, name: str, monkeypatch: pytest.MonkeyPatch):
+    for variable, value in credentials(s3).items():
+        monkeypatch.setenv(variable, value)
+    bucket = open_root(f"s3://{name}/archive", Path())
+    bucket.fs.mkdir(name)  # type: ignore[attr-defined]
+    for path in root.rglob("*.parquet"):
+        (bucket / str(path.relative_to(root))).write_bytes(path.read_bytes())
+    for where in (str(bucket), str(root)):
+        done = CliRunner().invoke(
+            comparisons, ["-P", str(pipeline_file(root, TEXT)), "--root", where], standalone_mode=False
+        )
+        assert done.exception is None, done.exception
+    for hour in SETTLED:
+        with file(bucket, hour).open("rb") as there:
+            assert pq.read_table(there).equals(pq.read_table(file(root, hour)))
+    list(forget(bucket, SMALL.name, Wanted(ids(root, FIRST)[3], None, ("request_id",)), "w", dry_run=False))
+    assert kept_hours(bucket, SMALL.name) == [FIRST + 1]
+
+
+def ids(root: Path, hour: int) -> list[str]:
+    return list(pq.read_table(file(root, hour)).column("request_id").to_pylist())
+
+
+def test_what_is_forgotten_takes_its_hour_with_it_and_is_not_in_the_next(root: Path):
+    run(root)
+    wanted = ids(root, FIRST + 1)[7]
+    list(forget(root, SMALL.name, Wanted(wanted, None, ("request_id",)), "w", dry_run=True))
+    assert kept_hours(root, SMALL.name) == SETTLED
+    list(forget(root, SMALL.name, Wanted(wanted, None, ("request_id",)), "w", dry_run=False))
+    assert kept_hours(root, SMALL.name) == [FIRST], "the other hour stays"
+    before = len(ids(root, FIRST))
+    assert run(root).exception is None
+    assert (kept_hours(root, SMALL.name), len(ids(root, FIRST))) == (SETTLED, before)
+    assert wanted not in ids(root, FIRST + 1)
+
+
+def test_nothing_is_kept_of_what_was_forgotten_while_it_was_made(root: Path):
+    run(root)
+    wanted = Wanted(ids(root, FIRST)[0], None, ("request_id",))
+    file(root, FIRST).unlink()
+
+    def found() -> Iterator[Comparison]:
+        yield Comparison(0, 0, START_MS, 100, wanted.request_id or "", {})
+        list(forget(root, SMALL.name, wanted, "w", dry_run=False))
+
+    with pytest.raises(ArchiveBusy, match="was forgotten meanwhile"):
+        keep_hour(root, SMALL, FIRST, "w", found())
+    assert kept_hours(root, SMALL.name) == [FIRST + 1]
+
+
+def test_hours_go_with_the_archives_retention(root: Path):
+    run(root)
+    of = replace(SMALL, archive=Archive(retention_days=1))
+    now_ms = (FIRST + 25) * HOUR_MS + 1
+    assert retire_hours(root, SMALL, now_ms) == 0
+    assert retire_hours(root, of, now_ms - 2) == 0
+    assert retire_hours(root, of, now_ms) == 1
+    assert kept_hours(root, SMALL.name) == [FIRST + 1]
+
+
+def test_the_archiver_keeps_them_when_the_pipeline_wants_them(root: Path, caplog: pytest.LogCaptureFixture):
+    now_s = (FIRST + 5) * HOUR_MS / 1e3
+    path = pipeline_file(root, TEXT)
+    asyncio.run(ComparedHours(SMALL, path, root).keep(now_s))
+    assert kept_hours(root, SMALL.name) == []
+    wanted = pipeline(TEXT + KEPT)
+    path.write_text("name = 1")
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(ComparedHours(wanted, path, root).keep(now_s))
+    assert any("2 hours of comparisons are due" in record.message for record in caplog.records)
+    asyncio.run(ComparedHours(wanted, pipeline_file(root, TEXT + KEPT), root).keep(now_s))
+    assert kept_hours(root, SMALL.name) == SETTLED

@@ -177,9 +177,9 @@ class Reported(Verdict, frozen=True, kw_only=True):
     count from there, and one window of one watch has one record. `from_ticket` is the window's first request,
     `said_at_ticket` the last one that was seen, `since_ticket` where the change began. `answers` counts the outcomes
     of the final decisions since the last record, `winners` who gave them (`none`: nobody in time), `models` are the
-    figures of each, by "model version", and `segments` all of these by declared field and value (`(other)`: beyond
-    the first 20 values), `sources` by the declared source; probes are in none of them. `alarm` is there when this
-    verdict changes the state that people are told of; `alarmed` is the word of that state.
+    figures of each, by "model version", and `segments` all of these by declared field and value (`(others)`:
+    beyond the first 20 values), `sources` by the declared source; probes are in none of them. `alarm` is there when
+    this verdict changes the state that people are told of; `alarmed` is the word of that state.
     """
 
     pipeline: str

@@ -4,8 +4,8 @@ from math import nan
 
 LARGEST = 1e300
 LONGEST = 60
-OTHERS = "(other)"
-"""The segment or source of every value that is not told apart."""
+OTHERS = "(others)"
+"""The name of all values together that are not told apart: words, segments, sources."""
 
 
 def value_at(event: object, parts: tuple[str, ...]) -> object:

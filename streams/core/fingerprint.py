@@ -12,14 +12,13 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from schemas.pipeline import Feature, FeatureType
-from streams.core.event_fields import as_number, as_word, value_at
+from streams.core.event_fields import OTHERS, as_number, as_word, value_at
 from streams.core.shifts import Shift, chance_of_numbers, largest_difference, of_counts
 
 LEVELS = 501
 """Quantiles kept of a number: its distribution function is known to 1 in 500."""
 
 MOST_WORDS = 2_000
-OTHERS = "(others)"
 LEAST_EFFECT = 0.1
 """Share of requests from which a field is said to differ: chance knows nothing of days that differ."""
 

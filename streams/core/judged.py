@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from schemas.blocks import Matrix
 from schemas.pipeline import LabelSettings, ModelKey
+from streams.core.event_fields import OTHERS
 from streams.core.labels import Truths
 from streams.core.measures import Measures, measures
 from streams.core.races import Races
@@ -26,7 +27,6 @@ HAIR = 1e-9
 """0.8 * 0.9 * 200 is a hair more than 144."""
 
 MOST_VALUES = 50
-OTHERS = "(others)"
 DECISION: ModelKey = ("(decision)", "")
 """What was answered, whoever did."""
 

@@ -10,6 +10,7 @@ from agents.snapshot import KEPT
 from schemas.decisions import Ticket
 from schemas.pipeline import MonitorSettings
 from schemas.verdicts import decode_verdict, encode_verdict
+from streams.core.event_fields import OTHERS
 from streams.core.gathering import AFTER_MS, Gathered, why_of
 from streams.core.group_figures import BUCKETS, LogBuckets
 from streams.core.kept_state import decode_state, encode_state
@@ -147,12 +148,12 @@ def test_values_without_end_are_told_together_and_those_that_were_told_apart_sta
         figures.take(request(number, {}, {}, fields={"who": f"user {number}"}), PIPELINE)
     _, segments = figures.told()
     assert len(segments["who"]) == MOST_VALUES + 1
-    assert segments["who"]["(other)"].requests == 2 * MOST_VALUES
+    assert segments["who"][OTHERS].requests == 2 * MOST_VALUES
     for number in range(NEWEST_OF_PART + 50):
         who = "user 7" if number % 2 else f"stranger {number}"
         figures.take(request(number, {"first": 0.5}, {}, fields={"who": who}), PIPELINE)
     assert {len(own.scores) for one in figures.parts["who"].values() for own in one.models.values()} <= {0, 525}
-    assert set(figures.told()[1]["who"]) == {"user 7", "(other)"}
+    assert set(figures.told()[1]["who"]) == {"user 7", OTHERS}
 
 
 def test_figures_of_a_program_that_knew_no_versions_are_still_read():

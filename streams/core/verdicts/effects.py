@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from schemas.blocks import Matrix
+from streams.core.event_fields import OTHERS
 from streams.core.verdicts.events import Event, numbers
 from streams.core.verdicts.fields import BINS, Column, on_grid
 from streams.core.verdicts.reference import Reference
@@ -65,7 +66,7 @@ def of_field(field: Column, what: str, events: Sequence[Event], live: Sums, usua
     if field.kind == "category":
         shares = _shares(live, place) - _shares(usual, place)
         bin_ = int(np.argmax(np.abs(shares)))
-        label = field.labels[bin_] if bin_ < len(field.labels) else "others"
+        label = field.labels[bin_] if bin_ < len(field.labels) else OTHERS
         return f"share of {label!r} {percent(_shares(usual, place)[bin_])} -> {percent(_shares(live, place)[bin_])}"
     found, _ = numbers(values)
     found = found[~np.isnan(found)]

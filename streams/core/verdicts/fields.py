@@ -14,6 +14,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from schemas.blocks import Matrix
+from streams.core.event_fields import OTHERS
 from streams.core.verdicts.events import numbers
 from streams.core.verdicts.tails import NORMAL
 
@@ -162,7 +163,7 @@ def column(name: str, coded: Coded, vocabulary: Vocabulary) -> Column:
         texts = list(vocabulary.index)
         frequent = sorted(counts, key=lambda word: (-counts[word], str(texts[word])))
         bins = {texts[word]: min(place, BINS - 1) for place, word in enumerate(frequent)}
-        labels = [str(texts[word]) for word in frequent[: BINS - 1]] + ["others"]
+        labels = [str(texts[word]) for word in frequent[: BINS - 1]] + [OTHERS]
         return Column(name=name, kind="category", labels=labels, nulls=nulls, **(none | {"words": bins}))
     if _trend(coded.numbers) > TREND:
         return Column(name=name, kind="it only rises or falls, as a counter or a clock", **none)

@@ -35,19 +35,21 @@ class Beside:
         self._training = Training({})
         self._referring = False
 
-    async def refer(self, watching: Callable[[], Watching], moves: Moves, tokens: Tokens, now_ms: float) -> None:
-        """Take over a reference that somebody has set, once; it is read for seconds, and one at a time."""
+    async def refer(self, watching: Callable[[], Watching], moves: Moves, tokens: Tokens, now_ms: float) -> bool:
+        """Take over a reference that somebody has set, once, and say so; it is read for seconds, one at a time."""
         if self._referring:
-            return
+            return False
         self._referring = True
         try:
             spans = moves.spans
             found = await asyncio.to_thread(self._frozen.look, watching(), spans.at(now_ms), spans, tokens)
         finally:
             self._referring = False
-        if found is not None:
-            watching().refer(*found)
-            logger.info("requests are held against the reference that was set: %s", found[0])
+        if found is None:
+            return False
+        watching().refer(*found)
+        logger.info("requests are held against the reference that was set: %s", found[0])
+        return True
 
     async def train(self, now: Pipeline) -> None:
         """Read what the models of now were trained on, where it lies beside them."""

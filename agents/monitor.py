@@ -127,7 +127,8 @@ class Monitor:
     async def _refer(self) -> None:
         if self._beside is not None:
             now_ms = self._app.producer.now_ms()
-            await self._beside.refer(lambda: self._watching, self._moves, self._reading.tokens, now_ms)
+            if await self._beside.refer(lambda: self._watching, self._moves, self._reading.tokens, now_ms):
+                self._prober.ask()  # what is answered now is what is usual by it
 
     async def _train(self, at_ms: float) -> None:
         if self._beside is not None:
@@ -138,6 +139,7 @@ class Monitor:
         self._reading.gatherings = {}
 
     def _moved(self, moves: Moves) -> None:
+        self._prober.moved(moves.entries[len(self._moves.entries) :])
         self._moves = moves
         self._reading.entitle(moves.spans)
 
@@ -159,7 +161,6 @@ class Monitor:
             await self._expire(one.at_ms)
             self._offer_as_probe(one)
             if self._watching.moved(self._moves.entries, one.at_ms):
-                self._prober.ask()
                 await self._train(one.at_ms)
             report = self._watching.offer(one, self._moves.spans.at(one.at_ms))
             if report is not None:

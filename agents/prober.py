@@ -2,11 +2,14 @@
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from agents.reading import SKEW_MS
 from schemas.pipeline import Pipeline
 from schemas.probes import encode_token, marked
 from schemas.topics import Topics
+from streams.core.deployed import changes_who_is_asked
+from streams.core.entitlement import Entry
 from streams.core.probing import Probe, Probing, Renaming
 from streams.kafka.batch import Outgoing, Sending
 from streams.kafka.transport import BatchApp
@@ -31,7 +34,7 @@ class Prober:
         self._announcing: Sending | None = None
         self._announced_s: float | None = None
         self._sent_s = float("-inf")
-        self._asked = False
+        self._asked_ms: list[float] = []
         self.rounds = 0
 
     async def announce(self) -> None:
@@ -53,8 +56,12 @@ class Prober:
         return self._announced_s is not None
 
     def ask(self) -> None:
-        """Something was deployed, or something moved: a round is due at once."""
-        self._asked = True
+        """Something moved, or is held against another reference: a round is due at once."""
+        self._asked_ms.append(float("-inf"))
+
+    def moved(self, entries: Iterable[Entry]) -> None:
+        """The roster was moved: a round is due as soon as that counts, whether or not anybody asks anything then."""
+        self._asked_ms += [entry.from_ms + SKEW_MS for entry in entries if changes_who_is_asked(entry.record)]
 
     async def look(self, probing: Probing) -> None:
         """Send a round if one is due."""
@@ -62,8 +69,11 @@ class Prober:
         since_s = now_s - self._sent_s
         if not probing.chosen or self._announced_s is None or now_s - self._announced_s < ANNOUNCED_S:
             return
-        if since_s >= self._every_s or (self._asked and since_s >= APART_S):
-            self._sent_s, self._asked = now_s, False
+        now_ms = self._app.producer.now_ms()
+        later_ms = [at_ms for at_ms in self._asked_ms if at_ms > now_ms]
+        asked = len(later_ms) < len(self._asked_ms)
+        if since_s >= self._every_s or (asked and since_s >= APART_S):
+            self._sent_s, self._asked_ms = now_s, later_ms
             await self._app.producer.send_batch(Sending(), self._round(probing.probes, probing.name))
             self.rounds += 1
 

@@ -9,6 +9,10 @@ from collections.abc import Iterator, Mapping
 from msgspec import Struct
 
 from schemas.pipeline import Pipeline, Role
+from schemas.roster import Began, Moved, Noted, State
+
+PREPARING = (State.STAGED, State.WARMING)
+"""States in which nothing is asked of a model yet."""
 
 
 class Standing(Struct, frozen=True):
@@ -24,6 +28,11 @@ class Change(Struct, frozen=True):
     model: str
     before: str
     after: str
+
+
+def changes_who_is_asked(record: Began | Moved | Noted) -> bool:
+    """Whether others are asked than before, or in another role, from when this record of the history counts."""
+    return isinstance(record, Moved) and record.after not in PREPARING
 
 
 def standing(pipeline: Pipeline, before: Standing) -> Standing:

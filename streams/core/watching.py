@@ -17,7 +17,7 @@ from schemas.verdicts import Reported, Verdict
 from streams.core.absences import with_absences
 from streams.core.alarms import Alarms
 from streams.core.blame import ERROR
-from streams.core.deployed import Standing, changes, standing
+from streams.core.deployed import Standing, changes, changes_who_is_asked, standing
 from streams.core.entitlement import Entry, Spans
 from streams.core.first_answers import FirstAnswers, OfModel
 from streams.core.gathering import Gathered
@@ -30,9 +30,6 @@ from streams.core.verdicts.events import Event, Model, Setting
 from streams.core.verdicts.said import Deploy, near
 from streams.core.verdicts.watch import LEAST_REFERENCE, MOST_REFERENCE
 from streams.core.watched import EVERY, Watched
-
-PREPARING = (State.STAGED, State.WARMING)
-"""States in which nothing is asked of a model yet."""
 
 
 class Watching:
@@ -160,10 +157,8 @@ class Watching:
             if entry.from_ms > at_ms:
                 break
             self.moves += 1
-            record = entry.record
-            self._quarantine(record)
-            if isinstance(record, Moved) and record.after not in PREPARING:
-                fresh = True
+            self._quarantine(entry.record)
+            fresh = fresh or changes_who_is_asked(entry.record)
         return fresh
 
     def _quarantine(self, record: Began | Moved | Noted) -> None:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,18 @@ from streams.core.intervals import Bools
 from streams.core.labels import Truths
 from streams.core.past import SCORES_AFTER_MS
 from streams.core.races import Races, Racing, decode_told
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """An archive, or what is put together like one: from `begins_ms` on, a log time, it has all.
+
+    `left_out` counts, by what they are, the records of before that are not in it and still to come.
+    """
+
+    root: Path
+    begins_ms: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import msgspec
 
 from agents.cli import place
 from agents.cli.past import period_of, write_whole
-from agents.cli.races import read_races
+from agents.cli.races import Archived, read_races
 from agents.cli.report_figures import Figures, figures
 from agents.cli.report_sections import report_page
 from agents.cli.report_stories import stories
@@ -59,12 +59,12 @@ def report(
     pipeline = place.pipeline(path)
     root = archive or place.archive(pipeline, path.resolve().parent)
     if not live:
-        told, page = made(root, pipeline, since, until, wanted, drawn=out is not None)
+        told, page = made(Archived(root), pipeline, since, until, wanted, drawn=out is not None)
         _give(told, page, out, as_json)
         return
     from agents.cli.report_live import keep_up
 
-    def now(whole: Path) -> str:
+    def now(whole: Archived) -> str:
         told, page = made(whole, pipeline, since or LIVE_SINCE, None, wanted, drawn=out is not None)
         _give(told, None, None, as_json)
         return page
@@ -73,15 +73,23 @@ def report(
 
 
 def made(
-    root: Path, pipeline: Pipeline, since: str | None, until: str | None, wanted: Sequence[str], *, drawn: bool
+    archived: Archived,
+    pipeline: Pipeline,
+    since: str | None,
+    until: str | None,
+    wanted: Sequence[str],
+    *,
+    drawn: bool,
 ) -> tuple[Figures, str]:
     """The figures of a range and, where it is to be drawn, the page; times as people write them, `2h` is from now."""
-    period = period_of(
-        None if since is None else instant(since, "--since"), None if until is None else instant(until, "--until")
-    )
-    found = read_races(root, pipeline, period)
-    told = figures(root, pipeline, period, found)
-    return told, report_page(told, stories(root, pipeline, found, wanted), wanted) if drawn else ""
+    since_ms = None if since is None else instant(since, "--since")
+    if archived.left_out:  # what was decided a budget later was asked for, and scored, after what is left out
+        since_ms = max(since_ms or 0, archived.begins_ms + pipeline.request.budget_ms)
+    period = period_of(since_ms, None if until is None else instant(until, "--until"))
+    found = read_races(archived.root, pipeline, period)
+    found.counts.update(archived.left_out)
+    told = figures(archived.root, pipeline, period, found)
+    return told, report_page(told, stories(archived.root, pipeline, found, wanted), wanted) if drawn else ""
 
 
 def _give(told: Figures, page: str | None, out: Path | None, as_json: bool) -> None:

@@ -7,7 +7,7 @@ place at once. Who types in it is not disturbed; a page that nobody makes anew a
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -16,29 +16,50 @@ from confluent_kafka import KafkaException
 from agents.archiver import topics_of
 from agents.cli.newest import with_newest
 from agents.cli.past import write_whole
+from agents.cli.races import Archived
 from schemas.errors import ConfigurationRefused, RendezvousError
 from schemas.pipeline import Pipeline
 from streams.archive.ranges import iso
+from streams.archive.segment import Vanished
 from streams.kafka.clients import Cluster, explained
 
 MISSED = 3
 """After so many times its pause without a new one, a page is old."""
 
+TRIES = 3
+"""A compaction may take files away while a page is read from them: then it is put together anew."""
+
 
 def keep_up(
-    made: Callable[[Path], str], root: Path, pipeline: Pipeline, cluster: Cluster, out: Path | None, every_s: float
+    made: Callable[[Archived], str],
+    root: Path,
+    pipeline: Pipeline,
+    cluster: Cluster,
+    out: Path | None,
+    every_s: float,
 ) -> None:
-    """Make the page until interrupted, behind all other processes; `made` takes the root of an archive."""
+    """Make the page until interrupted, behind all other processes; `made` takes the archive as it is by then."""
     os.nice(19)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def turn() -> str:
-        with with_newest(root, topics_of(pipeline), cluster) as whole:
-            return made(whole)
+        return of_newest(made, root, topics_of(pipeline), cluster)
 
     if out is not None:
         click.echo(f"{out}: made anew every {every_s:g} s; open it in a browser. Ctrl-C ends it", err=True)
     turns(turn, out, every_s)
+
+
+def of_newest(made: Callable[[Archived], str], root: Path, topics: Sequence[str], cluster: Cluster) -> str:
+    """What is made of the archive and its topics by now; raises what `with_newest` and `made` do."""
+    for left in reversed(range(TRIES)):
+        try:
+            with with_newest(root, topics, cluster) as whole:
+                return made(whole)
+        except Vanished:
+            if not left:
+                raise
+    raise AssertionError("the last try returns or raises")
 
 
 def turns(

@@ -1,9 +1,11 @@
 """The watch over a pipeline: windows with their tickets, moves of the roster, and a reference for new models."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import msgpack
 from msgspec.structs import replace
 
 from agents.snapshot import KEPT
@@ -15,6 +17,7 @@ from streams.core.deployed import Change, Standing, changes, standing
 from streams.core.entitlement import Entry
 from streams.core.gathering import Gathered
 from streams.core.kept_state import decode_state, encode_state
+from streams.core.probing import Probe
 from streams.core.verdicts.telling import BARE
 from streams.core.verdicts.trouble import trouble_of
 from streams.core.watching import Watching, later
@@ -215,19 +218,78 @@ def test_a_record_is_written_after_the_last_one_and_never_again():
     assert later(replace(anew, said_at_ms=other.said_at_ms + 1), other)
 
 
-def test_what_is_known_does_not_grow_over_days():
-    def hourly(found: Iterator[Gathered]) -> Iterator[Gathered]:
-        for one in found:  # 360 requests an hour
-            one.at_ms *= 1_000
-            yield one
+BOUNDS = {
+    "streams.core.sources.MOST": 10,
+    "streams.core.score_figures.MOST_VALUES": 5,
+    "streams.core.verdicts.probes.MOST_KEYS": 128,
+    "streams.core.verdicts.watch.MOST_DEPLOYS": 10,
+    "streams.core.watched.REMEMBERED": 8,
+    "streams.core.probing.CANDIDATES": 500,
+}
+"""What bounds the memory, and how little that is here: so all of it is met within days."""
 
-    watching, sizes = fresh(), []
-    for first, count in ((0, ROWS + 5_000), (ROWS + 5_000, 1_000), (ROWS + 6_000, 20_000)):
-        told(watching, hourly(stream(count, first, wrong="second" if count == 1_000 else "")))
-        sizes.append(len(encode_state(watching, KEPT)))
+HOUR = 60
+"""Requests: one comes every minute."""
+
+
+def days(watching: Watching, first: int, count: int) -> None:
+    """Ever new places and senders, probes every hour of another set every six, deploys, and hours of trouble."""
+    wrong = ROWS + 2_400, ROWS + 2_900
+    for one in stream(count, first):
+        number = one.ticket.offset
+        one.at_ms = 60_000 * number
+        one.fields |= {"place": f"place {number:06}", "who": f"somebody {number:06}"}
+        if wrong[0] <= number < wrong[1]:
+            one.scores["second"] = 1 - one.scores["second"]
+        then = TAKEN_OVER if number // 100 % 2 else PIPELINE
+        if number % HOUR == 0:
+            for probe in asked_again(number):
+                probe.at_ms, probe.probe = one.at_ms, f"{number // (6 * HOUR)}-{probe.probe}"
+                watching.offer(probe, then)
+        watching.probing.offer(one.ticket, Probe(None, b"%d" % number), one.fields)
+        watching.offer(one, then)
+
+
+def sizes(watching: Watching) -> dict[str, int]:
+    """Of all that is known, piece by piece: numbers, and the letters of text."""
+
+    def size(tree: Any) -> int:
+        if isinstance(tree, list):
+            return sum(map(size, tree))
+        return len(tree) if isinstance(tree, str | bytes) else 1
+
+    judging = watching.judging
+    assert judging is not None
+    pieces = [
+        watching,
+        watching.figures,
+        watching.probing,
+        judging,
+        judging.sources,
+        judging.watch,
+        judging.watch.probes,
+    ]
+    return {
+        f"{type(piece).__name__}.{name}": size(msgpack.decode(encode_state(value, KEPT)))
+        for piece in pieces
+        for name, value in vars(piece).items()
+    }
+
+
+@pytest.mark.parametrize("gone", ["", *BOUNDS])
+def test_what_is_known_does_not_grow_over_days(gone: str, monkeypatch: pytest.MonkeyPatch):
+    for name, bound in BOUNDS.items():
+        monkeypatch.setattr(name, 1 << 40 if name == gone else bound)
+    settings = replace(SETTINGS, segments=("place",), source="who", probes=16)
+    watching = Watching(PIPELINE, settings, ("x", "place", "who"))
+    days(watching, 0, ROWS + 2_000)
+    early = sizes(watching)
+    days(watching, ROWS + 2_000, 4_000)
+    late = sizes(watching)
     assert watching.judging is not None
-    assert watching.judging.watch.intake.last_ms > 3 * 86_400_000
-    assert max(sizes) < 1.1 * sizes[0], sizes
+    assert watching.judging.watch.intake.last_ms > 5 * 86_400_000
+    grown = {name: (early[name], now) for name, now in late.items() if now > 1.1 * early[name] + 100}
+    assert bool(grown) is bool(gone), grown
 
 
 def asked_again(at: int, **without: str) -> list[Gathered]:

@@ -22,6 +22,7 @@ LEAST_REFERENCE = 2_000
 MOST_REFERENCE = 200_000
 LEAST_ROWS = 500
 LONGEST_GAPS = 1_000
+MOST_DEPLOYS = 50
 HOUR_MS = 3_600_000.0
 
 
@@ -51,7 +52,7 @@ class Watch:
         self.ratios = np.empty(0)
         self.bounds = Bounds(setting.reference_rows, 0.0)
         self.versions: dict[str, Any] = {name: model.version for name, model in setting.models.items()}
-        self.deploys: deque[Deploy] = deque(maxlen=50)
+        self.deploys: deque[Deploy] = deque(maxlen=MOST_DEPLOYS)
         self.told: Counter[str] = Counter()
 
     def offer(self, event: Event) -> Verdict | None:

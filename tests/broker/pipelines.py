@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -145,17 +145,29 @@ def write(
 
 @contextmanager
 def up(
-    cluster: Cluster, file: Path, name: str, state: Path, *options: str, more: Mapping[str, str] | None = None
+    cluster: Cluster,
+    file: Path,
+    name: str,
+    state: Path,
+    *options: str,
+    more: Mapping[str, str] | None = None,
+    said: Path | None = None,
 ) -> Iterator[Up]:
     """Bring a pipeline up, `more` in its environment; every process ends with the block.
 
-    Without a standby, which most tests have no use for, unless it is asked for.
+    Without a standby, which most tests have no use for, unless it is asked for. What it says on stderr is put into
+    the file `said`, if there is one.
     """
     desks = [] if "--standby" in options else ["--no-standby"]
     command = [sys.executable, "-m", "agents", "up", str(file), "--json", *desks, *options]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, env={**environment(cluster, state), **(more or {})}, start_new_session=True
-    )
+    with said.open("wb") if said else nullcontext() as stderr:
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env={**environment(cluster, state), **(more or {})},
+            start_new_session=True,
+        )
     pipeline = Up(name, cluster, process, state, file)
     follower = threading.Thread(target=_follow, args=(pipeline,), daemon=True)
     follower.start()

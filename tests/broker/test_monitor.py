@@ -1,23 +1,33 @@
 """The monitor on a real Kafka: what it says of a model that is broken on purpose, and what a kill costs: nothing."""
 
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import lightgbm
 import numpy as np
 import psutil
 import pytest
 
 from schemas.decisions import decode_decision
 from schemas.probes import PROBE_MARK
+from schemas.roster import State
 from schemas.verdicts import Alarm, Reported, decode_verdict
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
+from streams.kafka.roster_log import RosterLog
 from streams.kill_points import MONITOR_POINTS, VARIABLE
+from streams.models.artifact import sum_of
+from streams.pipeline_file import load as load_file
 from tests.broker.commands import rendezvous
 from tests.broker.pipelines import Up, environment, outcome, send, until, up, write
 from tests.broker.test_pipeline import NOT_A_TIMEOUT_MS
+from tests.broker.test_roster import Operator
 from tests.unit.test_webhook import server
 
 ROWS = 3_000
@@ -242,37 +252,105 @@ def figures(pipeline: Up) -> dict[str, float]:
     return dict(pipeline.status["roles"]["monitor"].get("figures", {}))
 
 
+OTHER = """
+kind = "python"
+role = "challenger"
+callable = "tests.broker.models:other"
+"""
+TREES = """
+kind = "lightgbm"
+role = "challenger"
+artifact = "old.txt"
+sha256 = "%s"
+"""
+
+
+def trees(path: Path, sign: float) -> str:
+    """A model file that learnt much from the first field, one way or the other; returns its sum."""
+    chance = np.random.default_rng(1)
+    rows = np.stack([chance.normal(size=2_000), chance.integers(0, 3, 2_000)], 1)
+    data = lightgbm.Dataset(
+        rows, 1 / (1 + np.exp(-sign * rows[:, 0] + 0.2 * rows[:, 1])), feature_name=["x", "colour"]
+    )
+    lightgbm.train({"objective": "regression", "verbosity": -1, "num_threads": 1}, data, 20).save_model(path)
+    return sum_of(path.read_bytes())
+
+
+@contextmanager
+def followed(cluster: Cluster, file: Path, state: Path, shown: Path) -> Iterator[None]:
+    """`rendezvous verdicts --follow` beside the block, its lines in the file `shown`."""
+    words = [sys.executable, "-m", "agents", "verdicts", "--follow", "--json", "-P", str(file)]
+    with shown.open("wb") as out, subprocess.Popen(words, stdout=out, env=environment(cluster, state)) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
 @pytest.mark.timeout(300)
-def test_a_reference_that_is_set_is_judged_by_at_once_and_said_in_every_verdict(
+def test_by_a_reference_that_is_set_a_file_that_takes_over_is_blamed_and_proved_to_answer_otherwise(
     cluster: Cluster, tmp_path: Path, name: str
 ):
-    """The file asks for far more requests than come: without the reference there would be no verdict at all."""
-    file, state, switch = watched(tmp_path, name, "probes = 0", 50_000), tmp_path / "state", tmp_path / "broken"
+    """The pipeline file asks for far more requests than come: without the reference there would be no verdict at all.
+
+    Probes leave when they are asked for, and on a clock only every ten minutes.
+    """
+    state, said, shown = tmp_path / "state", tmp_path / "up.stderr", tmp_path / "followed"
+    text = WATCHED.replace(OTHER, TREES % trees(tmp_path / "old.txt", 0.8)) % {"rows": 50_000}
+    trees(tmp_path / "new.txt", -0.8)
+    file = write(tmp_path, name, budget_ms=1_000, more="probes = 16\nprobe_s = 600", text=text)
+    operator = Operator(cluster, file, state)
     words = ("reference", "set", "--since", "1h", "--by", "anna", "--json")
 
     def archived() -> bool:
         tried = command(cluster, file, state, *words, "--dry-run")
         return tried.returncode == 0 and json.loads(tried.stdout)["requests"] >= 2_500
 
-    with up(cluster, file, name, state, more={"SWITCH": str(switch)}) as pipeline:
+    def beside() -> bool:
+        member = RosterLog(cluster, load_file(file)).read().roster.beside.get("other")
+        return member is not None and member.state is State.SHADOW
+
+    def rounds() -> float:
+        return figures(pipeline).get("rounds of probes", 0)
+
+    with up(cluster, file, name, state, said=said) as pipeline, followed(cluster, file, state, shown):
         raw = send(cluster, pipeline.topics.raw, requests(0, ROWS), RATE)
+        operator.says("add", "other", "new.txt", "--version", "2")
         outcome(pipeline, raw)
         until(archived, 60, "most of it is archived")
-        said = command(cluster, file, state, *words)
-        assert said.returncode == 0, said.stderr
+        before = rounds()
+        set_ = command(cluster, file, state, *words)
+        assert set_.returncode == 0, set_.stderr
         log = state / name / "logs" / "monitor.log"
         until(lambda: "the reference that " in log.read_text(), 40, "it is looked at")
         assert "held against the reference that was set" in log.read_text(), log.read_text()
+        until(lambda: rounds() > before, 20, "who is held against another reference is asked at once")
         raw |= send(cluster, pipeline.topics.raw, requests(ROWS, 1_000), RATE)
         until(lambda: len(verdicts(pipeline)) >= 1, 60, "a verdict")
-        switch.touch()
+        kill(pipeline)
+        until(lambda: pipeline.running("monitor", 1) and rounds() == 1, 30, "the monitor is back")
+        until(beside, 60, "version 2 stands beside version 1")
+        operator.says("promote", "other", "--version", "2", "--force")
+        until(lambda: rounds() == 2, 20, "the roster was moved: probes leave, although nobody asks anything")
         raw |= send(cluster, pipeline.topics.raw, requests(ROWS + 1_000, 1_000), RATE)
         until(lambda: len(verdicts(pipeline)) >= 2, 60, "another")
-        kill(pipeline)
-        until(lambda: pipeline.running("monitor", 1), 30, "the monitor is back")
+        until(lambda: "same input, different score" in log.read_text(), 60, "both files were asked the same")
+        until(lambda: b'"raised"' in shown.read_bytes(), 10, "it is shown to whoever follows")
         raw |= send(cluster, pipeline.topics.raw, requests(ROWS + 2_000, 1_000), RATE)
-        until(lambda: len(verdicts(pipeline)) >= 3, 60, "and a third after a restart")
+        until(lambda: len(verdicts(pipeline)) >= 3, 60, "and a third")
         found = verdicts(pipeline)
-    assert [(one.verdict, one.model) for one in found[:2]] == [("healthy", None), ("code", "other")]
+        until(lambda: shown.read_bytes().count(b"\n") == len(found), 10, "that one, too")
+    assert [(one.verdict, one.model, one.alarm) for one in found] == [
+        ("healthy", None, None),
+        ("code", "other", Alarm.RAISED),
+        ("code", "other", None),
+    ]
     assert all(" requests, 20" in one.evidence.reference for one in found), found[0].evidence
     assert all(one.evidence.reference.endswith("by anna") for one in found), found[-1].evidence
+    assert [one.evidence.probes for one in found[1:]] == ["changed: other"] * 2
+    assert [one.deploys[0].startswith("other 1 -> 2 at event ") for one in found[1:]] == [True, True]
+    proved = "same input, different score: other 1 (old.txt) and 2 (new.txt) answer "
+    assert found[-1].evidence.replayed.startswith(proved), found[-1].evidence
+    assert [decode_verdict(line) for line in shown.read_bytes().splitlines()] == found
+    told = [line for line in said.read_text().splitlines() if " code: " in line]
+    assert [line.partition(": page: code: ")[0] for line in told] == [f"monitor: {name} raised"], "once"

@@ -158,7 +158,8 @@ class Monitor:
             one = self._reading.hand_on()
             if one is None:
                 return
-            await self._expire(one.at_ms)
+            if self._watching.due_ms < one.at_ms:
+                await self._expire(one.at_ms)
             self._offer_as_probe(one)
             if self._watching.moved(self._moves.entries, one.at_ms):
                 await self._train(one.at_ms)

@@ -89,15 +89,17 @@ class Attendance:
 
     def take(self, one: Gathered, event: int, quarantined: Mapping[str, str]) -> None:
         """One request that is no probe; `quarantined` are versions by name."""
+        budget_ms = one.budget_ms
         for name, version in one.expected.items():
-            scored, why = name in one.scores, one.without.get(name)
-            if quarantined.get(name) == version or (why in NOT_MISSED and not scored):
+            scored = name in one.scores
+            why = None if scored else one.without.get(name)
+            if why in NOT_MISSED or quarantined.get(name) == version:
                 continue
             part = self._part(name, event, one.at_ms)
             part.asked += 1
             if scored:
                 part.scored += 1
-                part.late += one.took_ms.get(name, 0.0) > one.budget_ms
+                part.late += one.took_ms.get(name, 0.0) > budget_ms
                 part.guarded += name in one.guarded
             elif why == ERROR:
                 part.failed += 1

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from schemas.pipeline import Pipeline, Role
 from schemas.roster import Began, Moved, Noted, State
+from streams.core.latest import Latest
 
 PREPARING = (State.STAGED, State.WARMING)
 """States in which nothing is asked of a model yet."""
@@ -37,9 +38,16 @@ def changes_who_is_asked(record: Began | Moved | Noted) -> bool:
 
 def standing(pipeline: Pipeline, before: Standing) -> Standing:
     """How things stand with these models. While the champion is passed over it is still the champion."""
+    now = _now.of(pipeline)
+    return now if now.champion else Standing(now.versions, before.champion)
+
+
+def _of(pipeline: Pipeline) -> Standing:
     versions = {model.name: model.version for model in pipeline.models if model.role is not Role.DECOY}
-    champion = next((model.name for model in pipeline.models if model.role is Role.CHAMPION), before.champion)
-    return Standing(versions, champion)
+    return Standing(versions, next((model.name for model in pipeline.models if model.role is Role.CHAMPION), ""))
+
+
+_now = Latest(_of)
 
 
 def changes(before: Standing, now: Standing) -> Iterator[Change]:

@@ -46,7 +46,8 @@ def as_segment(given: object) -> str:
     ['UA', '1000001', '2.5', 'true', '(none)', '(list)', 'a?b', '(int)']
     """
     if isinstance(given, str):
-        return "".join(letter if letter.isprintable() else "?" for letter in given[:LONGEST])
+        text = given[:LONGEST]
+        return text if text.isprintable() else "".join(one if one.isprintable() else "?" for one in text)
     if given is None:
         return "(none)"
     if isinstance(given, bool):

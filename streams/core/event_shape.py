@@ -4,7 +4,7 @@ The raw event and the records of tables are read by it alike, so that a feature 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Annotated, Any, Literal
 
@@ -76,6 +76,15 @@ def attribute(key: str) -> str:
 def getter(parts: Sequence[str]) -> Any:
     """What reads the field at a path from a decoded event."""
     return attrgetter(".".join(map(attribute, parts)))
+
+
+def all_of(paths: Sequence[Sequence[str]]) -> Callable[[Any], tuple[Any, ...]]:
+    """What reads the fields at these paths, in their order."""
+    names = [".".join(map(attribute, parts)) for parts in paths]
+    if len(names) > 1:
+        return attrgetter(*names)  # one call for all: half the time of one for each
+    one_by_one = list(map(attrgetter, names))
+    return lambda event: tuple(get(event) for get in one_by_one)
 
 
 def check_form(value: bytes) -> None:

@@ -5,7 +5,8 @@ a quantile is known to 5 % however many there are. Pure.
 """
 
 from collections import Counter, deque
-from math import log2
+from collections.abc import Sequence
+from math import ceil, log2
 
 import numpy as np
 from msgspec import Struct
@@ -21,7 +22,7 @@ PER_DOUBLING = 8
 BUCKETS = 8 * 24
 """From a millisecond to four hours."""
 
-SCORE_SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+SCORE_SHARES = {share: f"p{100 * share:g}" for share in (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)}
 TIME_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 
 
@@ -35,30 +36,61 @@ class LogBuckets:
     """
 
     def __init__(self) -> None:
-        self.counts = np.zeros(BUCKETS, np.int64)
+        self.counts: Counter[int] = Counter()
 
     def update(self, ms: float) -> None:
         """One time."""
-        self.counts[min(BUCKETS - 1, int(PER_DOUBLING * log2(max(ms, 1.0))))] += 1
+        self.counts[bucket_of(ms)] += 1
 
     def merge(self, other: "LogBuckets") -> None:
         """Those of another."""
-        self.counts += other.counts
+        self.counts.update(other.counts)
 
     def quantile(self, share: float) -> float | None:
         """The middle of the bucket that this share of the times lies in or below; None without any."""
-        total = int(self.counts.sum())
-        if not total:
-            return None
-        place = int(np.searchsorted(np.cumsum(self.counts), max(1, np.ceil(share * total))))
-        return float(2.0 ** ((place + 0.5) / PER_DOUBLING))
+        left = max(1, ceil(share * self.counts.total()))
+        for bucket in sorted(self.counts):
+            left -= self.counts[bucket]
+            if left <= 0:
+                return float(2.0 ** ((bucket + 0.5) / PER_DOUBLING))
+        return None
 
 
-class Side(Struct, frozen=True):
-    """On which side of the threshold a request's champion and canary are, by role, where they have a score."""
+def bucket_of(ms: float) -> int:
+    """The bucket that a time falls into."""
+    return min(BUCKETS - 1, int(PER_DOUBLING * log2(max(ms, 1.0))))
 
-    threshold: float
-    beside: dict[str, bool]
+
+Beside = Sequence[tuple[str, bool]]
+"""The roles champion and canary, where they have a score of a request, and whether that is above the threshold."""
+
+
+class Deed(Struct, gc=False):
+    """What one version of a model did with a request that it was asked: reckoned once, counted in several groups.
+
+    `why` it has no score, where it has none; `above` the threshold is the score; `bucket` that of the time taken.
+    """
+
+    key: ModelKey
+    score: float | None
+    why: str = ""
+    above: bool = False
+    late: bool = False
+    bucket: int = 0
+
+
+def deeds_of(one: Gathered, threshold: float) -> list[Deed]:
+    """Those of all models that were asked."""
+    found, budget_ms = [], one.budget_ms
+    for key in one.expected.items():
+        name, _ = key
+        score = one.scores.get(name)
+        if score is None:
+            found.append(Deed(key, None, one.without.get(name, "nothing")))
+            continue
+        took_ms = one.took_ms.get(name, 0.0)
+        found.append(Deed(key, score, "", score >= threshold, took_ms > budget_ms, bucket_of(took_ms)))
+    return found
 
 
 class Own:
@@ -75,22 +107,20 @@ class Own:
         self.scores: deque[float] = deque(maxlen=newest)
         self.times = LogBuckets()
 
-    def take(self, name: str, one: Gathered, side: Side) -> None:
-        """What the model of this name did with a request that it was asked."""
+    def take(self, deed: Deed, beside: Beside) -> None:
+        """One request that it was asked."""
         self.asked += 1
-        score = one.scores.get(name)
-        if score is None:
-            self.without[one.without.get(name, "nothing")] += 1
+        if deed.score is None:
+            self.without[deed.why] += 1
             return
         self.scored += 1
-        took_ms = one.took_ms.get(name, 0.0)
-        self.late += took_ms > one.budget_ms
-        self.times.update(took_ms)
-        self.scores.append(score)
-        for role, here in side.beside.items():
+        self.late += deed.late
+        self.times.counts[deed.bucket] += 1
+        self.scores.append(deed.score)
+        for role, above in beside:
             both = self.beside[role]
             both[0] += 1
-            both[1] += here == (score >= side.threshold)
+            both[1] += above == deed.above
 
     def missed(self, kind: str) -> int:
         """How many of its answers were missing or no good, by one of the kinds of `attendance`."""
@@ -103,9 +133,8 @@ class Own:
     def told(self, model: str, version: str, decided: int) -> ModelFigures:
         """In shares of what it was asked, and of what was decided."""
         values: Matrix = np.array(self.scores)
-        shares = (
-            {f"p{share * 100:g}": float(np.quantile(values, share)) for share in SCORE_SHARES} if len(values) else {}
-        )
+        found = np.quantile(values, list(SCORE_SHARES)).tolist() if len(values) else []
+        shares = dict(zip(SCORE_SHARES.values(), found, strict=False))
         times = {name: self.times.quantile(share) for name, share in TIME_SHARES.items()}
         agreed = {role: both[1] / both[0] if both[0] else None for role, both in self.beside.items()}
         return ModelFigures(
@@ -136,17 +165,17 @@ class Group:
         self.winners: Counter[str] = Counter()
         self.models: dict[ModelKey, Own] = {}
 
-    def take(self, one: Gathered, side: Side) -> None:
-        """One request."""
+    def take(self, one: Gathered, deeds: Sequence[Deed], beside: Beside) -> None:
+        """One request, and what the models that were asked did with it."""
         self.requests += 1
         self.decided += bool(one.outcome)
         self.answers[one.outcome or "undecided"] += 1
         self.winners[one.winner or "none"] += 1
-        for name, version in one.expected.items():
-            own = self.models.get((name, version))
+        for deed in deeds:
+            own = self.models.get(deed.key)
             if own is None:
-                own = self.models[name, version] = Own(self.newest)
-            own.take(name, one, side)
+                own = self.models[deed.key] = Own(self.newest)
+            own.take(deed, beside)
         for name in one.guarded:
             if name in one.expected:
                 self.models[name, one.expected[name]].guarded += 1

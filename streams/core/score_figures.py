@@ -9,7 +9,7 @@ from schemas.pipeline import Pipeline, Role
 from schemas.verdicts import ModelFigures, SegmentFigures
 from streams.core.event_fields import OTHERS, as_segment
 from streams.core.gathering import Gathered
-from streams.core.group_figures import Group, Side
+from streams.core.group_figures import Group, deeds_of
 from streams.core.verdicts.confined import nearly_all
 
 NEWEST = 10_000
@@ -20,8 +20,6 @@ NEWEST_OF_PART = 1_000
 
 MOST_VALUES = 20
 """Values of a declared field that are told apart; the rest are `OTHERS` together."""
-
-NAN = float("nan")
 
 
 class ScoreFigures:
@@ -40,19 +38,19 @@ class ScoreFigures:
     def take(self, one: Gathered, pipeline: Pipeline) -> None:
         """One request that is no probe."""
         threshold = pipeline.promotion.threshold
-        beside = {
-            str(model.role): one.scores.get(model.name, NAN) >= threshold
+        deeds = deeds_of(one, threshold)
+        beside = [
+            (str(model.role), one.scores[model.name] >= threshold)
             for model in pipeline.models
             if model.role in (Role.CHAMPION, Role.CANARY) and model.name in one.scores
-        }
-        side = Side(threshold, beside)
-        self.whole.take(one, side)
+        ]
+        self.whole.take(one, deeds, beside)
         for name, groups in self.parts.items():
             value = self._value(name, one.fields.get(name))
             group = groups.get(value)
             if group is None:
                 group = groups[value] = Group(NEWEST_OF_PART)
-            group.take(one, side)
+            group.take(one, deeds, beside)
 
     def _value(self, name: str, given: object) -> str:
         """What a value is called: itself while there are few, else one of the others."""

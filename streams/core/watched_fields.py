@@ -9,7 +9,7 @@ from schemas.errors import UNREADABLE
 from schemas.pipeline import Pipeline
 from schemas.requests import Rejection, Request
 from streams.core.event_fields import value_at
-from streams.core.event_shape import getter
+from streams.core.event_shape import all_of
 
 REMEMBERED = 256
 """Records of tables that are read once; each has at most 64 KB."""
@@ -27,7 +27,8 @@ class WatchedFields:
         more = [path for path in more if path not in features]
         self._paths = [feature.parts for feature in plain] + [tuple(path.split(".")) for path in more]
         self._own = (*(feature.name for feature in plain), *more)
-        self._features = [(feature.name, getter(feature.parts)) for feature in plain]
+        self._names = [feature.name for feature in plain]
+        self._get = all_of([feature.parts for feature in plain])
         self._more = [(path, tuple(path.split("."))) for path in more]
         self._tables: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
         for table in pipeline.enrich:
@@ -43,7 +44,7 @@ class WatchedFields:
             event = _event(value)
             return {name: value_at(event, path) for name, path in zip(self._own, self._paths, strict=True)}
         fields = request.fields
-        found = {name: get(fields) for name, get in self._features}
+        found = dict(zip(self._names, self._get(fields), strict=True))
         if self._more:
             event = _event(value)
             found |= {name: value_at(event, path) for name, path in self._more}

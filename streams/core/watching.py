@@ -21,6 +21,7 @@ from streams.core.deployed import Standing, changes, changes_who_is_asked, stand
 from streams.core.entitlement import Entry, Spans
 from streams.core.first_answers import FirstAnswers, OfModel
 from streams.core.gathering import Gathered
+from streams.core.latest import Latest
 from streams.core.newcomers import with_newcomers
 from streams.core.probing import Probing
 from streams.core.score_figures import ScoreFigures
@@ -259,10 +260,13 @@ class Watching:
         return not _models(pipeline).keys() <= watched.watch.setting.models.keys()
 
 
-def _models(pipeline: Pipeline) -> dict[str, Model]:
+def _models_of(pipeline: Pipeline) -> dict[str, Model]:
     return {
         model.name: Model(str(model.role), model.version) for model in pipeline.models if model.role is not Role.DECOY
     }
+
+
+_models = Latest(_models_of).of
 
 
 def learnt(pipeline: Pipeline, fields: Sequence[str], past: Iterable[Gathered], spans: Spans) -> Watched:

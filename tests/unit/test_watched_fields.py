@@ -76,3 +76,10 @@ def test_what_tables_say_is_watched_like_the_events_own():
         for _ in range(2):
             assert watched.joined({"weather": record, "t": b"{}"}) == {"wind": value}
     assert watched.joined({}) == {"wind": None}
+
+
+def test_one_feature_is_read_as_several_are():
+    of = pipeline()
+    one = replace(of, features=of.features[:1], models=of.models[:1])
+    request = Validator(one).read(b'{"x": 3}', None, None, 0, 0, 1_000)
+    assert WatchedFields(one, ()).of(request, b'{"x": 3}') == {"x": 3.0}

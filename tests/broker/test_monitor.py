@@ -318,13 +318,13 @@ def test_by_a_reference_that_is_set_a_file_that_takes_over_is_blamed_and_proved_
         operator.says("add", "other", "new.txt", "--version", "2")
         outcome(pipeline, raw)
         until(archived, 60, "most of it is archived")
-        before = rounds()
+        until(lambda: rounds() == 1, 20, "the first round")
         set_ = command(cluster, file, state, *words)
         assert set_.returncode == 0, set_.stderr
         log = state / name / "logs" / "monitor.log"
         until(lambda: "the reference that " in log.read_text(), 40, "it is looked at")
         assert "held against the reference that was set" in log.read_text(), log.read_text()
-        until(lambda: rounds() > before, 20, "who is held against another reference is asked at once")
+        until(lambda: rounds() == 2, 20, "who is held against another reference is asked at once")
         raw |= send(cluster, pipeline.topics.raw, requests(ROWS, 1_000), RATE)
         until(lambda: len(verdicts(pipeline)) >= 1, 60, "a verdict")
         kill(pipeline)

@@ -6,7 +6,7 @@ differ always score differently, and what was deployed long ago, or never, is no
 
 from msgspec import Struct
 
-from schemas.pipeline import Pipeline, Role
+from schemas.pipeline import Kind, Pipeline, Role
 from schemas.verdicts import Verdict, Word
 from streams.core.entitlement import Spans
 
@@ -19,11 +19,14 @@ class Version(Struct, frozen=True):
 
 
 def files_of(model: str, versions: tuple[str, str], spans: Spans) -> tuple[Version, Version] | None:
-    """The files of two versions of a name, each as it was entitled; None without two different ones."""
+    """The files of two versions of a name, each as it was entitled; None without two different ones.
+
+    Of LightGBM's, which is what a file is taken for that is tried in another's place.
+    """
     found: dict[str, Version] = {}
     for span in spans.spans:
         for one in span.pipeline.models:
-            if one.name == model and one.artifact:
+            if one.name == model and one.artifact and one.kind == Kind.LIGHTGBM:
                 found[one.version] = Version(one.version, one.artifact)
     old, new = (found.get(version) for version in versions)
     return (old, new) if old and new and old.artifact != new.artifact else None

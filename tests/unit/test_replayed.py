@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from agents.beside import Beside
 from agents.replayed import Replayed
 from agents.roster_watch import Moves
-from schemas.pipeline import Role
+from schemas.pipeline import Kind, Role
 from schemas.verdicts import Word
 from streams.core.entitlement import Span, Spans
 from streams.core.verdicts.telling import BARE
@@ -26,9 +26,9 @@ PIPELINE = pipeline()
 OLD, NEW = Version("1", "trees.txt"), Version("2", "b.txt")
 
 
-def had(*files: tuple[str, str], name: str = "trees") -> Spans:
+def had(*files: tuple[str, str], name: str = "trees", kind: Kind = Kind.LIGHTGBM) -> Spans:
     """One span after the other in each of which the champion's name had this version and file."""
-    own = replace(PIPELINE.models[0], name=name, kind="lightgbm", sha256="x")
+    own = replace(PIPELINE.models[0], name=name, kind=kind, sha256="x")
     given = [replace(own, version=version, artifact=artifact) for version, artifact in files]
     return Spans(
         tuple(Span(float(at), replace(PIPELINE, models=(one, *PIPELINE.models[1:]))) for at, one in enumerate(given))
@@ -44,6 +44,7 @@ def test_both_files_are_those_of_versions_that_were_entitled():
     assert files_of("trees", both, had(("1", "trees.txt"), ("2", "trees.txt"))) is None, "the same file again"
     assert files_of("other", both, spans) is None
     assert files_of("trees", both, had(("1", ""), ("2", ""))) is None, "no file at all"
+    assert files_of("trees", both, had(("1", "a.onnx"), ("2", "b.onnx"), kind=Kind.ONNX)) is None
 
 
 @pytest.mark.parametrize(

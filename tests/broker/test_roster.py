@@ -7,7 +7,6 @@ import json
 import statistics
 from pathlib import Path
 from subprocess import CompletedProcess
-from threading import Event
 from typing import Any
 
 import pytest
@@ -212,18 +211,24 @@ def test_who_is_refused_is_shown_a_challenger_steps_back_and_a_file_that_changes
 
 
 BREAKER = FILE.replace("[default]", "[breaker]\nrequests = 100\nwell_s = 1\n\n[default]", 1)
+MOST = 10.0
+GUARD = f'[[policy.guards]]\nmodel = "good"\nmax = {MOST}\n'
 
 
 @pytest.mark.timeout(240)
-def test_a_champion_that_hangs_or_raises_is_passed_over_and_comes_back_when_it_is_well(
+def test_a_champion_that_hangs_raises_or_leaves_its_bounds_is_passed_over_and_comes_back_when_it_is_well(
     cluster: Cluster, tmp_path: Path, name: str
 ):
-    file = write(tmp_path, name, text=BREAKER)
+    file = write(tmp_path, name, text=BREAKER, more=GUARD)
     operator = Operator(cluster, file, tmp_path / "state")
-    ill = Event()
+    ill: dict[str, float] = {}
+    beyond: list[int] = []
 
     def value(number: int) -> dict[str, Any]:
-        return plain(number) | ({"x": POISON} if ill.is_set() else {})
+        found = plain(number) | ill
+        if found["x"] > MOST:
+            beyond.append(number)
+        return found
 
     with up(cluster, file, name, tmp_path / "state", "--standby") as pipeline:
         with Load(cluster, pipeline.topics.raw, RATE, value) as load:
@@ -235,21 +240,27 @@ def test_a_champion_that_hangs_or_raises_is_passed_over_and_comes_back_when_it_i
             until(lambda: operator.is_("good", State.CHAMPION), 30, "it is the champion again")
             back_at = load.sent
             load.wait(2)
-            ill.set()
+            ill["x"] = POISON
             ill_at = load.sent
             until(lambda: operator.is_("good", State.PASSED_OVER), 30, "the champion that raises is passed over")
             ill.clear()
             until(lambda: operator.is_("good", State.CHAMPION), 30, "and is the champion again")
+            ill["x"] = 2 * MOST
+            until(lambda: operator.is_("good", State.PASSED_OVER), 30, "the one out of its bounds is passed over")
+            ill.clear()
+            until(lambda: operator.is_("good", State.CHAMPION), 30, "and is the champion once more")
         found = findings(pipeline, file, load)
         answers = decisions(pipeline, load)
         said = operator.says("history")
     assert_kept(found)
-    assert [(move["from"], move["to"], move["who"]) for move in said[1:5]] == 2 * [
+    assert [(move["from"], move["to"], move["who"]) for move in said[1:7]] == 3 * [
         ("champion", "passed-over", "rendezvous"),
         ("passed-over", "champion", "rendezvous"),
     ]
     assert "came after 100% of the budget, or never" in said[1]["why"]
     assert "were errors" in said[3]["why"]
+    assert "were outside their bounds" in said[5]["why"]
+    assert all("well again" in move["why"] for move in said[2:7:2])
     lead = int(RATE * AFTER_MS / 1e3)
     passed = answers[passed_at + lead : passed_at + lead + RATE]
     assert {answer.model for answer in passed} == {"plain"}
@@ -257,3 +268,8 @@ def test_a_champion_that_hangs_or_raises_is_passed_over_and_comes_back_when_it_i
     assert statistics.median(answer.used_ms for answer in passed) < 0.4 * answers[0].budget_ms, "nobody waits for it"
     healthy = answers[back_at + 2 * lead : ill_at]
     assert sum(answer.model == "good" for answer in healthy) >= 0.8 * len(healthy) > 0
+    wild = [answers[number] for number in beyond]
+    assert {answer.model for answer in wild} <= {"plain", None}, "no score beyond its bounds is an answer"
+    reasons = [answer.reason for answer in wild]
+    assert any(f"good was guarded: {4 * MOST} is above {MOST}" in reason for reason in reasons)
+    assert any("the champion is passed over" in reason for reason in reasons)

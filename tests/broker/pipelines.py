@@ -16,6 +16,7 @@ from typing import Any
 from confluent_kafka import Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from schemas.blocks import ScoreBlock, decode_scores, offsets_of
 from schemas.decisions import Decision, decode_decision
 from schemas.topics import Topics
 from streams.kafka.clients import Cluster
@@ -250,6 +251,18 @@ def outcome(pipeline: Up, raw_at_ms: dict[int, int], within_s: float = 20) -> Ou
             for message in reader.poll(0.2):
                 take(found, message)
     return found
+
+
+def blocks(pipeline: Up, model: str) -> list[ScoreBlock]:
+    """What a model's scorers have written, by any version of it."""
+    with TopicReader(pipeline.cluster, pipeline.topics.scores) as reader:
+        found = [decode_scores(message.value()) for message in reader.to_end()]
+    return [block for block in found if isinstance(block, ScoreBlock) and block.model == model]
+
+
+def scored(pipeline: Up, model: str) -> set[int]:
+    """Raw offsets of the requests that a model has a score for (one partition)."""
+    return {offset for block in blocks(pipeline, model) for offset in offsets_of(block.offsets)}
 
 
 def take(found: Outcome, message: Message) -> None:

@@ -7,13 +7,13 @@ import pytest
 
 from agents.cli.roster import event, line
 from agents.given_up import note_started_anew
-from schemas.blocks import ScoreBlock, decode_rows, decode_scores, offsets_of
+from schemas.blocks import decode_rows
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from streams.kafka.roster_log import RosterLog
 from streams.pipeline_file import load as load_file
 from tests.broker.models import NULL
-from tests.broker.pipelines import FILE, Up, until, up, write
+from tests.broker.pipelines import FILE, Up, blocks, scored, until, up, write
 from tests.broker.test_pipeline import NOT_A_TIMEOUT_MS
 from tests.faults.load import Load, assert_kept, decisions, findings, plain
 
@@ -36,16 +36,6 @@ def reasons(pipeline: Up, model: str) -> dict[int, str]:
     for block in blocks(pipeline, model):
         found |= {error.offset: error.reason for error in block.errors}
     return found
-
-
-def blocks(pipeline: Up, model: str) -> list[ScoreBlock]:
-    with TopicReader(pipeline.cluster, pipeline.topics.scores) as reader:
-        found = [decode_scores(message.value()) for message in reader.to_end()]
-    return [block for block in found if isinstance(block, ScoreBlock) and block.model == model]
-
-
-def scored(pipeline: Up, model: str) -> set[int]:
-    return {offset for block in blocks(pipeline, model) for offset in offsets_of(block.offsets)}
 
 
 def letters(pipeline: Up, model: str) -> list[tuple[str, str, list[int]]]:

@@ -23,17 +23,27 @@ from streams.kafka.jars import classpath
 from streams.kafka.reading import TopicReader
 from tests.broker.commands import rendezvous
 from tests.broker.models import CRASH, SLOW
-from tests.broker.pipelines import Up, environment, good, make_topic, outcome, send, until, up, write
+from tests.broker.pipelines import Up, environment, good, make_topic, outcome, scored, send, until, up, write
+from tests.faults.load import suspended
 
 NOT_A_TIMEOUT_MS = 1_000
 """Far under a session time-out or a restart; the bars (10 and 250 ms) are the benchmarks', on a quiet machine."""
+
+MIRROR = """
+[[models]]
+name = "mirror"
+version = "1"
+kind = "constant"
+role = "shadow"
+value = 0.75
+"""
 
 
 @pytest.fixture(scope="module")
 def pipeline(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     name = f"road{os.getpid()}"
     folder = tmp_path_factory.mktemp("road")
-    with up(cluster, write(folder, name), name, folder / "state") as running:
+    with up(cluster, write(folder, name, more=MIRROR), name, folder / "state") as running:
         yield running
 
 
@@ -219,6 +229,29 @@ def test_a_model_that_hangs_or_crashes_on_a_row_delays_nobody_and_comes_back(pip
     until(lambda: pipeline.running("scorer.good", before + restarts), 20, "the scorer runs")
     ended = pipeline.restarts("scorer.good") - before
     assert restarts <= ended <= 2 * restarts, "back before the row's deadline, it tries it once more, alone"
+
+
+def test_rows_whose_deadline_has_passed_are_scored_by_those_alone_that_only_watch(pipeline: Up):
+    answering, watching = ("good", "plain"), ("watcher", "mirror")
+    before = {model: skipped(pipeline, model) for model in answering}
+    with suspended([pipeline.pid(f"scorer.{model}") for model in (*answering, *watching)]):
+        late = send(pipeline.cluster, pipeline.topics.raw, [good(n) for n in range(60)], 300)
+        found = outcome(pipeline, late)
+        assert {decision.outcome for decision in found.decisions.values()} == {"default"}
+        assert len(found.decisions) == len(late), "every deadline has passed"
+    await_champion(pipeline)
+    for model in answering:
+        until(lambda model=model: skipped(pipeline, model) >= before[model] + len(late), 20, f"{model} skips them")
+        assert not scored(pipeline, model) & late.keys()
+    for model in watching:
+        until(
+            lambda model=model: late.keys() <= scored(pipeline, model), 20, f"{model} scores them in its spare time"
+        )
+
+
+def skipped(pipeline: Up, model: str) -> float:
+    """How many rows its scorer says it has left out."""
+    return float(pipeline.status["roles"][f"scorer.{model}"].get("figures", {}).get("skipped", 0))
 
 
 def await_champion(pipeline: Up) -> None:

@@ -21,6 +21,7 @@ from streams.kafka.admin import Admin
 from streams.kafka.roster_log import RosterLog
 from streams.models.artifact import sum_to_trust
 from streams.models.entrance import Tried, tried
+from streams.models.trying import TRIAL_S
 
 GOLDEN_ROWS = 64
 
@@ -35,6 +36,13 @@ GOLDEN_ROWS = 64
 @click.option("--value", type=float, help="A constant model, instead of a file.")
 @click.option("--features", default="", help="Its features in its order, a,b,c; else all of the pipeline's.")
 @click.option("--needs", default="", help="Models whose scores it is given too, a,b: features a.score, b.score.")
+@click.option(
+    "--within",
+    type=click.FloatRange(0, TRIAL_S, min_open=True),
+    default=TRIAL_S,
+    show_default=True,
+    help="Seconds that it may take to load and to score.",
+)
 @click.option("--dry-run", is_flag=True, help="Only check it.")
 @why_option
 @who_option
@@ -50,6 +58,7 @@ def add(
     value: float | None,
     features: str,
     needs: str,
+    within: float,
     dry_run: bool,
     why: str,
     who: str,
@@ -96,7 +105,7 @@ def add(
     if mistakes := mistakes_in_models(_with_champion(asked, found), name):
         where = f"{entry}: " if entry else ""
         raise ConfigurationRefused("\n".join(f"{where}{mistake}" for mistake in mistakes))
-    checked = tried(folder, pipeline, model, recent(cluster, pipeline, GOLDEN_ROWS, model.needs))
+    checked = tried(folder, pipeline, model, recent(cluster, pipeline, GOLDEN_ROWS, model.needs), within)
     said = _told(model, checked)
     if not dry_run:
         Admin(cluster).ensure(topics_of_model(pipeline, model))

@@ -12,7 +12,7 @@ from schemas.pipeline import Kind, Model, Pipeline
 from streams.core.given import Given
 from streams.models.artifact import ModelRefused, open_artifact, sum_of
 from streams.models.candidate import columns_of
-from streams.models.trying import Attempt, try_in_child
+from streams.models.trying import TRIAL_S, Attempt, try_in_child
 
 PRACTICE = (0.0, 1.0)
 """What every feature is in the rows that are scored where there are no real ones yet."""
@@ -27,7 +27,7 @@ class Tried:
     most: float | None = None
 
 
-def tried(folder: Path, pipeline: Pipeline, model: Model, given: Given) -> Tried:
+def tried(folder: Path, pipeline: Pipeline, model: Model, given: Given, within_s: float = TRIAL_S) -> Tried:
     """Load a model in a child, and score these n x F rows of the pipeline's features and the scores it needs.
 
     Where there are none two are made up, but no events: a model that takes those is loaded only. One that another
@@ -35,7 +35,7 @@ def tried(folder: Path, pipeline: Pipeline, model: Model, given: Given) -> Tried
 
     Raises ModelRefused: another file than its sha256 says, no regular file, too large, damaged, other features, a
     number of scores that is not that of the rows, a score that is not finite or not in `[promotion]`'s range; and
-    one that dies of it, or takes more than a minute.
+    one that dies of it, or takes longer than `within_s`.
     """
     if model.kind is Kind.EXTERNAL:
         return Tried()
@@ -46,7 +46,7 @@ def tried(folder: Path, pipeline: Pipeline, model: Model, given: Given) -> Tried
         rows = np.vstack([np.full(len(pipeline.features) + len(model.needs), value) for value in PRACTICE])
     matrix = np.ascontiguousarray(rows[:, list(columns)], dtype=np.float64).tobytes()
     events = given.events if takes_events else ()
-    found = try_in_child(Attempt(str(folder), model, pipeline.features_of(model), sums, matrix, events))
+    found = try_in_child(Attempt(str(folder), model, pipeline.features_of(model), sums, matrix, events, within_s))
     scores = [score for score in found.scores if score is not None]
     if found.errors:
         row, reason = next(iter(found.errors.items()))

@@ -15,7 +15,8 @@ from msgspec import DecodeError, Struct, json
 from schemas.pipeline import Kind, Model
 from streams.models.artifact import ModelRefused, sum_of
 
-TRIAL_S = 60
+TRIAL_S = 60.0
+"""Who tries longer would add a model that its scorer then refuses: that tries it for so long."""
 
 Tried = Callable[[Path, Model, tuple[str, ...], bytes], None]
 """Sees to it that these bytes were loaded by a child process before; raises ModelRefused."""
@@ -25,7 +26,7 @@ class Attempt(Struct, frozen=True):
     """What a child process is told to load; `tried` are the bytes it need not hand on to another child.
 
     `rows` are scored then: float64, one row of the features after the other; `events` are theirs (JSON), for a model
-    that takes them.
+    that takes them. All of it may take `within_s`.
     """
 
     folder: str
@@ -34,6 +35,7 @@ class Attempt(Struct, frozen=True):
     tried: tuple[str, ...] = ()
     rows: bytes = b""
     events: tuple[bytes, ...] = ()
+    within_s: float = TRIAL_S
 
 
 class Found(Struct, frozen=True):
@@ -58,12 +60,12 @@ def try_in_child(attempt: Attempt) -> Found:
     """Load a model in a child process, and score there; raises ModelRefused with what it said, or how it died."""
     model = attempt.model
     what = f"model {model.name}: {model.artifact or model.callable or model.kind}"
-    command = [sys.executable, "-m", "streams.models.trial"]
+    command, within_s = [sys.executable, "-m", "streams.models.trial"], attempt.within_s
     try:
-        done = subprocess.run(command, input=json.encode(attempt), capture_output=True, timeout=TRIAL_S, check=False)
+        done = subprocess.run(command, input=json.encode(attempt), capture_output=True, timeout=within_s, check=False)
     except subprocess.TimeoutExpired as error:
         does = "load and score" if attempt.rows else "load"
-        raise ModelRefused(f"{what} does not {does} in {TRIAL_S} s; load less, or beforehand") from error
+        raise ModelRefused(f"{what} does not {does} in {within_s:g} s; load less, or beforehand") from error
     if done.returncode < 0:
         remedy = "mend it" if model.kind is Kind.PYTHON else "it is damaged; train or copy it again"
         raise ModelRefused(f"{what} aborts the loader (signal {-done.returncode}): {remedy}")

@@ -53,6 +53,16 @@ def miscounted(matrix: Matrix) -> Matrix:
     return np.zeros(len(matrix) + (1 if (matrix[:, 0] > 0.5).any() else -1))
 
 
+def too_few(matrix: Matrix) -> Matrix:
+    """One score too few."""
+    return np.zeros(len(matrix) - 1)
+
+
+def too_many(matrix: Matrix) -> Matrix:
+    """One score too many."""
+    return np.zeros(len(matrix) + 1)
+
+
 def words(matrix: Matrix) -> list[str]:
     """Text that reads like numbers."""
     return [str(x) for x in matrix[:, 0]]
@@ -69,6 +79,29 @@ def talker(matrix: Matrix) -> Matrix:
         for _ in range(1 << 10):
             print("a" * (1 << 20), end="")
     return matrix[:, 0]
+
+
+class Endless:
+    """Takes for ever to load."""
+
+    def load(self, _: object) -> None:
+        time.sleep(3600)
+
+    def predict(self, matrix: Matrix) -> Matrix:
+        return matrix[:, 0]
+
+
+class Loud:
+    """Prints a gigabyte while it is loaded, past Python too, and then fails."""
+
+    def load(self, _: object) -> None:
+        for _ in range(1 << 9):
+            print("a" * (1 << 20))
+            os.write(2, b"b" * (1 << 20))
+        raise KeyError("weights")
+
+    def predict(self, matrix: Matrix) -> Matrix:
+        return matrix[:, 0]
 
 
 def notes(events: list[dict[str, Any]]) -> list[float]:

@@ -4,22 +4,27 @@ A model's whole life under load is in `tests/faults/test_moves.py`.
 """
 
 import json
+import os
 import statistics
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import lightgbm
+import numpy as np
 import pytest
+from confluent_kafka import Producer
 
 from schemas.decisions import Decision
 from schemas.roster import Standing, State, decode_standing
 from schemas.topics import Topics
-from schemas.topics import topics_of as topics_in
 from streams.core.entitlement import History
 from streams.kafka.admin import Admin
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from streams.kafka.roster_log import RosterLog
+from streams.models.artifact import MAX_BYTES, sum_of
 from streams.pipeline_file import load as load_file
 from tests.broker.commands import rendezvous
 from tests.broker.models import POISON
@@ -83,39 +88,106 @@ def unentitled(history: History, answers: list[Decision], at_ms: dict[int, int])
     return {d.ticket.offset: why for d in answers if (why := history.spans.unentitled(d, at_ms[d.ticket.offset]))}
 
 
+HERE = "tests.broker.models"
+IN_RANGE = "[promotion]\nmin = 0.0\nmax = 1.0\n"
+ENOUGH = 100
+"""Requests that are there before a model is tried on the last ones."""
+
+
+def strange_files(folder: Path) -> None:
+    """Models' files that are none, are not what their sum says, or are another pipeline's."""
+    whole = trained("x", "colour", "size")
+    (folder / "other.txt").write_text(trained("a", "b", "c"))
+    (folder / "flipped.txt").write_text(whole.replace("x colour", "y colour"))
+    (folder / "flipped.txt.sha256").write_text(sum_of(whole.encode()))
+    (folder / "torn.txt").write_text(f"{whole[: len(whole) // 2]}\nend of trees\n")
+    (folder / "cut.txt").write_text("tree\nversion=v4\n")
+    (folder / "link.txt").symlink_to(folder / "other.txt")
+    (folder / "folder").mkdir()
+    os.mkfifo(folder / "pipe.txt")
+    with (folder / "large.txt").open("wb") as large:
+        large.truncate(MAX_BYTES + 1)
+
+
+def trained(*features: str) -> str:
+    """A LightGBM file."""
+    rows = np.random.default_rng(1).random((100, len(features)))
+    data = lightgbm.Dataset(rows, rows[:, 0], feature_name=list(features))
+    settings = {"objective": "regression", "verbosity": -1, "num_threads": 1}
+    return str(lightgbm.train(settings, data, 3).model_to_string())
+
+
+def called(function: str) -> tuple[str, ...]:
+    return ("--callable", f"{HERE}:{function}", "--version", "1")
+
+
 @pytest.mark.timeout(300)
-def test_what_an_operator_may_not_do_is_said_and_nothing_is_moved(
-    cluster: Cluster, operator: Operator, tmp_path: Path, name: str
+def test_what_an_operator_may_not_do_and_files_that_are_no_models_are_refused_and_nothing_is_moved(
+    cluster: Cluster, tmp_path: Path, name: str
 ):
-    (tmp_path / "cut.txt").write_text("tree\nversion=v4\n")
-    (tmp_path / "link.txt").symlink_to(tmp_path / "cut.txt")
-    (tmp_path / "folder").mkdir()
-    Admin(cluster).ensure(topics_in(load_file(operator.file)))  # nobody need be at work: nothing comes of it
-    before = operator.states()
-    for words, code, says in (
+    file = write(tmp_path, name, more=IN_RANGE)
+    operator = Operator(cluster, file, tmp_path / "state", elsewhere=True)
+    strange_files(tmp_path)
+    refused = (
         (("add", "../up", "--value", "1", "--version", "1"), 5, "use a-z 0-9 and -"),
         (("add", "a/b", "--value", "1", "--version", "1"), 5, "use a-z 0-9 and -"),
         (("add", "x" * 64, "--value", "1", "--version", "1"), 5, "at most 63"),
         (("add", "good", "--value", "1", "--version", "1"), 3, "good 1 is champion: give this one a version"),
         (("add", "watcher", "--value", "1", "--version", "2"), 3, "watcher is canary: a version comes beside"),
         (("add", "cut", "cut.txt", "--version", "1"), 5, "ends in the middle"),
+        (("add", "torn", "torn.txt", "--version", "1"), 5, "train or copy it again"),
         (("add", "cut", "link.txt", "--version", "1"), 5, "symbolic links"),
         (("add", "cut", "folder", "--version", "1"), 5, "no regular file"),
+        (("add", "pipe", "pipe.txt", "--version", "1"), 5, "no regular file"),
+        (("add", "large", "large.txt", "--version", "1"), 5, "no regular file of at most 512 MB"),
         (("add", "cut", "/etc/hostname", "--version", "1"), 5, "lies outside"),
+        (("add", "cut", "../cut.txt", "--version", "1"), 5, "lies outside"),
         (("add", "cut", "cut.txt", "--sha256", "0" * 64, "--version", "1"), 5, "has sha256"),
+        (("add", "flipped", "flipped.txt", "--version", "1"), 5, "has sha256"),
+        (
+            ("add", "other", "other.txt", "--version", "1"),
+            5,
+            "takes ['a', 'b', 'c'], the pipeline gives ['x', 'colour', 'size']",
+        ),
         (("add", "wide", "--value", "1", "--version", "1", "--features", "y"), 5, "not declared"),
+        (("add", "high", "--value", "7", "--version", "1"), 5, "scores 7 to 7, and [promotion] allows 0 to 1"),
         (("add", "loose", "--callable", "nowhere:none", "--version", "1"), 5, "No module named"),
+        (("add", "few", *called("too_few")), 5, "returned (63,) for 64 rows"),
+        (("add", "many", *called("too_many")), 5, "returned (65,) for 64 rows"),
+        (("add", "words", *called("words")), 5, "returned '0."),
+        (("add", "nan", *called("not_a_number")), 5, "returned nan"),
+        (("add", "dead", *called("doomed")), 5, "aborts the loader (signal 11)"),
+        (("add", "slow", *called("Endless"), "--within", "2"), 5, "Endless does not load and score in 2 s"),
+        (("add", "loud", *called("Loud")), 5, "Loud cannot be loaded: KeyError('weights'); mend it"),
         (("promote", "watcher", "--force"), 3, "never champion"),
         (("promote", "good"), 3, "good is the champion"),
         (("promote", "plane"), 2, "Did you mean 'plain'?"),
         (("retire", "watcher"), 3, "--force"),
         (("retire", "good"), 3, "promote another"),
         (("rollback",), 3, "no promotion is there"),
-    ):
-        done = operator.ended(*words)
+    )
+    with up(cluster, file, name, tmp_path / "state") as pipeline:
+        before = operator.states()
+        with Load(cluster, pipeline.topics.raw, RATE / 2) as load:
+            until(lambda: load.sent > ENOUGH, 30, "there are requests to try a model on")
+            with ThreadPoolExecutor(2) as pool:
+                ended = list(pool.map(lambda one: operator.ended(*one[0]), refused))
+            since = load.sent
+            load.wait(1)
+        found = findings(pipeline, file, load)
+        answers = decisions(pipeline, load)
+        assert operator.states() == before
+        others = [role for role in UNTOUCHED if role != "standby"]
+        assert [pipeline.restarts(role) for role in others] == [0] * len(others)
+        assert {role for role in pipeline.status["roles"] if role.startswith("scorer.")} <= set(others)
+    for (words, code, says), done in zip(refused, ended, strict=True):
         assert (done.returncode, says in done.stderr) == (code, True), (words, done)
-    assert operator.states() == before
-    assert RosterLog(cluster, load_file(operator.file)).read().entries == []
+        assert len(done.stderr) < 1_000, "what the model prints is heard by nobody"
+        assert not done.stdout, words
+    assert_kept(found)
+    assert sum(answer.model is not None for answer in answers) >= 0.8 * len(answers)
+    assert "good" in {answer.model for answer in answers[since:]}, "it goes on answering"
+    assert RosterLog(cluster, load_file(file)).read().entries == []
     assert not [topic for topic in topics_of_models(cluster, name) if topic.split(".")[-1] not in before]
 
 
@@ -127,10 +199,6 @@ def topics_of_models(cluster: Cluster, pipeline: str) -> list[str]:
 def test_of_two_operators_at_once_one_is_first_and_a_strangers_record_is_passed_over(
     cluster: Cluster, operator: Operator, tmp_path: Path, name: str
 ):
-    from concurrent.futures import ThreadPoolExecutor
-
-    from confluent_kafka import Producer
-
     with up(cluster, operator.file, name, tmp_path / "state") as pipeline:
         operator.says("promote", "plain", "--force", "--why", "so that the roster begins")
         operator.says("rollback")

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from schemas.pipeline import Kind, Model, Promotion, Role
 from streams.core.given import Given
-from streams.models import trying
 from streams.models.artifact import ModelRefused, sum_of, sum_to_trust
 from streams.models.entrance import Tried, tried
+from streams.models.trying import TRIAL_S
 from tests.unit.small import pipeline
 
 MODEL = Model(name="new", version="1", kind=Kind.CONSTANT, value=0.5, role=Role.SHADOW)
@@ -67,13 +67,10 @@ def test_scores_that_are_none_or_out_of_range_are_refused(tmp_path: Path):
         ("leaving", r"test_entrance:leaving ends the process that loads it, without a word; mend it"),
     ],
 )
-def test_code_of_others_hangs_and_dies_in_a_process_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, said: str
-):
-    monkeypatch.setattr(trying, "TRIAL_S", 3 if function == "hanging" else trying.TRIAL_S)
+def test_code_of_others_hangs_and_dies_in_a_process_of_its_own(tmp_path: Path, function: str, said: str):
     strange = replace(MODEL, kind=Kind.PYTHON, value=None, callable=f"tests.unit.test_entrance:{function}")
     with pytest.raises(ModelRefused, match=said):
-        tried(tmp_path, pipeline(), strange, ROWS)
+        tried(tmp_path, pipeline(), strange, ROWS, within_s=3 if function == "hanging" else TRIAL_S)
 
 
 def test_code_of_others_prints_into_no_answer_of_ours_and_is_loaded_in_no_process_of_ours(

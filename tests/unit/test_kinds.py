@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from schemas.pipeline import Kind, Model, Role
 from streams.core.given import Given
-from streams.models import callables, trying
+from streams.models import callables
 from streams.models.artifact import ModelRefused
 from streams.models.checked import score_rows
 from streams.models.loading import load, refused_models
@@ -125,10 +125,9 @@ def test_a_model_that_fails_while_it_is_loaded_fails_in_a_child(name: str, says:
     assert says in str(caught.value)
 
 
-def test_a_model_that_takes_too_long_to_load_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(trying, "TRIAL_S", 3)
+def test_a_model_that_takes_too_long_to_load_is_refused():
     with pytest.raises(ModelRefused, match=r"model m: .*:Slow does not load in 3 s"):
-        try_in_child(Attempt(".", model("Slow"), FEATURES))
+        try_in_child(Attempt(".", model("Slow"), FEATURES, within_s=3))
 
 
 def test_a_gigabyte_that_is_printed_while_loading_is_dropped_and_the_reason_is_heard():

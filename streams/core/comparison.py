@@ -29,6 +29,10 @@ LATE_MS = 60_000.0
 
 UNDECIDED_MS = 600_000.0
 
+HELD = 20_000
+"""Records that are held for models that stay silent: beyond it the oldest that is decided is closed without them, so
+that a model that is dead takes the same memory at any rate."""
+
 PASSED_OVER, BESIDE = "passed-over", "beside"
 """What a model was for, where its role does not say it: a champion that was not well; a version that is not the one
 entitled."""
@@ -80,8 +84,12 @@ class Comparison(Struct, gc=False):
     @property
     def whole(self) -> bool:
         """Whether nothing more is expected."""
-        decided = self.decision is not None and self.again is not None
-        return decided and not any(said.role and said.silent for said in self.said.values())
+        return self.decided and not any(said.role and said.silent for said in self.said.values())
+
+    @property
+    def decided(self) -> bool:
+        """Whether its answer is there, and what the core answers again."""
+        return self.decision is not None and self.again is not None
 
     @property
     def as_written(self) -> bool | None:
@@ -217,7 +225,7 @@ class Comparing:
         self._again.scores_known(known_ms)
         self._decide()
         order = self._order
-        while order and _closes(order[0], known_ms):
+        while order and _closes(order[0], known_ms, len(order)):
             yield from self._handed_on(order.popleft())
 
     def rest(self, scores_ms: float, decisions_ms: float) -> Iterator[Comparison]:
@@ -247,9 +255,9 @@ class Comparing:
                 one.again = decision
 
 
-def _closes(one: Comparison, known_ms: float) -> bool:
+def _closes(one: Comparison, known_ms: float, held: int) -> bool:
     beyond_ms = known_ms - one.deadline_ms
-    if one.whole:
+    if one.whole or (held > HELD and one.decided):
         return beyond_ms > AFTER_MS
     return beyond_ms > (UNDECIDED_MS if one.decision is None else LATE_MS)
 

@@ -24,6 +24,7 @@ from streams.archive.ranges import Period
 from streams.archive.scores import write_scores
 from streams.archive.segment import ArchiveDamaged, Record
 from streams.archive.writer import Limits, PartitionWriter
+from streams.core import comparison
 from streams.core.again import Again
 from streams.core.comparison import LATE_MS, UNDECIDED_MS, Comparing, Roles
 from streams.core.entitlement import always
@@ -432,3 +433,26 @@ def test_only_what_is_open_is_held(silent: str, most: int):
         held = max(held, len(one._open))
     assert held <= most + 100
     assert told + len(one._open) == count
+
+
+def test_for_a_silent_model_no_more_than_so_many_are_held_and_one_that_is_not_decided_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """At a request each 10 ms a minute is 6,000 of them."""
+    monkeypatch.setattr(comparison, "HELD", 500)
+    one, told = comparing(), list[int]()
+    for start in range(0, 3_000, 100):
+        offsets, end_ms = range(start, start + 100), 1_000 + 10 * (start + 100)
+        one.requests_seen([request(offset, 1_000 + 10 * offset) for offset in offsets])
+        for model in SMALL.models[:2]:
+            one.scores_offered(scores(model.name, *offsets), 0, end_ms)
+        for offset in offsets:
+            if offset != 1_500:
+                one.decided(decided(offset), end_ms)
+        told += [row.offset for row in one.ready(end_ms)]
+        assert start >= 1_500 or len(one._open) <= 500
+    assert told == list(range(1_500)), "in the order of raw"
+    one.scores_offered(scores("mirror", 7), 1, 31_000)
+    assert one.closed == 1, "what comes for one that was closed is counted"
+    one.decided(decided(1_500), 31_000)
+    assert [row.offset for row in one.ready(31_000)] == list(range(1_500, 2_500))

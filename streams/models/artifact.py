@@ -70,13 +70,15 @@ def _expected(folder: Path, model: Model) -> str:
     if HEX(model.sha256):
         return model.sha256
     path = _inside(folder, model, model.sha256)
+    neither = (
+        f"model {model.name}: sha256 {model.sha256!r} is neither 64 hex digits nor a readable file; write one of them"
+    )
+    if not path.is_file():  # of a pipe one would wait for the other end
+        raise ModelRefused(neither)
     try:
         word = path.read_text().split()[:1]
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelRefused(
-            f"model {model.name}: sha256 {model.sha256!r} is neither 64 hex digits nor a readable file; "
-            "write one of them"
-        ) from error
+        raise ModelRefused(neither) from error
     if not word or not HEX(word[0]):
         raise ModelRefused(f"model {model.name}: {path} does not begin with a sha256; write it with sha256sum")
     return word[0]

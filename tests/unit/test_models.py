@@ -122,6 +122,8 @@ def test_a_missing_file_a_wrong_sum_and_a_damaged_sum_are_named(tmp_path: Path, 
     assert "does not begin with a sha256" in refusal(tmp_path)
     (tmp_path / "m.txt.sha256").unlink()
     assert "neither 64 hex digits nor a readable file" in refusal(tmp_path)
+    os.mkfifo(tmp_path / "m.txt.sha256")
+    assert "neither 64 hex digits nor a readable file" in refusal(tmp_path), "it waits for nobody"
 
 
 @pytest.mark.parametrize("keep", [0, 10, 400, 0.5, 0.9])

@@ -144,8 +144,14 @@ class Monitor:
         self._reading.entitle(moves.spans)
 
     async def take(self, batch: Batch) -> None:
-        """Gather one batch of any of the logs, and judge what is whole."""
+        """Gather one batch of any of the logs, and judge what is whole.
+
+        One that waited while its partition was let go is read again; gathered now, it would hide what lies before it.
+        """
+        gathering = self._reading.gatherings.get(batch.partition)
         async with self._lock:
+            if self._reading.gatherings.get(batch.partition) is not gathering:
+                return
             if self._reading.take(batch, keep=self._watching.probing.choosing):
                 await self._go_on()
                 self._reading.pace(self._app)

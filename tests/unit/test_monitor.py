@@ -1,6 +1,9 @@
 """Where the monitor reads on: where its snapshot belongs, else where the pipeline begins."""
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
@@ -71,3 +74,24 @@ def test_where_events_are_enriched_that_is_read_too(tmp_path: Path):
     SnapshotFile(tmp_path, "mine").write({0: Places(5, 7, 9, 11)}, Watching(SMALL, SETTINGS, ("x",)))
     places = [TopicPartition(topic, 0, 77) for topic in monitor.topics]
     assert list(monitor.positions(places).values()) == [5, 7, 9, 11]
+
+
+def test_a_batch_that_waited_while_its_partition_was_let_go_is_not_gathered_after_it():
+    taken: list[object] = []
+    reading = SimpleNamespace(gatherings={0: object()}, take=lambda batch, keep: taken.append(batch) or False)
+
+    async def rebalanced() -> None:
+        monitor: Any = object.__new__(Monitor)
+        monitor._lock, monitor._reading = asyncio.Lock(), reading
+        monitor._watching = SimpleNamespace(probing=SimpleNamespace(choosing=False))
+        batch: Any = SimpleNamespace(partition=0)
+        async with monitor._lock:
+            stale = asyncio.ensure_future(monitor.take(batch))
+            await asyncio.sleep(0)
+            reading.gatherings = {0: object()}
+        await stale
+        assert taken == []
+        await monitor.take(batch)
+
+    asyncio.run(rebalanced())
+    assert len(taken) == 1, "one of the partition as it is now"

@@ -13,12 +13,14 @@ from msgspec.structs import replace
 from streams.core.verdicts.telling import BARE
 from streams.core.verdicts.words import Verdict, Word
 from tests.bench.verdicts import __main__ as bench
+from tests.bench.verdicts import flown
 from tests.bench.verdicts.__main__ import BARS, figures, missed
+from tests.bench.verdicts.flown import Flown, Pool, features, matrix
 from tests.bench.verdicts.made import Made
 from tests.bench.verdicts.playing import REFERENCE, Played, _judge, _scores, _versions, is_right
 from tests.bench.verdicts.public import Heard, _alarms, _delay, compared
 from tests.bench.verdicts.scenarios import CORE, HARD, SCENARIOS, Stream, Truth
-from tests.bench.verdicts.world import INDEPENDENT, KINDS
+from tests.bench.verdicts.world import INDEPENDENT, KINDS, take
 
 ONSET = REFERENCE + 2300
 
@@ -157,6 +159,36 @@ def test_quiet_streams_have_deploys_that_change_nothing():
     assert turns == [0, 1, 2, 3, 4]
     met = np.arange(90) >= 50
     assert not (_scores(stream, "champion", met) - world.score("champion", columns)).any()
+
+
+class Counted:
+    """A file that answers a row's sum, and counts the rows it is asked for."""
+
+    rows = 0
+
+    def predict(self, inputs: np.ndarray, num_threads: int) -> np.ndarray:
+        self.rows += len(inputs) * num_threads
+        return inputs.sum(1)
+
+
+def test_a_flight_is_scored_once_and_again_only_where_a_fault_has_touched_it(monkeypatch: pytest.MonkeyPatch):
+    columns = {
+        one.name: np.array(["", *one.vocabulary[:3]], object) if one.vocabulary else np.array([np.nan, 1.0, 2.0, 3.0])
+        for one, _ in features()
+    }
+    file: Any = Counted()
+    monkeypatch.setattr(flown, "pool", lambda: Pool(columns, np.zeros(4, int), {"full": file}))
+    world = Flown(1)
+    drawn = take(world.pool.columns, np.array([3, 0, 3, 1]))
+    every = matrix(drawn).sum(1)
+    assert (world.score("full", drawn) == every).all()
+    assert (world.score("full", drawn) == every).all()
+    assert file.rows == 3
+    for name, value in (("hour", 7.0), ("carrier", "NEW"), ("wind_speed", np.nan)):
+        touched = drawn | {name: drawn[name].copy()}
+        touched[name][2] = value
+        assert (world.score("full", touched) == matrix(touched).sum(1)).all()
+    assert file.rows == 6
 
 
 class Above:

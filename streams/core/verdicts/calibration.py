@@ -40,6 +40,6 @@ def _own_windows(reference: Reference) -> dict[int, Matrix]:
         for start in range(0, count - blocks + 1, max(blocks // WINDOW, 1)):
             part = slice(start, start + blocks)
             live = Sums(layout, reference.vectors[part].sum(0))
-            rows.append(reference.z(live, reference.daytimes[part].tolist(), without=part))
+            rows.append(reference.z(live, reference.beside(reference.daytimes[part].tolist(), part), part))
         found[blocks] = np.array(rows) if rows else np.empty((0, reference.shifts.size))
     return found

@@ -90,14 +90,9 @@ class Moves:
         self.margin = self._largest(SCORES)
         models_alone = [self.spreads[self.groups[name]] for name in (*OWN, *SCORES)]
         self.leaning = np.max(models_alone, axis=0)  # the same, in spreads of what the reference itself does
-        self.leaning_between = np.zeros((models, models))
+        self.leaning_between = self._between(self.spreads, models)
         self.alone = np.maximum(self.own, self.margin)  # what moved of a model, when the input did not
-        self.between = np.zeros((models, models))
-        for name in PAIRED:
-            for number, (one, other) in enumerate(self.pairs):
-                place = self.groups[name].start + number
-                for table, size in ((self.between, self.size), (self.leaning_between, self.spreads)):
-                    table[one, other] = table[other, one] = max(table[one, other], size[place])
+        self.between = self._between(self.size, models)
         self.traffic = self.size[self.groups["rate"].start :]
 
     def slight(self, statistic: int, models: Collection[int] = ()) -> bool:
@@ -108,8 +103,16 @@ class Moves:
         fresh = any(model in self.deployed for model in models)
         return not fresh and self.size[statistic] < SLIGHT and self.lasting[statistic] < LASTING
 
-    def _largest(self, names: tuple[str, ...]) -> Matrix:
-        return np.max([self.size[self.groups[name]] for name in names], axis=0)
+    def _largest(self, names: tuple[str, ...], sizes: Matrix | None = None) -> Matrix:
+        sizes = self.size if sizes is None else sizes
+        return np.max([sizes[self.groups[name]] for name in names], axis=0)
+
+    def _between(self, sizes: Matrix, models: int) -> Matrix:
+        """(models, models) the largest size of any pair of the two, given whichever of them."""
+        found = np.zeros((models, models))
+        one, other = np.array(self.pairs, np.intp).reshape(-1, 2).T
+        found[one, other] = self._largest(PAIRED, sizes)
+        return np.maximum(found, found.T)
 
     def strongest(self, names: tuple[str, ...], place: int | None = None) -> int:
         """The statistic that moved most among these groups, or among theirs of one subject."""

@@ -15,6 +15,16 @@ LEAST_BLOCKS = 3
 SHARE = 0.1
 
 
+def time_of_day(at_ms: Matrix) -> float:
+    """The time of day, in ms, of these times: of their median.
+
+    >>> time_of_day(np.array([DAY_MS + 4.0, DAY_MS + 1.0, DAY_MS + 2.0, DAY_MS + 9.0]))
+    3.0
+    """
+    ordered = np.sort(at_ms)
+    return float((ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2) % DAY_MS
+
+
 def weights(reference: Matrix, live: Matrix, allowed: NDArray[np.bool_]) -> Matrix:
     """Weight of each reference block for live blocks at these times: a triangle around each, summed."""
     apart = np.abs(reference[None, :] - live[:, None])

@@ -99,7 +99,7 @@ def _shares(sums: Sums, place: int) -> np.ndarray:
 
 def of_pair(reference: Reference, live: Sums, usual: Sums, pair: int) -> str:
     """How two fields go together now."""
-    now, before = (float(np.tanh(reference.shifts.fisher(sums)[pair])) for sums in (live, usual))
+    now, before = (float(np.tanh(reference.shifts.side(sums).fisher[pair])) for sums in (live, usual))
     return f"correlation of their normal scores {before:+.2f} -> {now:+.2f}"
 
 

@@ -1,7 +1,6 @@
 """What a watch is given: who the models are, and one event at a time, as it came from outside."""
 
 from collections.abc import Sequence
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from schemas.blocks import Matrix
 CANARY = "canary"
 PLAIN = frozenset((float, int))
 WHOLE = frozenset((float, int, type(None)))
+LARGEST = 1e300
 
 
 class Model(Struct, frozen=True):
@@ -102,6 +102,15 @@ def _key(probe: object, features: dict[str, Any]) -> str:
     return str(probe)
 
 
+def number(value: Any) -> float | None:
+    """The finite number that this is, or None.
+
+    >>> [number(value) for value in (2, 0.5, True, "2", None, float("inf"))]
+    [2.0, 0.5, None, None, None, None]
+    """
+    return float(value) if type(value) in PLAIN and abs(value) < LARGEST else None
+
+
 def numbers(values: Sequence[Any]) -> tuple[Matrix, int]:
     """Finite numbers, NaN elsewhere; and how many values are there without being one (None is not there)."""
     kinds = frozenset(map(type, values))
@@ -122,8 +131,9 @@ def _one_by_one(values: Sequence[Any]) -> tuple[Matrix, int]:
     found = np.full(len(values), np.nan)
     odd = 0
     for place, value in enumerate(values):
-        if type(value) in PLAIN and abs(value) < 1e300 and isfinite(value):
-            found[place] = value
+        finite = number(value)
+        if finite is not None:
+            found[place] = finite
         elif value is not None:
             odd += 1
     return found, odd

@@ -85,13 +85,14 @@ class Column(Struct, frozen=True, kw_only=True):
         if self.kind == "category":
             return self._encode_words(values)
         found, odd = numbers(values)
+        there = ~np.isnan(found)
         unseen = 0
         if len(self.known):
             place = np.minimum(np.searchsorted(self.known, found), len(self.known) - 1)
-            unseen = int((self.known[place] != found).sum() - np.isnan(found).sum())
+            unseen = np.count_nonzero((self.known[place] != found) & there)
         elif self.decimals is not None:
-            unseen = int((~on_grid(found, self.decimals)).sum() - np.isnan(found).sum())
-        outside = int(((found < self.low) | (found > self.high)).sum())
+            unseen = np.count_nonzero(there & ~on_grid(found, self.decimals))
+        outside = np.count_nonzero((found < self.low) | (found > self.high))
         return self.bins(found), odd, unseen, outside
 
     def bins(self, found: Matrix) -> Bins:

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from schemas.blocks import Matrix
 from streams.core.verdicts.calibration import calibrated
 from streams.core.verdicts.confined import declared_in
-from streams.core.verdicts.daytime import DAY_MS
+from streams.core.verdicts.daytime import time_of_day
 from streams.core.verdicts.events import CANARY, Setting
 from streams.core.verdicts.expected import all_pairs, fit
 from streams.core.verdicts.fields import (
@@ -37,7 +37,7 @@ from streams.core.verdicts.reference import (
 )
 from streams.core.verdicts.shifts import Shifts
 from streams.core.verdicts.strange import foreign, never_elsewhere, outside_elsewhere
-from streams.core.verdicts.sums import Block, Layout, Summing
+from streams.core.verdicts.sums import Block, Layout, Summing, Sums
 from streams.core.verdicts.thresholds import Thresholds
 
 LEAST_SCORED = 0.5
@@ -83,6 +83,8 @@ class Recorder:
         latencies = self._timed()
         layout = Layout(len(fields), len(models), left.shape[1], len(latencies))
         gaps = np.array([rows.gaps for rows in self.blocks]).sum(0)
+        shifts = Shifts(layout, np.array([one.kind == "category" for one in fields], bool), tables)
+        nothing = Sums(layout)
         found = Reference(
             fields=fields,
             models=models,
@@ -94,10 +96,11 @@ class Recorder:
             expected=expected,
             order=usual_order(expected, ranked, left, WINDOW * BLOCK),
             summing=Summing(layout, table),
-            shifts=Shifts(layout, np.array([one.kind == "category" for one in fields], bool), tables),
+            shifts=shifts,
             vectors=np.empty((0, 0)),
-            total=np.empty(0),
-            daytimes=np.array([float(np.median(rows.at_ms)) % DAY_MS for rows in self.blocks]),
+            total=nothing.vector,
+            usual=shifts.usual(nothing),
+            daytimes=np.array([time_of_day(rows.at_ms) for rows in self.blocks]),
             by_clock=np.zeros(1, bool),
             thresholds=Thresholds({}, clustered=False, spread=np.empty(0), widest=np.empty(0)),
             latencies=latencies,
@@ -106,7 +109,9 @@ class Recorder:
             declared=declared_in(self.setting.segments, fields, bins, left[:, : len(models)]),
         )
         vectors = self._vectors(found, coded, bins, left)
-        return calibrated(replace(found, vectors=vectors, total=vectors.sum(0)), float(gaps[1]))
+        total = vectors.sum(0)
+        whole = replace(found, vectors=vectors, total=total, usual=shifts.usual(Sums(layout, total)))
+        return calibrated(whole, float(gaps[1]))
 
     def _models(self, notes: list[str]) -> list[int]:
         there = np.mean(np.concatenate([~np.isnan(rows.scores) for rows in self.blocks]), 0)

@@ -75,7 +75,7 @@ class Intake:
         if not any(isinstance(value, dict) for value in given):
             return {EVERY: self._logs(given)}
         tables = [value if isinstance(value, dict) else {} for value in given]
-        names = sorted({str(name) for table in tables for name in table})
+        names = sorted({str(name) for name in set[object]().union(*tables)})
         return {name: self._logs([table.get(name) for table in tables]) for name in names[:50]}
 
     def _logs(self, values: list[object]) -> Matrix:

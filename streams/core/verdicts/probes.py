@@ -11,7 +11,7 @@ from math import sqrt
 import numpy as np
 from msgspec import Struct, field
 
-from streams.core.verdicts.events import Event, numbers
+from streams.core.verdicts.events import Event, number
 
 SAME = 1e-6
 LEAST = 16
@@ -53,14 +53,14 @@ class Probes:
         if key not in self.keys and len(self.keys) >= MOST_KEYS:
             return
         self.keys.add(key)
-        found, _ = numbers([event.scores.get(name) for name in self.models])
         if frozen and any(key in mine.first for mine in self.answers.values()):
             self.compared.append(place)
-        for name, score in zip(self.models, found.tolist(), strict=True):
-            if score == score:  # noqa: PLR0124  (not NaN)
-                self._answered(self.answers[name], key, score, place, frozen=frozen)
+        for name, mine in self.answers.items():
+            score = number(event.scores.get(name))
+            if score is not None:
+                self._answered(mine, key, score, place, frozen=frozen)
             elif name in event.failed:
-                _failed(self.answers[name], key, place, frozen=frozen)
+                _failed(mine, key, place, frozen=frozen)
         if self.changed():
             self.since_change += 1
 

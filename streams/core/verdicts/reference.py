@@ -15,6 +15,7 @@ from streams.core.verdicts.intake import Rows
 from streams.core.verdicts.order import Order
 from streams.core.verdicts.ranks import Ranks
 from streams.core.verdicts.shifts import Shifts
+from streams.core.verdicts.sides import Usual
 from streams.core.verdicts.sums import Block, Summing, Sums
 from streams.core.verdicts.thresholds import Thresholds
 
@@ -40,6 +41,7 @@ class Reference(Struct, frozen=True):
     shifts: Shifts
     vectors: Matrix  # (blocks, sums)
     total: Matrix  # (sums,) of all blocks
+    usual: Usual  # the same, as windows are held against it
     daytimes: Matrix  # (blocks,) ms of the day at the middle of each block
     by_clock: NDArray[np.bool_]  # (statistics,) which are held against the same time of day
     thresholds: Thresholds
@@ -62,13 +64,18 @@ class Reference(Struct, frozen=True):
         """The reference at all times of day."""
         return Sums(self.summing.layout, self.total - self.vectors[without].sum(0) if without.stop else self.total)
 
-    def z(self, live: Sums, daytimes: Sequence[float], without: slice = NOTHING) -> Matrix:
-        """Every statistic of a window, each against the part of the reference that makes quiet days calmest."""
-        found = self.shifts.of(live, self.whole(without))
+    def z(self, live: Sums, beside: Sums, without: slice = NOTHING) -> Matrix:
+        """Every statistic of a window, each against the part of the reference that makes quiet days calmest.
+
+        `beside` is the reference at the window's time of day.
+        """
+        side = self.shifts.side(live)
         if self.by_clock.all():
-            return self.shifts.of(live, self.beside(daytimes, without))
+            return self.shifts.of(side, self.shifts.usual(beside))
+        whole = self.shifts.usual(self.whole(without)) if without.stop else self.usual
+        found = self.shifts.of(side, whole)
         if self.by_clock.any():
-            found = np.where(self.by_clock, self.shifts.of(live, self.beside(daytimes, without)), found)
+            found = np.where(self.by_clock, self.shifts.of(side, self.shifts.usual(beside)), found)
         return found
 
     def block(self, rows: Rows) -> Block:

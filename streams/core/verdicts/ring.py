@@ -7,7 +7,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from schemas.blocks import Matrix
-from streams.core.verdicts.daytime import DAY_MS
+from streams.core.verdicts.daytime import time_of_day
 from streams.core.verdicts.events import Event
 from streams.core.verdicts.fields import Bins
 from streams.core.verdicts.intake import Rows
@@ -82,12 +82,13 @@ class Ring:
         rows.scores, rows.bad = rows.scores[:, reference.kept], rows.bad[reference.kept]
         block = reference.block(rows)
         sums = reference.summing.sum(block)
-        daytime = float(np.median(rows.at_ms)) % DAY_MS
-        z = reference.z(sums, [daytime])
+        daytime = time_of_day(rows.at_ms)
+        beside = reference.beside([daytime])
+        z = reference.z(sums, beside)
         self.blocks.append(Kept(start, float(rows.at_ms[0]), events, rows.scores, block.bins, sums, daytime, z))
         if len(self.blocks) > WINDOW:
             self.blocks[-WINDOW - 1].events = []
-        return self._wagered(self._confirmed(self._ratios()))
+        return self._wagered(self._confirmed(self._ratios(beside)))
 
     def _wagered(self, ratios: Matrix) -> Matrix:
         """The same, or what bets since a deploy have won, where that is more."""
@@ -141,17 +142,18 @@ class Ring:
         live = Sums(self.reference.summing.layout, np.sum([one.sums.vector for one in kept], axis=0))
         return live, self.reference.beside([one.daytime for one in kept])
 
-    def _ratios(self) -> Matrix:
-        of, there = self.reference.thresholds, len(self.blocks)
-        ratios = self._floored(of.ratios(self.blocks[-1].z, 1), *self.window(1))
-        middle = self.blocks[-1].z
+    def _ratios(self, beside: Sums) -> Matrix:
+        """Of all windows that end now; `beside` is the reference at the last block's time of day."""
+        of, there, last = self.reference.thresholds, len(self.blocks), self.blocks[-1]
+        ratios = self._floored(of.ratios(last.z, 1), last.sums, beside)
+        middle = last.z
         for blocks in SCALES[1:]:
             if blocks > WINDOW and of.clustered:  # a few days together differ from the rest more than one does
                 continue
             if there < (2 if blocks == WINDOW else LEAST_LONG * blocks):
                 continue
             live, usual = self.window(blocks)
-            z = self.reference.z(live, [one.daytime for one in list(self.blocks)[-blocks:]])
+            z = self.reference.z(live, usual)
             found = self._floored(of.ratios(z, blocks), live, usual)
             if blocks > WINDOW:  # a long window speaks of what goes on, not of what is over
                 found = np.where((z * middle >= 0) & (np.abs(middle) >= 1), found, 0.0)

@@ -68,8 +68,9 @@ class Sums:
 
     def __init__(self, layout: Layout, vector: Matrix | None = None) -> None:
         self.slices = _slices(layout)
-        size = max(place.stop for place, _ in self.slices.values())
-        self.vector = np.zeros(size) if vector is None else vector
+        if vector is None:
+            vector = np.zeros(max(place.stop for place, _ in self.slices.values()))
+        self.vector = vector
 
     def __getitem__(self, name: str) -> Matrix:
         place, shape = self.slices[name]

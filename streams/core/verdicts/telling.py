@@ -183,11 +183,10 @@ def _order_kept(scene: Scene, finding: Finding, model: int, said: Said) -> bool:
 def _segment(scene: Scene, model: int) -> str | None:
     """Where the model's scores moved most, when one place of one field stands out from all of them together."""
     reference = scene.reference
-    live, _ = scene.ring.window(len(scene.ring.blocks))
-    usual = reference.whole()
-    z = np.abs(reference.shifts.segments(live, usual)[1][model])
+    live = reference.shifts.side(scene.ring.window(len(scene.ring.blocks))[0])
+    z = np.abs(reference.shifts.segments(live, reference.usual)[1][model])
     groups = reference.shifts.groups
-    whole = np.abs(reference.shifts.of(live, usual)[groups["unexplained"].start + model])
+    whole = np.abs(reference.shifts.of(live, reference.usual)[groups["unexplained"].start + model])
     if (
         not z.size
         or z.max() < SEGMENT_LEAD * whole

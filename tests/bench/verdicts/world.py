@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from math import isnan
+from itertools import repeat
 from typing import ClassVar
 
 import numpy as np
@@ -51,27 +51,24 @@ def events(
     fields: tuple[str, ...],
 ) -> Iterator[Event]:
     """Events as they would come; NaN becomes null."""
-    lists = [_plain(columns[name]) for name in fields]
-    names = list(scores)
-    rows = zip(*lists, strict=True)
-    scored = zip(*(scores[name].tolist() for name in names), strict=True)
-    timed = zip(*(latency_ms[name].tolist() for name in names), strict=True)
-    for place, (at_ms, row, score, took) in enumerate(
-        zip(columns["at_ms"].tolist(), rows, scored, timed, strict=True)
-    ):
-        yield Event(
-            at_ms,
-            dict(zip(fields, row, strict=True)),
-            dict(zip(names, score, strict=True)),
-            versions[place] if versions else None,
-            dict(zip(names, took, strict=True)),
-        )
+    return map(
+        Event,
+        columns["at_ms"].tolist(),
+        _tables({name: columns[name] for name in fields}),
+        _tables(scores),
+        versions or repeat(None),
+        _tables(latency_ms),
+    )
+
+
+def _tables(columns: Mapping[str, np.ndarray]) -> Iterator[dict[str, object]]:
+    """A table by name for each row."""
+    rows = zip(*map(_plain, columns.values()), strict=True) if columns else repeat(())
+    return map(dict, map(zip, repeat(tuple(columns)), rows))
 
 
 def _plain(values: np.ndarray) -> list[object]:
-    if values.dtype == object:
-        return list(values)
-    found = values.tolist()
-    if np.isnan(values).any():
-        return [None if isnan(value) else value for value in found]
-    return found
+    found = values.astype(object)
+    if values.dtype != object:
+        found[np.isnan(values)] = None
+    return found.tolist()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
-from itertools import islice
+from itertools import cycle, islice
 from types import SimpleNamespace
 
 import msgspec
@@ -555,6 +555,35 @@ def test_what_chance_may_have_done_to_scores_is_looked_at_once_more():
     assert word(slight, -slight / 2) is Word.CODE
     assert word(much, still) is Word.CODE
     assert word(slight, still, (model,)) is Word.CODE
+
+
+def timed(events: Iterable[Event], since_ms: float, gaps_ms: tuple[float, ...], took_ms: float) -> Iterator[Event]:
+    """The same events, so far apart again and again, each answered after so long."""
+    at_ms = since_ms
+    for event, gap_ms in zip(events, cycle(gaps_ms)):
+        at_ms += gap_ms
+        yield replace(event, ts_ms=at_ms, latency_ms=took_ms)
+
+
+@pytest.mark.parametrize(
+    ("gaps_ms", "took_ms", "word"),
+    [
+        ((100.0,), 8.0, "healthy"),
+        ((80.0,), 8.0, "healthy"),
+        ((1.0,) * 9 + (971.0,), 8.0, "healthy"),  # bursts of as many as ever
+        ((100.0,), 8.4, "healthy"),
+        ((40.0,), 8.0, "traffic"),
+        ((100.0,), 12.0, "traffic"),
+    ],
+)
+def test_traffic_is_twice_the_rate_or_a_third_more_latency_however_even_both_were_before(
+    gaps_ms: tuple[float, ...], took_ms: float, word: str, plain: Stage, quiet_events: list[Event]
+):
+    watch = Watch(replace(plain.world.setting(), reference_rows=4000))
+    for event in timed(islice(plain.reference_events(), 4000), 0.0, (100.0,), 8.0):
+        watch.offer(event)
+    said = [watch.offer(event) for event in timed(quiet_events[:2000], 400_000.0, gaps_ms, took_ms)]
+    assert words(one for one in said if one is not None) == [word] * 2
 
 
 def test_one_unusual_day_is_no_alarm_and_four_are():

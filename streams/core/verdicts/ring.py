@@ -10,7 +10,7 @@ from schemas.blocks import Matrix
 from streams.core.verdicts.daytime import time_of_day
 from streams.core.verdicts.events import Event
 from streams.core.verdicts.fields import Bins
-from streams.core.verdicts.intake import Rows
+from streams.core.verdicts.intake import SHORTEST_GAP_MS, Rows
 from streams.core.verdicts.reference import SCALES, WINDOW, Reference
 from streams.core.verdicts.shifts import OWN, PAIRED, RAW, SCORES
 from streams.core.verdicts.sums import Sums
@@ -28,6 +28,7 @@ SIZES = ("unexplained size", "pair size")
 OUTAGES = ("nulls", "new values")  # a day without a weather station is no news
 CAREFUL = (*OWN, *PAIRED, *SCORES, "spread", "joint", *OUTAGES)
 RATE_FLOOR, LATENCY_FLOOR = np.log(2.0), np.log(1.3)
+BELOW = 0.5  # of a threshold: as much as a change counts for that is under its floor
 
 
 class Kept(Struct):
@@ -162,14 +163,19 @@ class Ring:
         return ratios
 
     def _floored(self, ratios: Matrix, live: Sums, usual: Sums) -> Matrix:
-        """A rate has to double, a latency to grow by a third: less is nobody's trouble; nor are calmer scores."""
+        """A rate has to double, a latency to grow by a third, however even they were: less is nobody's trouble.
+
+        A rate by the usual time between two events, of which a night is but one, and by the mean as well: as many
+        events as ever, in bursts, are no more of them. Nor are calmer scores a trouble.
+        """
         groups = self.reference.shifts.groups
         found = self._calmer(ratios)
-        now, before = (sums["gaps"][2] / max(sums["gaps"][0], 1) for sums in (live, usual))
-        if abs(now - before) < RATE_FLOOR:
-            found[groups["rate"]] *= 0.5
+        if min(abs(now - before) for now, before in zip(_gaps(live), _gaps(usual), strict=True)) < RATE_FLOOR:
+            found[groups["rate"]] = found[groups["rate"]].clip(-BELOW, BELOW)
         logs = [sums["latency"][1] / np.maximum(sums["latency"][0], 1) for sums in (live, usual)]
-        found[groups["latency"]] *= np.where(np.abs(logs[0] - logs[1]) < LATENCY_FLOOR, 0.5, 1.0)
+        latency = found[groups["latency"]]
+        little = np.abs(logs[0] - logs[1]) < LATENCY_FLOOR
+        found[groups["latency"]] = np.where(little, latency.clip(-BELOW, BELOW), latency)
         return found
 
     def _calmer(self, ratios: Matrix) -> Matrix:
@@ -215,6 +221,13 @@ class Ring:
             if there < 0.5 * before:
                 notes.append(f"{name} scored {int(live['left'][0, place])} of {int(rows)} events")
         return notes
+
+
+def _gaps(sums: Sums) -> tuple[float, float]:
+    """Logs of the time between two events in ms: its geometric mean, and its mean."""
+    count, total_ms, logs, _ = sums["gaps"]
+    count = max(count, 1)
+    return logs / count, float(np.log(max(total_ms / count, SHORTEST_GAP_MS)))
 
 
 def _both(one: Matrix, other: Matrix) -> Matrix:

@@ -17,6 +17,7 @@ from streams.core.verdicts.order import rank_correlation
 from streams.core.verdicts.probes import Probes
 from streams.core.verdicts.reference import company_of, missing_alone
 from streams.core.verdicts.ring import Ring
+from streams.core.verdicts.shifts import STRANGE
 from streams.core.verdicts.tails import student, z_of_log_tail
 from streams.core.verdicts.wagers import wager_on
 from streams.core.verdicts.watch import Watch
@@ -626,6 +627,65 @@ def test_a_strange_day_is_believed_at_once_when_another_strange_day_bears_it_out
     assert not believed("range", now=5.0, before=2.0)
     assert not believed("range", now=8.0, before=1.0, windows=1)  # the same day may lie in both
     assert not believed("nulls", now=8.0, before=1.0)  # an outage is no weather
+
+
+def test_what_was_believed_for_another_days_sake_and_went_is_not_believed_so_again():
+    reference = Stage("made", CLUSTERED, 13, probes=False).watch.reference
+    assert reference is not None
+    groups, restless = reference.shifts.groups, reference.thresholds.restless(reference.shifts)
+    statistic = groups["range"].start + int(np.flatnonzero(restless)[0])
+    strange = np.zeros(reference.shifts.size)
+    strange[statistic] = 8.0
+
+    def told(ring: Ring, days: str) -> list[bool]:
+        """Whether each of these windows is believed to be strange: `s` is, and `.` is not."""
+        found = []
+        for day in days:
+            for _ in range(4):
+                ratios = ring._confirmed(strange if day == "s" else np.zeros(reference.shifts.size))
+            found.append(abs(float(ratios[statistic])) >= 1)
+        return found
+
+    ring = Ring(reference)
+    assert told(ring, "s.s.") == [False, False, True, False]
+    assert told(ring, "s.s.") == [False] * 4
+    assert told(ring, "sss") == [False, False, True]  # three in a row are
+    assert told(Ring(reference), "s.sss") == [False, False, True, False, True]
+
+
+def test_fewer_strange_values_than_the_reference_had_are_no_news(plain: Stage):
+    ring, reference = plain.watch.ring, plain.watch.reference
+    assert ring is not None
+    assert reference is not None
+    for name in STRANGE:
+        ratios = np.zeros(reference.shifts.size)
+        ratios[reference.shifts.groups[name]] = -2.0
+        assert not ring._calmer(ratios).any()
+        assert (ring._calmer(-ratios) == -ratios).all()
+
+
+def test_a_handful_of_new_values_of_a_restless_number_is_no_news_and_many_are():
+    stage = Stage("made", CLUSTERED, 13, probes=False)
+    reference = stage.watch.reference
+    assert reference is not None
+    restless = reference.thresholds.restless(reference.shifts)
+    names = [one.name for one, often in zip(reference.fields, restless, strict=True) if often and len(one.known)]
+    assert "age" in names
+    events = list(live(stage, 4000))
+
+    def found(every: int) -> set[tuple[str, str | None]]:
+        def odd(place: int, event: Event) -> Event:
+            new = event.features["age"] + 0.5 if place % every == 0 else event.features["age"]
+            return replace(event, features=event.features | {"age": new})
+
+        return {(one.verdict, one.field) for one in after(stage, changed(events, odd))}
+
+    assert found(every=33) == {(Word.HEALTHY, None)}
+    assert (Word.DATA, "age") in found(every=10)
+    without = stage.watch.ring
+    assert without is not None
+    without.handfuls[:] = False
+    assert (Word.DATA, "age") in found(every=33)
 
 
 def test_nothing_is_bet_on_a_deploy_where_days_differ(plain: Stage):

@@ -12,7 +12,7 @@ from streams.core.verdicts.events import Event
 from streams.core.verdicts.fields import Bins
 from streams.core.verdicts.intake import SHORTEST_GAP_MS, Rows
 from streams.core.verdicts.reference import SCALES, WINDOW, Reference
-from streams.core.verdicts.shifts import OWN, PAIRED, RAW, SCORES
+from streams.core.verdicts.shifts import OWN, PAIRED, RAW, SCORES, STRANGE
 from streams.core.verdicts.sums import Sums
 from streams.core.verdicts.thresholds import WIDE_SPREAD
 from streams.core.verdicts.wagers import Wager, wager_on
@@ -28,6 +28,7 @@ SIZES = ("unexplained size", "pair size")
 OUTAGES = ("nulls", "new values")  # a day without a weather station is no news
 CAREFUL = (*OWN, *PAIRED, *SCORES, "spread", "joint", *OUTAGES)
 RATE_FLOOR, LATENCY_FLOOR = np.log(2.0), np.log(1.3)
+MANY = 0.05  # of events
 BELOW = 0.5  # of a threshold: as much as a change counts for that is under its floor
 
 
@@ -55,12 +56,15 @@ class Ring:
         self.thrice = np.zeros(reference.shifts.size, bool)
         self.raw = np.r_[tuple(reference.shifts.groups[name] for name in RAW)]
         self.with_another_day = np.zeros(reference.shifts.size, bool)  # overwhelms, when another day bears it out
+        self.believed = np.zeros(reference.shifts.size, bool)  # for another day's sake, at least once
+        self.handfuls = np.zeros(len(reference.fields), bool)  # new values of these come and go
         if reference.thresholds.clustered:
             for name in CAREFUL:
                 self.twice[reference.shifts.groups[name]] = True
             for name in OUTAGES:
                 self.overwhelming[reference.shifts.groups[name]] = np.inf
             restless = reference.thresholds.restless(reference.shifts)
+            self.handfuls = restless & reference.shifts.numbers
             for name in (*RAW, *OWN, *PAIRED, *SCORES):
                 self.thrice[reference.shifts.groups[name]] = True
             for name in RAW:
@@ -89,7 +93,7 @@ class Ring:
         self.blocks.append(Kept(start, float(rows.at_ms[0]), events, rows.scores, block.bins, sums, daytime, z))
         if len(self.blocks) > WINDOW:
             self.blocks[-WINDOW - 1].events = []
-        return self._wagered(self._confirmed(self._ratios(beside)))
+        return self._wagered(self._many(self._confirmed(self._ratios(beside))))
 
     def _wagered(self, ratios: Matrix) -> Matrix:
         """The same, or what bets since a deploy have won, where that is more."""
@@ -124,14 +128,29 @@ class Ring:
         return np.where(~(self.twice | self.thrice) | self._overwhelms(np.abs(ratios)), ratios, again)
 
     def _overwhelms(self, sizes: Matrix) -> NDArray[np.bool_]:
-        """(statistics,) which of these sizes need no confirmation. No day of one window lies in two so far apart."""
+        """(statistics,) which of these sizes need no confirmation. No day of one window lies in two so far apart.
+
+        What was believed for another day's sake, and went, was a day and no season: it is not believed so again.
+        """
         other_day = np.abs(self._past(2 * WINDOW)[self.raw]).max(initial=0.0)
-        borne_out = (sizes >= RESTLESS_OVERWHELMING) & (sizes * other_day >= TWO_DAYS)
-        return (sizes >= self.overwhelming) | (self.with_another_day & borne_out)
+        borne_out = self.with_another_day & (sizes >= RESTLESS_OVERWHELMING) & (sizes * other_day >= TWO_DAYS)
+        self.believed |= borne_out
+        self.with_another_day &= ~(self.believed & (sizes < 1))
+        return (sizes >= self.overwhelming) | borne_out
 
     def lasting(self) -> Matrix:
         """How much of each ratio of now was there a window ago, in the same direction."""
         return _both(self._past(WINDOW), self.unconfirmed)
+
+    def lately(self) -> Matrix:
+        """The largest ratios before they are confirmed: of now; where days differ, of the block before as well.
+
+        Of a strange day that ends the input looks usual again a little before the scores do.
+        """
+        if not self.reference.thresholds.clustered:
+            return self.unconfirmed
+        found: Matrix = np.abs(list(self.before)[-2:]).max(0)
+        return found
 
     def _past(self, blocks: int) -> Matrix:
         """The ratios of so many blocks ago."""
@@ -162,6 +181,19 @@ class Ring:
             ratios = np.where(np.abs(found) > np.abs(ratios), found, ratios)
         return ratios
 
+    def _many(self, ratios: Matrix) -> Matrix:
+        """Where days differ, new values of a field as restless as weather have to be many of a window's events.
+
+        A windy afternoon at one airport brings a few dozen, and another one brings others.
+        """
+        if not self.handfuls.any():
+            return ratios
+        last = [one.sums for one in list(self.blocks)[-WINDOW:]]
+        share = sum(sums["unseen"] for sums in last) / sum(sums["rows"][0] for sums in last)
+        few = np.zeros_like(ratios, bool)
+        few[self.reference.shifts.groups["new values"]] = self.handfuls & (share < MANY)
+        return np.where(few, ratios.clip(-BELOW, BELOW), ratios)
+
     def _floored(self, ratios: Matrix, live: Sums, usual: Sums) -> Matrix:
         """A rate has to double, a latency to grow by a third, however even they were: less is nobody's trouble.
 
@@ -179,7 +211,11 @@ class Ring:
         return found
 
     def _calmer(self, ratios: Matrix) -> Matrix:
+        """The same, with calmer scores counting for less, and fewer strange values than usual for nothing."""
         found = ratios.copy()
+        for name in STRANGE:
+            mine = self.reference.shifts.groups[name]
+            found[mine] = found[mine].clip(0.0)
         for name in SIZES:
             mine = self.reference.shifts.groups[name]
             found[mine] *= np.where(found[mine] < 0, NARROWER, 1.0)

@@ -179,7 +179,7 @@ class Watch:
         moves = Moves(
             self.reference,
             self.ratios,
-            self.ring.unconfirmed,
+            self.ring.lately(),
             self.ring.lasting(),
             self._deployed_of_late(),
             self.ring.won,

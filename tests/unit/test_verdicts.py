@@ -1,15 +1,17 @@
 """Verdicts: the right word on known faults, silence on quiet and on hostile data, and each protection by its absence."""
 
+import doctest
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from itertools import cycle, islice
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import msgspec
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from streams.core.verdicts import confined, daytime, events, fields, tails
 from streams.core.verdicts.cause import Moves, Witness, find, sole
 from streams.core.verdicts.events import Event, Model, Setting, read_event, read_setting
 from streams.core.verdicts.fields import NONE, decimals_of
@@ -651,6 +653,13 @@ def test_what_was_believed_for_another_days_sake_and_went_is_not_believed_so_aga
     assert told(ring, "s.s.") == [False] * 4
     assert told(ring, "sss") == [False, False, True]  # three in a row are
     assert told(Ring(reference), "s.sss") == [False, False, True, False, True]
+
+
+@pytest.mark.parametrize("module", [confined, daytime, events, fields, tails])
+def test_examples_of_the_docstrings_are_true(module: ModuleType):
+    found = doctest.testmod(module)
+    assert found.attempted
+    assert not found.failed
 
 
 def test_fewer_strange_values_than_the_reference_had_are_no_news(plain: Stage):

@@ -89,10 +89,10 @@ class Column(Struct, frozen=True, kw_only=True):
         unseen = 0
         if len(self.known):
             place = np.minimum(np.searchsorted(self.known, found), len(self.known) - 1)
-            unseen = np.count_nonzero((self.known[place] != found) & there)
+            unseen = int(np.count_nonzero((self.known[place] != found) & there))
         elif self.decimals is not None:
-            unseen = np.count_nonzero(there & ~on_grid(found, self.decimals))
-        outside = np.count_nonzero((found < self.low) | (found > self.high))
+            unseen = int(np.count_nonzero(there & ~on_grid(found, self.decimals)))
+        outside = int(np.count_nonzero((found < self.low) | (found > self.high)))
         return self.bins(found), odd, unseen, outside
 
     def bins(self, found: Matrix) -> Bins:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from confluent_kafka import Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -112,6 +113,8 @@ class Up:
         return int(self.status["roles"][role]["pid"])
 
     def restarts(self, role: str) -> int:
+        """How often it was started again until now; what is shown of a process that has ended is out of date."""
+        until(lambda: (pid := self.status["roles"][role]["pid"]) is None or alive(pid), 30, f"{role} is shown anew")
         return int(self.status["roles"][role]["restarts"])
 
     def logs(self) -> str:
@@ -123,6 +126,14 @@ class Up:
     def running(self, role: str, restarts: int) -> bool:
         found = self.status["roles"][role]
         return bool(found["state"] == "running" and found["restarts"] >= restarts)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process has not ended; one that was not waited for yet has."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def environment(cluster: Cluster, state: Path) -> dict[str, str]:
@@ -240,16 +251,20 @@ def send(
     return acknowledged
 
 
-def outcome(pipeline: Up, raw_at_ms: dict[int, int], within_s: float = 20) -> Outcome:
-    """Wait until every request has its final decision; the first one counts."""
+def outcome(pipeline: Up, raw_at_ms: dict[int, int], within_s: float = 30) -> Outcome:
+    """Wait until every request has its final decision; the first one counts. Then read on to the end of the log."""
     found = Outcome(raw_at_ms, {}, {}, {}, 0)
     wanted = set(raw_at_ms)
     deadline_s = time.monotonic() + within_s
     with TopicReader(pipeline.cluster, pipeline.topics.decisions) as reader:
         reader.start(reader.at_time(min(raw_at_ms.values(), default=0)))
-        while wanted - found.decisions.keys() and time.monotonic() < deadline_s:
+        while missing := wanted - found.decisions.keys():
+            said = f"{len(missing)} of {len(wanted)} have no final decision after {within_s} s: {sorted(missing)[:9]}"
+            assert time.monotonic() < deadline_s, said
             for message in reader.poll(0.2):
                 take(found, message)
+        for message in reader.to_end(dict(reader.positions)):
+            take(found, message)
     return found
 
 

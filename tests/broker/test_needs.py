@@ -151,7 +151,8 @@ def test_models_of_every_kind_are_given_the_score_they_need(cluster: Cluster, tm
             assert answer.needs["other"] == ("good", "watcher")
 
         offsets = [answer.ticket.offset for answer in answers]
-        until(lambda: set(offsets) <= scores_on(pipeline, "last")[0].keys(), 20, "a model behind a model behind one")
+        for model in ("last", "second", "trees"):
+            until(lambda of=model: set(offsets) <= scores_on(pipeline, of)[0].keys(), 30, f"each score of {model}")
         for model, right in (
             ("last", lambda x: 2 * x + 2),
             ("second", lambda x: 2 * x),
@@ -164,6 +165,7 @@ def test_models_of_every_kind_are_given_the_score_they_need(cluster: Cluster, tm
         scores, _ = scores_on(pipeline, "trees")
         assert [scores[a.ticket.offset][0] for a in answers] == pytest.approx([2 * x_of(a) for a in answers], abs=0.1)
 
+        until(lambda: set(offsets) <= {row["offset"] for row in json_rows(pipeline, "other")}, 30, "rows for other")
         rows = {row["offset"]: row for row in json_rows(pipeline, "other")}
         for answer in answers:
             row = rows[answer.ticket.offset]
@@ -171,6 +173,7 @@ def test_models_of_every_kind_are_given_the_score_they_need(cluster: Cluster, tm
             assert row["features"] == [x_of(answer), 0.0, 2.0, good, 0.25]
             assert (row["event"]["good.score"], row["event"]["watcher.score"]) == (good, 0.25)
             assert row["event"]["note"] == "abc"
+        until(lambda: set(offsets) <= rows_on(pipeline, "seen"), 30, "rows for the decoy")
         with TopicReader(cluster, pipeline.topics.model("seen")) as reader:
             given = [decode_rows(message.value()) for message in reader.to_end()]
         assert sum(len(rows.offsets) for rows in given) >= COUNT, "the decoy has what models are given, scores too"

@@ -86,6 +86,11 @@ class Proxy:
         """Where clients connect."""
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def connections(self) -> int:
+        """How many there are now."""
+        return len(self._links)
+
     def __enter__(self) -> Self:
         self._thread.start()
         assert self._listening.wait(5), f"nothing listens on {self.port}"

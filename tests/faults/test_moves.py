@@ -18,15 +18,16 @@ from streams.kafka.reading import TopicReader
 from streams.kafka.roster_log import RosterLog
 from streams.pipeline_file import load as load_file
 from tests.broker.pipelines import Up, until, up, write
-from tests.broker.test_roster import AFTER_MS, UNTOUCHED, Operator, raw_at_ms, topics_of_models, unentitled
+from tests.broker.test_roster import UNTOUCHED, Operator, raw_at_ms, topics_of_models, unentitled
 from tests.faults.conftest import LONG, Note
 from tests.faults.load import Load, assert_kept, decisions, findings
 
-RATE = 500
+RATE = 500 if LONG else 200
 FRESH = '[kafka.producer]\n"topic.metadata.refresh.interval.ms" = 1000\n'
 """A producer notices within a second that a topic is gone, not within five minutes."""
 
 ROUNDS = 7 if LONG else 1
+AFTER_MS = 500
 LATE_SHARE, ON_TIME_MS, LATEST_MS = 0.001, 10, 250
 
 
@@ -88,7 +89,7 @@ def its_topic_goes_and_comes_again(operator: Operator, pipeline: Up, load: Load,
     topic = pipeline.topics.model(name)
     assert operator.says("retire", name, "--delete-topic") == [{"model": name, "deleted": [topic]}]
     assert topic not in topics_of_models(pipeline.cluster, pipeline.name)
-    load.wait(3)  # every producer has noticed
+    load.wait(2)  # every producer has noticed
     assert topic not in topics_of_models(pipeline.cluster, pipeline.name), "nobody has made it anew"
     assert operator.says("retire", name, "--delete-topic") == [{"model": name, "deleted": []}]
     operator.says("add", name, "--value", "0.9", "--version", "7", "--why", "after all")
@@ -111,9 +112,9 @@ def took_effect_ms(history: History) -> list[float]:
 
 
 @pytest.mark.timeout(600)
-def test_deploys_promotions_and_retirements_at_500_a_second(cluster: Cluster, tmp_path: Path, name: str, note: Note):
+def test_deploys_promotions_and_retirements_at_full_rate(cluster: Cluster, tmp_path: Path, name: str, note: Note):
     file, state = write(tmp_path, name, more=FRESH), tmp_path / "state"
-    operator = Operator(cluster, file, state, elsewhere=True)
+    operator = Operator(cluster, file, state, elsewhere=LONG)
     with up(cluster, file, name, state, "--standby") as pipeline:
         with Load(cluster, pipeline.topics.raw, RATE) as load:
             load.wait(2)

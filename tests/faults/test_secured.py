@@ -141,7 +141,7 @@ def test_up_with_one_principal_for_all_roles_and_its_standby(
         asked = rendezvous(("ask", EVENT.format("u")), person, state)
         assert (asked.code, json.loads(asked.out)["outcome"]) == (0, "preferred"), asked.err
         await_clean(lambda: rendezvous(("verify", "--json"), person, state))
-        assert {role["restarts"] for role in running.status["roles"].values()} == {0}
+        assert {running.restarts(role) for role in running.status["roles"]} == {0}
         assert_no_secret(json.dumps(running.status), state)
 
 

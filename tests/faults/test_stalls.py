@@ -28,6 +28,7 @@ def test_a_rendezvous_that_stood_still_says_nothing_before_it_has_looked(
         with Load(cluster, pipeline.topics.raw, 300) as load:
             load.wait(2)
             before = load.sent - 300  # what it had in hand is of the last second
+            asleep_at = load.sent
             with suspended([pipeline.pid("rendezvous")]):
                 load.wait(asleep_s)
                 after = load.sent
@@ -35,7 +36,7 @@ def test_a_rendezvous_that_stood_still_says_nothing_before_it_has_looked(
         found = findings(pipeline, file, load)
         twice = second_finals(pipeline)
     assert_kept(found)
-    assert found.by_standby >= 300 * (asleep_s - 1)
+    assert found.by_standby >= 0.8 * (after - asleep_at) > 0
     said_again = [second for second in twice if before <= second.offset < after and not second.standby]
     done = f"{len(said_again)} records of the sleeper's came after its standby's"
     note(f"SIGSTOP of the rendezvous for {asleep_s} s, then SIGCONT", done, found)
@@ -107,7 +108,7 @@ def test_ten_times_the_rate_sheds_shadows_first_and_recovers_by_itself(
     defaults = sum(answer.outcome == "default" for answer in answers)
     done = f"{burst_s} s at {10 * rate:,}/s, twice what the router can: shadow shed {shed['hidden']:,} times, "
     note("ten times the rate", f"{done}challenger {shed['plain']:,}, default {defaults:,}", found)
-    assert_on_time(found, 0.05, 500, short_share=0.5)  # two cores are full
+    assert_on_time(found, 0.05, 500, short_worst_ms=2_000)  # two cores are full
 
 
 GOOD_S = 2 if LONG else 1
@@ -149,8 +150,7 @@ def test_a_bad_model_costs_only_its_own_score(warm: Up, kind: str, note: Note):
     assert_kept(found)
     seen = flow(warm.cluster, warm.name).of(load.acknowledged)
     note(f"model {kind}", f"{bad_s} s", found)
-    # Where all wait for the deadline, one pause of the broker makes ten of them late, and full cores a third.
-    assert_on_time(seen, 0.01, short_share=0.4 if kind == "all hung" else 0.2)
+    assert_on_time(seen, 0.01)  # where all wait for the deadline, one pause of the broker makes ten of them late
     answers = list(seen.answers.values())
     worse = answers[good_until:]
     if kind == "raising":
@@ -162,7 +162,7 @@ def test_a_bad_model_costs_only_its_own_score(warm: Up, kind: str, note: Note):
     assert sum(answer.outcome in {"preferred", "fallback"} for answer in worse) >= 0.9 * len(worse)
     ages = [[a.scores["plain"].age_ms for a in part if "plain" in a.scores] for part in (answers[:good_until], worse)]
     before, during = map(statistics.median, ages)
-    assert during <= 2 * before + (10 if LONG else 100), "the other models' latency is unmoved"
+    assert during <= 2 * before + (10 if LONG else 200), "the other models' latency is unmoved"
 
 
 def number_of(answer: Decision) -> int:

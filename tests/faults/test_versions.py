@@ -118,7 +118,7 @@ def test_a_block_of_an_unknown_version_is_refused_by_name(fleet: Fleet, note: No
     outcomes = [answer.outcome for answer in answers]
     assert outcomes.count("fallback") > 0, "the champion could not be read: another answered"
     assert outcomes.count("default") > 0, "nobody could read the rows: the default answered"
-    assert outcomes[0] == "preferred"
+    assert "preferred" in outcomes[:100], "before that the champion answered"
     assert outcomes[-1] == ("preferred" if LONG else "default")
     counts = ", ".join(f"{outcomes.count(what):,} {what}" for what in ("preferred", "fallback", "default"))
     note("a block of an unknown version", f"{len(letters):,} dead letters by name; {counts}", found)

@@ -55,11 +55,11 @@ def java(broker: LocalBroker) -> psutil.Process:
 def test_a_broker_that_stood_still_has_lost_nothing_it_acknowledged(broker: LocalBroker, hanging_on: Up, note: Note):
     pipeline, asleep_s = hanging_on, 20 if LONG else 6
     with Load(pipeline.cluster, pipeline.topics.raw, 300) as load:
-        load.wait(2)
+        load.wait(2 if LONG else 1)
         with suspended([java(broker).pid]):
             load.wait(asleep_s)
         back_ms = time.time() * 1e3
-        load.wait(10 if LONG else 3)
+        load.wait(10 if LONG else 2)
     found = findings(pipeline, pipeline.file, load)
     assert_kept(found)
     seen = flow(pipeline.cluster, pipeline.name).of(load.acknowledged)
@@ -77,13 +77,13 @@ def test_a_broker_that_was_killed_has_lost_nothing_it_acknowledged(broker: Local
     await_rest(pipeline)
     before = restarts(pipeline)
     with Load(pipeline.cluster, pipeline.topics.raw, 300) as load:
-        load.wait(2)
+        load.wait(2 if LONG else 1)
         java(broker).kill()
         killed_s = time.monotonic()
         until(lambda: broker.running() is None, 10, "its guard has noticed")
         assert broker.start() == pipeline.cluster.bootstrap, "the same address"
         away_s, back_ms = time.monotonic() - killed_s, time.time() * 1e3
-        load.wait(10 if LONG else 3)
+        load.wait(10 if LONG else 2)
     found = findings(pipeline, pipeline.file, load)
     assert_kept(found)
     seen = flow(pipeline.cluster, pipeline.name).of(load.acknowledged)

@@ -89,7 +89,7 @@ def mortal(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def test_the_standby_answers_while_the_owner_is_dead(mortal: Up, note: Note):
     kills = 20 if LONG else 3
     with Load(mortal.cluster, mortal.topics.raw, 300) as load:
-        load.wait(3)
+        load.wait(3 if LONG else 1)
         for number in range(kills):
             kill(mortal, "rendezvous")
             until(lambda number=number: mortal.running("rendezvous", number + 1), 40, "the owner is back")

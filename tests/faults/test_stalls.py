@@ -82,14 +82,14 @@ def test_ten_times_the_rate_sheds_shadows_first_and_recovers_by_itself(
     file, rate, burst_s = write(tmp_path, name, text=NARROW), 200, 30 if LONG else 5
     with up(cluster, file, name, tmp_path / "state") as pipeline:
         with Load(cluster, pipeline.topics.raw, rate) as before:
-            before.wait(2)
+            before.wait(2 if LONG else 1)
         with Load(cluster, pipeline.topics.raw, 10 * rate) as burst:
             burst.wait(burst_s)
         second_half = len(burst.acknowledged) // 2
         newest = sorted(burst.acknowledged)[second_half:]
         until(lambda: pipeline.status["roles"]["router"]["lag"] == 0, 30, "the router has caught up")
         with Load(cluster, pipeline.topics.raw, rate) as after:
-            after.wait(3)
+            after.wait(3 if LONG else 2)
         burst.acknowledged |= before.acknowledged | after.acknowledged
         found = findings(pipeline, file, burst)
         answers, healthy, seen = decisions(pipeline, burst), decisions(pipeline, after), flow(cluster, name)

@@ -25,6 +25,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         given.check_reachable()
         yield given
         return
+    from tests.broker.commands import begin
+
+    begin()
     broker = LocalBroker(tmp_path_factory.mktemp("kafka"), cache_dir(os.environ), java_options=QUICK_START)
     yield Cluster(broker.start())
     broker.stop_if_started()

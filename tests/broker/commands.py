@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
@@ -24,6 +25,11 @@ FORKS.set_forkserver_preload(
 )
 _one = Lock()
 """Whoever starts a process looks at all the others, and an end can be read once."""
+
+
+def begin() -> None:
+    """Let it import already, while something else is waited for."""
+    forkserver.ensure_running()
 
 
 def rendezvous(

@@ -299,7 +299,7 @@ def test_by_a_reference_that_is_set_a_file_that_takes_over_is_blamed_and_proved_
     state, said, shown = tmp_path / "state", tmp_path / "up.stderr", tmp_path / "followed"
     text = WATCHED.replace(OTHER, TREES % trees(tmp_path / "old.txt", 0.8)) % {"rows": 50_000}
     trees(tmp_path / "new.txt", -0.8)
-    file = write(tmp_path, name, budget_ms=1_000, more="probes = 16\nprobe_s = 600", text=text)
+    file = write(tmp_path, name, budget_ms=3_000, more="probes = 16\nprobe_s = 600", text=text)
     operator = Operator(cluster, file, state)
     words = ("reference", "set", "--since", "1h", "--by", "anna", "--json")
 

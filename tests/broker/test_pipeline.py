@@ -383,7 +383,7 @@ def test_with_every_scorer_gone_and_then_the_router_too_each_request_gets_the_de
         assert late[-1] <= NOT_A_TIMEOUT_MS  # how near the deadline is the bench's to say, on a machine that is quiet
 
 
-def test_up_stops_within_five_seconds(cluster: Cluster, tmp_path: Path, name: str):
+def test_up_stops_by_itself_and_in_time(cluster: Cluster, tmp_path: Path, name: str):
     with up(cluster, write(tmp_path, name), name, tmp_path / "state") as running:
         send(cluster, running.topics.raw, [good(n) for n in range(200)])
         started_s = time.monotonic()

@@ -3,8 +3,7 @@
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 from urllib.parse import quote
 
 from agents.child import Child
@@ -37,7 +36,6 @@ class Cast:
         self._refused = set(refused)
         self._log = RosterLog(cluster, pipeline)
         self._scorers_of = scorers_of
-        self._tasks: set[asyncio.Task[None]] = set()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -79,17 +77,12 @@ class Cast:
         for served, children in running.items():
             for child in children if served not in wanted else ():
                 child.leaving = True  # at once: the next move may come before the task begins
-                self._task(supervisor.drain(child))
+                supervisor.do(supervisor.drain(child))
         for served, model in wanted.items():
             if served not in running:
                 for child in self._scorers_of(model):
                     if (child.model, child.version) == served:
                         supervisor.add(named_apart(child) if _has_another(supervisor, child) else child)
-
-    def _task(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def named_apart(child: Child) -> Child:

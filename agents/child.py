@@ -48,9 +48,9 @@ class Child:
 
     `model` and `version` are whom it serves, if anybody. A scorer notes what it has `in_hand`, and is stopped by the
     rule of `quarantine`. `environment` gives way to that of all roles. `role` is the part of `command` that follows
-    `rendezvous`, where a nursery may bear it instead. `reason` is why it ended last. Of its process now, `heard_s` is
-    when it said something last, or was started, by the supervisor's clock; `spoke`, whether it ever did; and `hung`,
-    why it was ended for silence.
+    `rendezvous`, where a nursery may bear it instead. `ended` is how its last life did, `reason` why it was not there
+    last. Of its process now, `heard_s` is when it said something last, or was started, by the supervisor's clock;
+    `spoke`, whether it ever did; and `hung`, why it was ended for silence.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Child:
     environment: Mapping[str, str] = field(default_factory=dict)
     in_hand: InHand | None = None
     quarantine: Quarantine = field(default_factory=Quarantine)
+    ended: str = ""
     reason: str = ""
     process: asyncio.subprocess.Process | Born | None = None
     leaving: bool = False  # for good

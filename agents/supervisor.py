@@ -5,6 +5,10 @@ own. A role that was fenced (another process has its name) or refused (its confi
 does a scorer whose model has made it end too often (`schemas.pipeline.Quarantine`): it is in quarantine until this
 program starts anew.
 
+What the system refuses when a role is started (a process, a descriptor, room for its log) may pass: it is tried again
+like any end. What nobody foresaw is not borne in silence: a role without its keeper would stay down for ever, so this
+program is over then, and whoever keeps it starts it anew.
+
 A role has a watchdog of its own, which is a thread of it: it does not see that the whole process stands still, or
 that a model keeps the interpreter to itself. So a role that says nothing for long is ended here (`Hung`).
 """
@@ -13,14 +17,16 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
-from msgspec import DecodeError, json
+from msgspec import json
 
 from agents.born import Born, Nursery
 from agents.child import DOWN, QUARANTINE, REFUSED, STAY_DOWN, Child, Hung, cut, hung, last_line, reason_of, to_blame
 from agents.in_hand import Doing, Left
 from agents.status import Status
+from schemas.errors import UNREADABLE
 from streams.core.quarantine import Ends
 
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -49,7 +55,10 @@ async def tell_nobody(child: Child, left: Left) -> None:
 
 
 class Supervisor:
-    """Keeps children alive until told to stop."""
+    """Keeps children alive until told to stop.
+
+    `over` is set when it cannot go on; `stop` raises why. Whoever has another reason to stop may set it too.
+    """
 
     def __init__(
         self,
@@ -65,7 +74,9 @@ class Supervisor:
         self._nursery = nursery
         self._gave_up = gave_up
         self._stopping = False
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._error: BaseException | None = None
+        self.over = asyncio.Event()
 
     @property
     def ready(self) -> bool:
@@ -74,13 +85,25 @@ class Supervisor:
 
     async def start(self) -> None:
         """Start all children; returns at once."""
-        self._tasks = [asyncio.create_task(self._keep(child)) for child in self.children]
-        self._tasks += [asyncio.create_task(self._cut_logs()), asyncio.create_task(self._end_the_hung())]
+        for work in (*map(self._keep, self.children), self._cut_logs(), self._end_the_hung()):
+            self.do(work)
 
     def add(self, child: Child) -> None:
         """Start one more."""
         self.children.append(child)
-        self._tasks.append(asyncio.create_task(self._keep(child)))
+        self.do(self._keep(child))
+
+    def do(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do this meanwhile, until it ends or all is stopped; an error of it is the end of all."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._error = self._error or error
+            self.over.set()
 
     async def drain(self, child: Child, within_s: float = DRAIN_S) -> None:
         """End one child once it has done what waits for it, and forget it; bounded. It is not started again."""
@@ -91,17 +114,18 @@ class Supervisor:
         while idle < IDLE_LOOKS and loop.time() < deadline_s:
             idle = idle + 1 if child.pid is None or child.status.lag == 0 else 0
             await asyncio.sleep(IDLE_S)
+        _send(child, signal.SIGTERM)
         if child.pid and child.process:
-            with contextlib.suppress(ProcessLookupError):
-                child.process.send_signal(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(child.process.wait(), STOP_S)
-        if child.pid and child.process:
-            child.process.kill()
+        _send(child, signal.SIGKILL)
         self.children.remove(child)
 
     async def stop(self) -> None:
-        """End all children within 5 s: they drain what they can; what is not finished is read again."""
+        """End all children within 5 s: they drain what they can; what is not finished is read again.
+
+        Raises what this program is over by.
+        """
         self._stopping = True
         self._signal(signal.SIGTERM)
         alive = [child.process.wait() for child in self.children if child.pid and child.process]
@@ -112,6 +136,8 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._error:
+            raise self._error
 
     async def _cut_logs(self) -> None:
         while True:
@@ -120,10 +146,10 @@ class Supervisor:
                 try:
                     size = cut(child.log)
                 except OSError as error:
-                    sys.stderr.write(f"{child.name}: {child.log} is too long, and cannot be cut: {error}\n")
+                    _say(f"{child.name}: {child.log} is too long, and cannot be cut: {error}\n")
                     continue
                 if size:
-                    sys.stderr.write(f"{child.name}: {child.log} had {size >> 20} MB, its end was kept\n")
+                    _say(f"{child.name}: {child.log} had {size >> 20} MB, its end was kept\n")
 
     async def _end_the_hung(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -135,15 +161,13 @@ class Supervisor:
             for child in self.children:
                 if stood_still:  # this program did, and heard nobody meanwhile: they have all the time again
                     child.heard_s = looked_s
-                elif child.pid and child.process and (why := hung(child, looked_s, self._hung)):
+                elif child.pid and (why := hung(child, looked_s, self._hung)):
                     child.hung = why
-                    child.process.kill()
+                    _send(child, signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
         for child in self.children:
-            if child.pid and child.process:
-                with contextlib.suppress(ProcessLookupError):
-                    child.process.send_signal(number)
+            _send(child, number)
 
     async def _keep(self, child: Child) -> None:
         failures = 0
@@ -151,31 +175,43 @@ class Supervisor:
         ends = Ends(child.quarantine)
         while not (self._stopping or child.leaving):
             started_s = clock()
-            code = await self._run(child)
-            if self._stopping or child.leaving:
-                break
-            left = child.in_hand.left() if child.in_hand else Left(Doing.NOTHING)
-            child.reason = reason_of(code, left, last_line(child.log), child.hung)
-            if code in STAY_DOWN:
-                child.state = STAY_DOWN[code]
-                if child.in_hand and child.state == REFUSED:
-                    await self._gave_up(child, left)
-                return
-            if to_blame(code, left) and ends.another(clock()):
-                await self._give_up(child, left)
-                return
+            try:
+                code = await self._run(child)
+            except OSError as error:
+                child.reason = f"before it began: {error}"
+            else:
+                if self._stopping or child.leaving:
+                    break
+                if await self._stays_down(child, code, ends, clock()):
+                    return
             failures = 0 if clock() - started_s > FORGIVEN_S else failures + 1
             child.restarts += 1
             child.state = "restarting"
             await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S)) - 1] if failures else 0.0)
         child.state = "stopped"
 
+    async def _stays_down(self, child: Child, code: int, ends: Ends, now_s: float) -> bool:
+        left = child.in_hand.left() if child.in_hand else Left(Doing.NOTHING)
+        child.ended = child.reason = reason_of(code, left, last_line(child.log), child.hung)
+        if code in STAY_DOWN:
+            child.state = STAY_DOWN[code]
+            if child.in_hand and child.state == REFUSED:
+                await self._gave_up(child, left)
+            return True
+        if to_blame(code, left) and ends.another(now_s):
+            await self._give_up(child, left)
+            return True
+        return False
+
     async def _give_up(self, child: Child, left: Left) -> None:
         rule = child.quarantine
         child.reason = f"ended {rule.failures} times within {rule.within_s:g} s, at last {child.reason}"
         child.state = QUARANTINE
-        with child.log.open("a") as log:
-            log.write(f"{child.name} is in quarantine: {child.reason}. {WAYS_OUT}\n")
+        try:
+            with child.log.open("a") as log:
+                log.write(f"{child.name} is in quarantine: {child.reason}. {WAYS_OUT}\n")
+        except OSError as error:
+            _say(f"{child.name} is in quarantine, which its log does not say: {error}\n")
         await self._gave_up(child, left)
 
     async def _run(self, child: Child) -> int:
@@ -183,7 +219,7 @@ class Supervisor:
         more: tuple[str, ...] = ()
         descriptors: tuple[int, ...] = ()
         if child.in_hand:
-            more = (f"--in-hand={child.in_hand.descriptor}", f"--after={child.reason}")
+            more = (f"--in-hand={child.in_hand.descriptor}", f"--after={child.ended}")
             descriptors = (child.in_hand.descriptor,)
         environment = {**child.environment, **self._environment}
         with child.log.open("ab") as log:
@@ -208,11 +244,30 @@ class Supervisor:
     async def _follow(self, child: Child, process: asyncio.subprocess.Process | Born) -> None:
         if process.stdout is None:
             raise RuntimeError(f"{child.name} was started without a status line")
-        async for line in process.stdout:
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:
+                _say(f"{child.name}: said a line that is too long for any status, which was passed over\n")
+                continue
+            if not line:
+                return
             try:
                 child.status = json.decode(line, type=Status)
-            except DecodeError:
-                sys.stderr.write(f"{child.name}: {line.decode(errors='replace')}")
+            except UNREADABLE:
+                _say(f"{child.name}: {line.decode(errors='replace')}")
                 continue
             child.state = child.status.state
             child.heard_s, child.spoke = asyncio.get_running_loop().time(), True
+
+
+def _send(child: Child, number: signal.Signals) -> None:
+    if child.pid and child.process:
+        with contextlib.suppress(ProcessLookupError):
+            child.process.send_signal(number)
+
+
+def _say(what: str) -> None:
+    """To whoever reads; that nobody does any more must cost no role its keeper."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(what)

@@ -170,14 +170,13 @@ async def _supervise(
         child.reason += f"; its last input is not in the dead letters: {failed}" if failed else ""
 
     supervisor = Supervisor(children, environment, gave_up, nursery)
-    stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, supervisor.over.set)
     await supervisor.start()
     cast.follow(supervisor)
     show = _json if as_json else _table if sys.stderr.isatty() else _lines
     showing = asyncio.create_task(show(supervisor, about))
-    await stop.wait()
+    await supervisor.over.wait()
     showing.cancel()
     await asyncio.gather(showing, return_exceptions=True)
     _say("stopping; what is not finished is read again at the next start")

@@ -1,9 +1,11 @@
 """Who is started again, who is not, and what is said of it."""
 
 import asyncio
+import re
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -216,6 +218,91 @@ def test_of_a_scorer_that_is_refused_it_is_told_once_and_of_no_other_role(tmp_pa
     assert (child.state, child.restarts) == (supervisor.REFUSED, 0)
     assert child.reason == "with exit code 5: model new: new.txt: No such file"
     assert kept(Child("router", command, tmp_path / "r.log")) == []
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+def test_a_role_that_cannot_be_started_is_tried_again_until_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(supervisor, "BACKOFF_S", (0.01,))
+    in_the_way = tmp_path / "logs"
+    in_the_way.touch()
+    child = Child("scorer.m", [sys.executable, "-c", RUNS], in_the_way / "m.log", in_hand=InHand.made(2))
+
+    async def run() -> None:
+        keeper = Supervisor([child], {})
+        await keeper.start()
+        await until(lambda: child.restarts >= 2)
+        assert (child.state, child.ended) == ("restarting", "")
+        assert re.match("before it began: .*logs", child.reason)
+        in_the_way.unlink()
+        await until(lambda: keeper.ready)
+        await keeper.stop()
+
+    asyncio.run(run())
+
+
+def test_of_a_quarantine_that_no_log_can_be_told_its_roster_hears(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    log = tmp_path / "m.log"
+    child = Child("scorer.m", ["/bin/sh", "-c", f"rm {log}; mkdir {log}; kill -SEGV $$"], log)
+    child.quarantine = Quarantine(failures=1)
+    assert kept(child) == [Left(Doing.NOTHING)]
+    assert child.state == "quarantine"
+    assert "scorer.m is in quarantine, which its log does not say" in capsys.readouterr().err
+
+
+NO_TEXT = b'{"state": "\xff", "rate": 0, "lag": 0}\n'
+ODD = SAYS + f"print('a' * 200_000, flush=True); os.write(1, {NO_TEXT!r}); say('running', 1000)"
+
+
+class Closed:
+    """A terminal that is gone."""
+
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("someone_reads", [True, False])
+def test_what_is_no_status_is_passed_over_and_nobody_need_hear_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], someone_reads: bool
+):
+    child = Child("scorer.m", [sys.executable, "-c", ODD], tmp_path / "m.log")
+
+    async def run() -> None:
+        keeper = Supervisor([child], {})
+        await keeper.start()
+        await until(lambda: keeper.ready or keeper.over.is_set())
+        await keeper.stop()
+
+    with monkeypatch.context() as terminal:
+        if not someone_reads:
+            terminal.setattr(sys, "stderr", Closed())
+        asyncio.run(run())
+    assert child.status.state == "running"
+    assert ("scorer.m: said a line that is too long" in capsys.readouterr().err) == someone_reads
+
+
+def test_an_error_that_nobody_foresaw_is_the_end_of_all_and_is_told(tmp_path: Path):
+    refused = Child("scorer.m", ["/bin/sh", "-c", "exit 5"], tmp_path / "m.log", in_hand=InHand.made(2))
+    runs = Child("router", [sys.executable, "-c", RUNS], tmp_path / "r.log")
+
+    async def gave_up(_: Child, __: Left) -> None:
+        await until(lambda: runs.spoke)
+        raise LookupError("nobody foresaw it")
+
+    async def run() -> None:
+        keeper = Supervisor([refused, runs], {}, gave_up)
+        await keeper.start()
+        async with asyncio.timeout(20):
+            await keeper.over.wait()
+        with pytest.raises(LookupError, match="nobody foresaw it"):
+            await keeper.stop()
+        assert runs.pid is None
+
+    asyncio.run(run())
 
 
 def test_what_is_in_hand_outlives_its_writer_and_a_file_keeps_it_too(tmp_path: Path):

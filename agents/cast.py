@@ -1,10 +1,13 @@
 """Who of the models has a process: a scorer starts for each that the roster adds, and drains when it is retired."""
 
 import asyncio
+import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterable
 from urllib.parse import quote
+
+from confluent_kafka import KafkaException
 
 from agents.child import Child
 from agents.supervisor import Supervisor
@@ -24,6 +27,7 @@ class Cast:
     """Follows the roster and keeps a supervisor's scorers as it says; everybody else is left alone.
 
     Nothing is started for those that were `refused` before, until they are retired: then they may enter anew, mended.
+    `trouble` is why the roster is not followed now, empty when it is.
     """
 
     def __init__(
@@ -33,6 +37,7 @@ class Cast:
         scorers_of: Callable[[Model], list[Child]],
         refused: Iterable[Served] = (),
     ) -> None:
+        self.trouble = ""
         self._refused = set(refused)
         self._log = RosterLog(cluster, pipeline)
         self._scorers_of = scorers_of
@@ -40,22 +45,39 @@ class Cast:
         self._thread: threading.Thread | None = None
 
     def follow(self, supervisor: Supervisor) -> None:
-        """Begin; what runs now is there already."""
+        """Begin; what runs now is there already. What Kafka does is waited out, and the roster is read again then."""
         loop = asyncio.get_running_loop()
 
         def heard(history: History) -> None:
+            self.trouble = ""
             if history.begun:
                 roster = history.roster
-                loop.call_soon_threadsafe(self.scored, (*roster.scored(), *roster.others()), supervisor)
+                models = (*roster.scored(), *roster.others())
+                loop.call_soon_threadsafe(lambda: supervisor.do(self._scored(models, supervisor)))
 
         def work() -> None:
-            try:
-                self._log.follow(heard, self._stop)
-            except RendezvousError as error:
-                sys.stderr.write(f"the roster is not followed any more: {error}\n")
+            while not self._stop.is_set():
+                try:
+                    self._log.follow(heard, self._stop)
+                except (RendezvousError, KafkaException) as error:
+                    self._in_trouble(str(error))
+                    self._stop.wait(LOOK_S)
+                except Exception as error:
+                    if not loop.is_closed():
+                        loop.call_soon_threadsafe(supervisor.fail, error)
+                    return
 
         self._thread = threading.Thread(target=work, daemon=True)
         self._thread.start()
+
+    def _in_trouble(self, why: str) -> None:
+        if why != self.trouble:  # said once, and shown for as long as it is so
+            self.trouble = why
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"the roster is not followed until it can be read again: {why}\n")
+
+    async def _scored(self, models: Iterable[Model], supervisor: Supervisor) -> None:
+        self.scored(models, supervisor)
 
     def stop(self) -> None:
         """Follow no more; blocks for up to a look. To be called while there is a broker still."""

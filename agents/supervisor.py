@@ -102,8 +102,12 @@ class Supervisor:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            self._error = self._error or error
-            self.over.set()
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Be over by this error."""
+        self._error = self._error or error
+        self.over.set()
 
     async def drain(self, child: Child, within_s: float = DRAIN_S) -> None:
         """End one child once it has done what waits for it, and forget it; bounded. It is not started again."""

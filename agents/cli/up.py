@@ -175,7 +175,7 @@ async def _supervise(
     await supervisor.start()
     cast.follow(supervisor)
     show = _json if as_json else _table if sys.stderr.isatty() else _lines
-    showing = asyncio.create_task(show(supervisor, about))
+    showing = asyncio.create_task(show(supervisor, cast, about))
     await supervisor.over.wait()
     showing.cancel()
     await asyncio.gather(showing, return_exceptions=True)
@@ -251,7 +251,7 @@ def _about(file: Path, pipeline: Pipeline, cluster: Cluster, refused: Mapping[st
     }
 
 
-async def _json(supervisor: Supervisor, about: Mapping[str, Any]) -> None:
+async def _json(supervisor: Supervisor, cast: Cast, about: Mapping[str, Any]) -> None:
     while True:
         roles = {
             child.name: {
@@ -264,13 +264,13 @@ async def _json(supervisor: Supervisor, about: Mapping[str, Any]) -> None:
             | {"state": child.state}
             for child in supervisor.children
         }
-        line = {**about, "ready": supervisor.ready, "roles": roles}
+        line = {**about, "ready": supervisor.ready, "roster_not_followed": cast.trouble, "roles": roles}
         sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
         sys.stdout.flush()
         await asyncio.sleep(SHOW_S if supervisor.ready else SHOW_S / 20)
 
 
-async def _lines(supervisor: Supervisor, about: Mapping[str, Any]) -> None:
+async def _lines(supervisor: Supervisor, _: Cast, about: Mapping[str, Any]) -> None:
     """No terminal: say what changes, and nothing else."""
     click.echo(f"{about['pipeline']} on {about['bootstrap']}, logs in {about['logs']}", err=True)
     said: dict[str, tuple[str, str]] = {}
@@ -283,7 +283,7 @@ async def _lines(supervisor: Supervisor, about: Mapping[str, Any]) -> None:
         await asyncio.sleep(SHOW_S / 5)
 
 
-async def _table(supervisor: Supervisor, about: Mapping[str, Any]) -> None:
+async def _table(supervisor: Supervisor, cast: Cast, about: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.live import Live
     from rich.markup import escape
@@ -291,6 +291,8 @@ async def _table(supervisor: Supervisor, about: Mapping[str, Any]) -> None:
 
     def drawn() -> Table:
         caption = f"logs in {about['logs']}; Ctrl-C stops it"
+        if cast.trouble:
+            caption += f"\n[red]the roster is not followed: {escape(cast.trouble)}"
         table = Table(title=f"{about['pipeline']} on {about['bootstrap']}", caption=caption)
         for name in ("role", "state", "records/s", "lag", "restarts", "figures"):
             table.add_column(name, justify="left" if name in ("role", "state", "figures") else "right")

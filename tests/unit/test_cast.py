@@ -2,16 +2,23 @@
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+from confluent_kafka import KafkaError, KafkaException
 from msgspec.structs import replace
 
 from agents import supervisor as supervising
 from agents.cast import Cast
 from agents.child import Child
 from agents.supervisor import Supervisor
+from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Kind, Model
+from streams.core.entitlement import History
 from streams.kafka.clients import Cluster
 from tests.unit.small import pipeline
 
@@ -104,6 +111,69 @@ def test_a_coupler_comes_and_goes_with_the_model_it_serves_though_nothing_here_s
         found.scored([FIRST], keeper)
         await until(lambda: [one.name for one in keeper.children] == ["scorer.first"])
         await keeper.stop()
+
+    asyncio.run(run())
+
+
+class Log:
+    """A history that cannot be read at first, and then comes to these models; in the end a mistake of ours."""
+
+    def __init__(self, *errors: Exception, scored: tuple[Model, ...] = (), mistake: Exception | None = None) -> None:
+        self.errors, self.mistake = list(errors), mistake
+        roster = SimpleNamespace(scored=lambda: scored, others=tuple)
+        self.history: Any = SimpleNamespace(begun=True, roster=roster)
+
+    def follow(self, heard: Callable[[History], None], stop: threading.Event) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        if self.mistake:
+            raise self.mistake
+        heard(self.history)
+        stop.wait()
+
+
+def test_a_roster_that_cannot_be_read_is_shown_said_once_and_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    started, seen = list[str](), set[str]()
+    gone = KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+    monkeypatch.setattr("agents.cast.LOOK_S", 0.1)
+
+    async def run() -> None:
+        keeper, found = Supervisor([], {}), cast(tmp_path, started)
+        log: Any = Log(gone, gone, ConfigurationRefused("small.roster-history: no such topic"), scored=(FIRST,))
+        found._log = log
+        found.follow(keeper)
+
+        def followed() -> bool:
+            seen.add(found.trouble)
+            return bool(started)
+
+        await until(followed)
+        assert found.trouble == ""
+        found.stop()
+        await keeper.stop()
+
+    asyncio.run(run())
+    assert any("no such topic" in trouble for trouble in seen)
+    assert capsys.readouterr().err.count("the roster is not followed until") == 2
+
+
+@pytest.mark.parametrize("where", ["the log", "the cast"])
+def test_a_mistake_about_the_roster_is_no_secret(tmp_path: Path, where: str):
+    def scorers_of(_: Model) -> list[Child]:
+        raise LookupError("the cast")
+
+    async def run() -> None:
+        keeper, found = Supervisor([], {}), Cast(pipeline(), Cluster("nowhere:9"), scorers_of)
+        log: Any = Log(scored=(FIRST,), mistake=LookupError(where) if where == "the log" else None)
+        found._log = log
+        found.follow(keeper)
+        async with asyncio.timeout(20):
+            await keeper.over.wait()
+        found.stop()
+        with pytest.raises(LookupError, match=where):
+            await keeper.stop()
 
     asyncio.run(run())
 

@@ -28,6 +28,9 @@ from agents.settings import forks
 
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of linux/prctl.h
 LINUX = sys.platform == "linux"
+BEARS_S = 10.0
+"""A nursery that imports on busy cores takes some of it. One that takes more (stopped, swapped out) is given up: all
+that are to start wait for it, one after the other."""
 
 
 class Born:
@@ -118,10 +121,10 @@ class Nursery:
         order = Order(list(arguments), dict(environment), list(descriptors))
         stdin, stdout = os.pipe(), os.pipe()
         try:
-            async with self._lock:
+            async with self._lock, asyncio.timeout(BEARS_S):
                 pid = await self._asked(json.encode(order), [stdin[0], stdout[1], log, *descriptors])
-        except OSError as error:
-            sys.stderr.write(f"the nursery is gone ({error}); another is begun\n")
+        except OSError as error:  # a timeout is one
+            sys.stderr.write(f"the nursery is gone ({str(error) or 'it hangs'}); another is begun\n")
             os.close(stdin[1])
             os.close(stdout[0])
             self.end()

@@ -109,6 +109,27 @@ def test_when_the_nursery_is_killed_its_roles_live_on_and_another_is_begun(capfd
     assert "the nursery is gone" in capfd.readouterr().err
 
 
+def test_a_nursery_that_hangs_is_given_up_and_another_is_begun(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    async def run() -> None:
+        async with nursery() as begun:
+            roles = [await born(begun, *READS)]
+            assert begun.pid is not None
+            os.kill(begun.pid, signal.SIGSTOP)
+            with monkeypatch.context() as hasty:
+                hasty.setattr("agents.born.BEARS_S", 0.2)
+                async with asyncio.timeout(10):
+                    assert await begun.bear(READS, os.environ, 2, ()) is None, "this one is started as before"
+            roles.append(await born(begun, *READS))
+            for each in roles:
+                each.kill()
+                await each.wait()
+
+    asyncio.run(run())
+    assert "the nursery is gone (it hangs); another is begun" in capfd.readouterr().err
+
+
 def test_a_model_with_more_threads_is_not_forked_and_nobody_is_where_it_is_not_wanted(
     monkeypatch: pytest.MonkeyPatch,
 ):

@@ -46,11 +46,12 @@ class Hung:
 class Child:
     """One role: how to start it, and how it is.
 
-    `model` and `version` are whom it serves, if anybody. A scorer notes what it has `in_hand`, and is stopped by the
-    rule of `quarantine`. `environment` gives way to that of all roles. `role` is the part of `command` that follows
-    `rendezvous`, where a nursery may bear it instead. `ended` is how its last life did, `reason` why it was not there
-    last. Of its process now, `heard_s` is when it said something last, or was started, by the supervisor's clock;
-    `spoke`, whether it ever did; and `hung`, why it was ended for silence.
+    `model` and `version` are whom it serves, if anybody. A scorer of rows that are `width` wide notes what it has
+    `in_hand`, which is there as long as it is kept, and is stopped by the rule of `quarantine`. `environment` gives
+    way to that of all roles. `role` is the part of `command` that follows `rendezvous`, where a nursery may bear it
+    instead. `ended` is how its last life did, `reason` why it was not there last. Of its process now, `heard_s` is
+    when it said something last, or was started, by the supervisor's clock; `spoke`, whether it ever did; and `hung`,
+    why it was ended for silence.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Child:
     status: Status = field(default_factory=lambda: Status("starting", 0.0, 0))
     restarts: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
+    width: int | None = None
     in_hand: InHand | None = None
     quarantine: Quarantine = field(default_factory=Quarantine)
     ended: str = ""

@@ -89,6 +89,11 @@ class InHand:
             os.ftruncate(descriptor, _size(width))
         return cls.given(descriptor)
 
+    def close(self) -> None:
+        """Let it go, by whoever made it: its scorer is not started again."""
+        self._memory.close()
+        os.close(self.descriptor)
+
     @contextmanager
     def loading(self) -> Iterator[None]:
         """The model is being loaded."""

@@ -24,7 +24,7 @@ from msgspec import json
 
 from agents.born import Born, Nursery
 from agents.child import DOWN, QUARANTINE, REFUSED, STAY_DOWN, Child, Hung, cut, hung, last_line, reason_of, to_blame
-from agents.in_hand import Doing, Left
+from agents.in_hand import Doing, InHand, Left
 from agents.status import Status
 from schemas.errors import UNREADABLE
 from streams.core.quarantine import Ends
@@ -174,6 +174,13 @@ class Supervisor:
             _send(child, number)
 
     async def _keep(self, child: Child) -> None:
+        try:
+            await self._keep_alive(child)
+        finally:
+            if child.in_hand:
+                child.in_hand.close()
+
+    async def _keep_alive(self, child: Child) -> None:
         failures = 0
         clock = asyncio.get_running_loop().time
         ends = Ends(child.quarantine)
@@ -222,6 +229,8 @@ class Supervisor:
         child.log.parent.mkdir(parents=True, exist_ok=True)
         more: tuple[str, ...] = ()
         descriptors: tuple[int, ...] = ()
+        if child.width is not None and child.in_hand is None:
+            child.in_hand = InHand.made(child.width)
         if child.in_hand:
             more = (f"--in-hand={child.in_hand.descriptor}", f"--after={child.ended}")
             descriptors = (child.in_hand.descriptor,)

@@ -16,7 +16,7 @@ from agents.cast import Cast, named_apart
 from agents.child import REFUSED, Child
 from agents.cli import place
 from agents.given_up import note_given_up, note_started_anew
-from agents.in_hand import InHand, Left
+from agents.in_hand import Left
 from agents.last_input import keep_last_input
 from agents.settings import environ, log_dir
 from agents.supervisor import Supervisor
@@ -214,7 +214,7 @@ def _children(
         found.model, found.version = model.name, model.version
         found.log = logs / f"{found.name}.log"
         found.environment = thread_settings(model)
-        found.in_hand = InHand.made(len(pipeline.features_of(model)))
+        found.width = len(pipeline.features_of(model))
         found.quarantine = pipeline.quarantine
         return found
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 from msgspec.structs import replace
+from psutil import Process
 
 from agents import supervisor as supervising
 from agents.cast import Cast
@@ -174,6 +175,35 @@ def test_a_mistake_about_the_roster_is_no_secret(tmp_path: Path, where: str):
         found.stop()
         with pytest.raises(LookupError, match=where):
             await keeper.stop()
+
+    asyncio.run(run())
+
+
+def test_nothing_is_left_of_a_scorer_that_came_and_went_nor_held_for_one_that_is_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(supervising, "IDLE_S", 0.01)
+
+    def scorers_of(model: Model) -> list[Child]:
+        found = [child(tmp_path, f"scorer.{model.name}"), child(tmp_path, f"coupler.{model.name}", version="")]
+        for each in found:
+            each.width = 2
+        return found
+
+    async def run() -> None:
+        keeper, found = Supervisor([], {}), Cast(pipeline(), Cluster("nowhere:9"), scorers_of)
+        await keeper.start()
+        before, most = Process().num_fds(), 0
+        for _ in range(2):
+            found.scored([FIRST], keeper)
+            await until(lambda: len(keeper.children) == 1 and keeper.ready)
+            assert keeper.children[0].in_hand
+            most = max(most, Process().num_fds())
+            found.scored([], keeper)
+            await until(lambda: keeper.children == [])
+        assert most > before
+        await until(lambda: Process().num_fds() == before)
+        await keeper.stop()
 
     asyncio.run(run())
 

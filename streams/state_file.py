@@ -28,8 +28,12 @@ def refuse_special(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file; raises ConfigurationRefused when it cannot be written, and leaves the old one then."""
+    """Replace a file; raises ConfigurationRefused when it cannot be written, and leaves the old one then.
+
+    A link stays, and the file that it names is replaced.
+    """
     refuse_special(path)
+    path = path.resolve()
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -296,14 +296,3 @@ def read_labels(path: Path | None) -> dict[str, bool]:
                 f'{path}:{number}: no label; write {{"request_id": "...", "label": true}}'
             ) from error
     return labels
-
-
-def write_whole(path: Path, text: str) -> None:
-    """A file appears complete, or not at all."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        temporary.write_text(text)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ConfigurationRefused(f"{path}: {error.strerror}; name a file that can be written") from error

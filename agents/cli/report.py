@@ -7,13 +7,14 @@ import click
 import msgspec
 
 from agents.cli import place
-from agents.cli.past import period_of, write_whole
+from agents.cli.past import period_of
 from agents.cli.races import Archived, read_races
 from agents.cli.report_figures import Figures, figures
 from agents.cli.report_sections import report_page
 from agents.cli.report_stories import stories
 from agents.cli.when import instant
 from schemas.pipeline import Pipeline
+from streams.state_file import write_atomically
 
 LIVE_SINCE = "1h"
 
@@ -94,7 +95,7 @@ def made(
 
 def _give(told: Figures, page: str | None, out: Path | None, as_json: bool) -> None:
     if out is not None and page is not None:
-        write_whole(out, page)
+        write_atomically(out, page.encode())
         click.echo(f"{out}: {told.overview.requests:,} requests, {out.stat().st_size / 1e6:.1f} MB", err=True)
     if as_json:
         click.echo(msgspec.json.encode(told))

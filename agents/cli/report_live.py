@@ -15,13 +15,13 @@ from confluent_kafka import KafkaException
 
 from agents.archiver import topics_of
 from agents.cli.newest import with_newest
-from agents.cli.past import write_whole
 from agents.cli.races import Archived
 from schemas.errors import ConfigurationRefused, RendezvousError
 from schemas.pipeline import Pipeline
 from streams.archive.ranges import iso
 from streams.archive.segment import Vanished
 from streams.kafka.clients import Cluster, explained
+from streams.state_file import write_atomically
 
 MISSED = 3
 """After so many times its pause without a new one, a page is old."""
@@ -77,7 +77,7 @@ def turns(
                 page = turn()
                 if out is not None:
                     period_s = max(every_s, 2 * (time.monotonic() - began_s))
-                    write_whole(out, reloading(page, time.time() * 1e3, period_s))
+                    write_atomically(out, reloading(page, time.time() * 1e3, period_s).encode())
                 said = ""
             except (RendezvousError, KafkaException, OSError) as error:
                 known = error
@@ -95,7 +95,7 @@ def turns(
             pause(max(every_s - took_s, took_s))
     finally:
         if out is not None and page:
-            write_whole(out, page)
+            write_atomically(out, page.encode())
 
 
 def reloading(page: str, made_ms: float, every_s: float) -> str:

@@ -8,9 +8,10 @@ import click
 import msgspec
 import numpy as np
 
-from agents.cli.past import HAPPENED, UNCHANGED, Seen, write_whole
+from agents.cli.past import HAPPENED, UNCHANGED, Seen
 from agents.cli.report_page import COLOURS, note, page, plot, table
 from agents.cli.ways_report import Point, Report, alone, compared, heading, summary, swept, told
+from streams.state_file import write_atomically
 
 DECADES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000)
 """Where the axis of latencies (ms) has marks."""
@@ -19,7 +20,7 @@ DECADES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 6
 def give(found: Report, seen: Seen, html: Path | None, *, as_json: bool) -> None:
     """Write the page if one is wanted, then print."""
     if html is not None:
-        write_whole(html, drawn(found, seen))
+        write_atomically(html, drawn(found, seen).encode())
     if as_json:
         click.echo(msgspec.json.encode(found))
     else:

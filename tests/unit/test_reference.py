@@ -128,6 +128,15 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
     assert [one.name for one in tmp_path.iterdir()] == ["reference.json"]
 
 
+def test_a_link_stays_a_link_and_its_file_is_replaced(tmp_path: Path):
+    (tmp_path / "far").mkdir()
+    link, file = tmp_path / "link", tmp_path / "far" / "file"
+    link.symlink_to(file)
+    for content in (b"first", b"second"):
+        write_atomically(link, content)
+        assert (link.is_symlink(), file.read_bytes(), list(file.parent.iterdir())) == (True, content, [file])
+
+
 def test_a_damaged_reference_can_be_set_anew(archived: Path, tmp_path: Path):
     path = reference_file({"RENDEZVOUS_STATE": str(tmp_path)}, "small")
     path.parent.mkdir()

@@ -1,5 +1,6 @@
 """A report that is made anew: whole or not at all, going on after what went wrong, and at rest when it is ended."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,3 +112,11 @@ def test_live_has_no_end(tmp_path: Path):
     words = ["-P", str(tmp_path / "p.toml"), "--live", "--until", "1h", "-o", str(tmp_path / "x.html")]
     with pytest.raises(click.UsageError, match="--live goes on from now"):
         CliRunner().invoke(report, words, standalone_mode=False, catch_exceptions=False)
+
+
+def test_what_is_no_file_is_not_replaced_by_a_page(tmp_path: Path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigurationRefused, match="pipe: it is there, and no regular file"):
+        turns(lambda: PAGE, pipe, 5.0, ending_after(1)[0])
+    assert (pipe.is_fifo(), list(tmp_path.iterdir())) == (True, [pipe])

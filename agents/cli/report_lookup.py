@@ -68,11 +68,6 @@ def packed(told: Sequence[Story], room: int) -> tuple[str, int]:
         count = min(count - 1, int(0.95 * count * max(0, room) / len(data)))
 
 
-def unpacked(data: str) -> list[Story]:
-    """The stories of a page."""
-    return msgspec.json.decode(gzip.decompress(base64.b64decode(data)), type=list[Story])
-
-
 def _one_of_each(told: Sequence[Story]) -> list[Story]:
     """What is shown before somebody asks: one of each kind of answer, as far as there are."""
     kinds: dict[str, Story] = {}

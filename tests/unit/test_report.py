@@ -1,6 +1,8 @@
 """The report: its numbers are the archive's, it opens offline, and it stays a page whatever requests are called."""
 
+import base64
 import doctest
+import gzip
 import random
 import re
 from collections import Counter
@@ -16,7 +18,7 @@ from msgspec.structs import replace
 
 from agents.cli.report import report
 from agents.cli.report_figures import Figures
-from agents.cli.report_lookup import looked_up, packed, printed, unpacked
+from agents.cli.report_lookup import looked_up, packed, printed
 from agents.cli.report_opening import tiles
 from agents.cli.report_page import COLOURS
 from agents.cli.report_stories import Event, Story
@@ -243,6 +245,11 @@ def test_a_request_that_is_asked_for_is_shown_first(folder: Path):
     assert [text.partition(",")[0] for text in shown] == ["ticket 0/311", "ticket 0/7"]
     with pytest.raises(ConfigurationRefused, match="r9999: no request of this range has this id or ticket"):
         told(folder, "--request", "r9999", out="asked.html")
+
+
+def unpacked(data: str) -> list[Story]:
+    """The stories of a page, as a browser unpacks them."""
+    return json.decode(gzip.decompress(base64.b64decode(data)), type=list[Story])
 
 
 def test_the_look_up_takes_the_room_that_is_left_and_says_what_is_not_in_it(folder: Path):

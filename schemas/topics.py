@@ -67,7 +67,7 @@ DECISIONS = Entry(
 DEAD_LETTERS = Entry(
     "dead-letters",
     "the original bytes; why and whence in headers",
-    "router, coupler, scorer, rendezvous, standby",
+    "router, coupler, scorer, rendezvous, standby, up",
     "people, archiver",
 )
 
@@ -88,14 +88,14 @@ TALLIES = Entry(
 ROSTER = Entry(
     "roster",
     "what a model is now, one JSON object by its name (compacted)",
-    "operators, scorer, rendezvous",
+    "operators, up, scorer, rendezvous",
     "router, coupler, scorer, rendezvous, standby, operators, people",
 )
 ROSTER_HISTORY = Entry(
     "roster-history",
     "one JSON move of a model: who, when, why, from, to (kept for ever)",
-    "operators, scorer, rendezvous",
-    "router, coupler, scorer, rendezvous, standby, archiver, monitor, operators",
+    "operators, up, scorer, rendezvous",
+    "router, coupler, scorer, rendezvous, standby, archiver, monitor, up, operators",
 )
 
 VERDICTS = Entry(

@@ -13,6 +13,7 @@ from typing import Any
 from confluent_kafka import Message, TopicPartition
 from faust.types import TP
 
+from agents.timer import Timer
 from schemas.blocks import decode_scores, encode_json_rows, encode_rows, encode_scores
 from schemas.dead_letters import DeadLetter
 from schemas.errors import UnreadableRecord
@@ -26,6 +27,9 @@ from streams.kafka.clients import Cluster
 from streams.kafka.edge import Position
 from streams.kafka.reading import TopicReader
 from streams.kafka.transport import BatchApp
+
+TICK_S = 1.0
+"""How often it is seen what became of rows that the broker refused: nothing else need come."""
 
 BEFORE_MS = 1_000
 """A score may be in its log this much before the row that needs it: two topics, two logs."""
@@ -46,7 +50,7 @@ class Coupler:
         self._couplings: dict[int, Coupling] = {}
         self._read: dict[int, int] = {}
         self._failed: list[Told] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = Timer(lambda: self._app.add_future(self.on_time()))
 
     @property
     def topics(self) -> tuple[str, str]:
@@ -69,7 +73,6 @@ class Coupler:
 
     async def take(self, batch: Batch) -> None:
         """Take note of rows or of scores, and send what became whole."""
-        await self._app.producer.settle(self._failed)
         coupling = self._couplings[batch.partition]
         for message in batch.messages:
             if batch.topic == self._scores:
@@ -119,15 +122,12 @@ class Coupler:
         self._arm()
 
     def _arm(self) -> None:
-        """One timer for all: the earliest moment at which a row is given up."""
-        due_ms = min((due for one in self._couplings.values() if (due := one.next_due_ms) is not None), default=None)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if due_ms is not None:
-            in_s = max(0.0, due_ms - self._app.producer.now_ms()) / 1e3
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(in_s, lambda: self._app.add_future(self.on_time()))
+        due_ms = (coupling.next_due_ms for coupling in self._couplings.values())
+        self._timer.arm(due_ms, self._app.producer.now_ms())
+
+    async def settle(self) -> None:
+        """A row that the broker will never take is a dead letter; raises KafkaException for other failures."""
+        await self._app.producer.settle(self._failed)
 
     def committable(self) -> Mapping[TP, Position]:
         """Rows at the first record that is not confirmed; scores as a figure of lag."""
@@ -171,3 +171,9 @@ def attach(app: BatchApp, coupler: Coupler) -> None:
     @app.on_partitions_revoked.connect(weak=False)
     async def end(_: Any, __: Iterable[TP], **___: Any) -> None:
         coupler.end()
+
+    @app.task
+    async def tick() -> None:
+        while not app.should_stop:
+            await asyncio.sleep(TICK_S)
+            await coupler.settle()

@@ -17,6 +17,7 @@ from agents.answering import Answering
 from agents.passing_over import PassingOver
 from agents.resuming import Resuming
 from agents.roster_watch import RosterWatch, TallyWatch, TokenWatch
+from agents.timer import Timer
 from schemas.blocks import ScoresBlock, TickBlock, decode_scores, encode_scores
 from schemas.dead_letters import DeadLetter
 from schemas.decisions import Decision, decode_decision
@@ -44,10 +45,6 @@ logger = logging.getLogger(__name__)
 LEAD_MS = 4.0
 """A default leaves this long before its deadline: the way to the broker's log takes some of it. The standby's
 own leaves as long after it, if the owner's has not come."""
-
-TOGETHER_S = 0.002
-"""Timers wait this long for others: while nobody scores, each request has one, and each alone would be a request to
-the broker of its own."""
 
 TICK_S = 1.0
 
@@ -88,8 +85,7 @@ class Desk:
         self._pipeline = pipeline
         self._topics = Topics(pipeline.name)
         self._validator = Validator(pipeline)
-        self._timer: asyncio.TimerHandle | None = None
-        self._fired_s = 0.0
+        self._timer = Timer(lambda: self._app.add_future(self.on_time()))
         self._spans = always(pipeline)
         self._learned = NOTHING_LEARNED
         rule = None if standby else pipeline.breaker
@@ -255,7 +251,6 @@ class Desk:
     async def on_time(self) -> None:
         """Decide what is due although no record came."""
         self._stay_awake()
-        self._fired_s = asyncio.get_running_loop().time()
         for number, core in list(self.cores.items()):
             if number not in self._recoveries:
                 await self._publish(core, core.due(self._app.producer.now_ms()))
@@ -271,19 +266,8 @@ class Desk:
         self._arm()
 
     def _arm(self) -> None:
-        """One timer for all: the earliest moment at which time alone decides."""
-        armed = [core for number, core in self.cores.items() if number not in self._recoveries]
-        due_ms = min((due for core in armed if (due := core.next_due_ms)), default=None)
-        if due_ms is None:
-            return
-        loop = asyncio.get_running_loop()
-        at_s = loop.time() + max(0.0, due_ms - self._app.producer.now_ms()) / 1e3
-        at_s = max(at_s, self._fired_s + TOGETHER_S)
-        if self._timer is not None:
-            if not self._timer.cancelled() and loop.time() < self._timer.when() <= at_s:
-                return
-            self._timer.cancel()
-        self._timer = loop.call_at(at_s, lambda: self._app.add_future(self.on_time()))
+        armed = (core.next_due_ms for number, core in self.cores.items() if number not in self._recoveries)
+        self._timer.arm(armed, self._app.producer.now_ms())
 
     async def _publish(self, core: Rendezvous, replies: Sequence[Reply]) -> None:
         if replies:

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError
 from msgspec.structs import replace
 
 from agents.answering import Answering
-from agents.desk import PAUSE_S, TOGETHER_S, Desk
+from agents.desk import PAUSE_S, Desk
 from schemas.decisions import decode_decision
 from schemas.errors import Paused
 from schemas.probes import NO_TOKENS, encode_token, marked
@@ -59,24 +59,6 @@ def test_what_waits_for_a_full_queue_is_not_published_because_those_before_it_ar
     asyncio.run(Answering(pipeline(), "rendezvous").publish(Full(), core, answered))  # type: ignore[arg-type]
     assert watermarks == [0, 0]
     assert (core.checkpoint().raw == 0) == (error is not None)
-
-
-def test_a_timer_that_is_due_right_after_another_waits_for_more():
-    async def run() -> None:
-        desk = Desk(pipeline(), Cluster("127.0.0.1:1"))
-        core = desk.cores[0] = Rendezvous(pipeline(), 0)
-        now_ms = 1_000.0
-        desk._app = SimpleNamespace(producer=SimpleNamespace(now_ms=lambda: now_ms))  # type: ignore[assignment]
-        await desk.on_time()
-        core.requests_seen([request(0)], 1_000)
-        assert core.next_due_ms is not None
-        now_ms = core.next_due_ms
-        desk._arm()
-        assert desk._timer is not None
-        assert desk._timer.when() == desk._fired_s + TOGETHER_S
-        desk._timer.cancel()
-
-    asyncio.run(run())
 
 
 @pytest.mark.parametrize(("token", "marked_as"), [("mine", True), ("invented", False), (None, False)])

@@ -28,7 +28,7 @@ def test_one_that_is_due_right_after_another_waits_for_more():
         clock, fired = asyncio.get_running_loop().time, list[float]()
         timer = Timer(lambda: fired.append(clock()))
         for times in (1, 2):
-            timer.arm([None, NOW_MS + 9_000, NOW_MS], NOW_MS)
+            timer.arm([None, NOW_MS + 90_000, NOW_MS], NOW_MS)
             await until(lambda times=times: len(fired) == times)  # type: ignore[misc]
         assert fired[1] - fired[0] > TOGETHER_S / 2
 
@@ -40,8 +40,8 @@ def test_the_earliest_fires_and_nothing_does_where_none_is_due():
         fired: list[str] = []
         kept, moved, dropped = (Timer(lambda name=name: fired.append(name)) for name in ("kept", "moved", "dropped"))  # type: ignore[misc]
         kept.arm([NOW_MS + 20], NOW_MS)
-        kept.arm([NOW_MS + 9_000], NOW_MS)
-        moved.arm([NOW_MS + 9_000], NOW_MS)
+        kept.arm([NOW_MS + 90_000], NOW_MS)
+        moved.arm([NOW_MS + 90_000], NOW_MS)
         moved.arm([NOW_MS + 60], NOW_MS)
         dropped.arm([NOW_MS + 10], NOW_MS)
         dropped.arm([None], NOW_MS)

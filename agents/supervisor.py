@@ -249,6 +249,8 @@ class Supervisor:
                 pass_fds=descriptors,
                 start_new_session=True,
             )
+        if child not in self.children:
+            _send(child, signal.SIGKILL)  # it was let go while it was born: nobody else would end it
         child.state = "starting"
         child.heard_s, child.spoke, child.hung = asyncio.get_running_loop().time(), False, ""
         await self._follow(child, child.process)

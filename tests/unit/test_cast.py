@@ -208,6 +208,35 @@ def test_nothing_is_left_of_a_scorer_that_came_and_went_nor_held_for_one_that_is
     asyncio.run(run())
 
 
+def test_a_scorer_that_is_let_go_while_it_is_born_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(supervising, "IDLE_S", 0.01)
+
+    class Slow:
+        """A nursery that takes its time, and bears nobody."""
+
+        asked, answers = asyncio.Event(), asyncio.Event()
+
+        async def bear(self, *_: Any) -> None:
+            self.asked.set()
+            await self.answers.wait()
+
+    async def run() -> None:
+        nursery: Any = Slow()
+        unborn = child(tmp_path, "scorer.first")
+        unborn.role = ("run",)
+        keeper = Supervisor([unborn], {}, nursery=nursery)
+        await keeper.start()
+        await nursery.asked.wait()
+        await keeper.drain(unborn)
+        nursery.answers.set()
+        await until(lambda: unborn.state == "stopped")
+        assert unborn.process
+        assert (unborn.process.returncode, keeper.children) == (-9, [])
+        await keeper.stop()
+
+    asyncio.run(run())
+
+
 def test_a_scorer_that_has_work_is_left_to_do_it_for_a_while(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(supervising, "IDLE_S", 0.01)
 

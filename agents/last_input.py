@@ -22,8 +22,8 @@ def keep_last_input(cluster: Cluster, pipeline: Pipeline, model: str, left: Left
         if error is not None:
             failed.append(error.str())
 
-    producer = Producer({**cluster.producer_settings(), **pipeline.kafka.producer})
     try:
+        producer = Producer({**cluster.producer_settings(), **pipeline.kafka.producer})
         producer.produce(
             topics.dead_letters,
             value,

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from schemas.errors import ConfigurationRefused, UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
 from streams.archive.compared import HOUR_MS, due_hours, keep_hour, place_of
+from streams.archive.comparisons import write_comparisons
 from streams.archive.ranges import Period, read_period, require
 from streams.archive.segment import Record
 from streams.core.again import Again
@@ -80,7 +82,7 @@ def keep_comparisons(
     for hour in due_hours(root, pipeline):
         period, numbers = Period(hour * HOUR_MS, (hour + 1) * HOUR_MS), range(pipeline.partitions)
         every = _every(root, pipeline, numbers, period, counts, advance)
-        rows = keep_hour(root, pipeline, hour, writer, every)
+        rows = keep_hour(root, pipeline, hour, writer, partial(write_comparisons, every))
         yield place_of(root, pipeline.name, hour), rows
 
 

@@ -4,20 +4,18 @@ They are made of the archive and of nothing else, so an hour can be deleted at a
 forgotten on request takes its hours with it, and is not in what was being made meanwhile.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
 
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
-from streams.archive.comparisons import write_comparisons
 from streams.archive.disk import ArchiveBusy, trouble_named
 from streams.archive.layout import Layout, encoded
 from streams.archive.marks import read_marks
 from streams.archive.ranges import times_held
 from streams.archive.store import store_of
-from streams.core.comparison import Comparison
 
 FOLDER = "comparisons"
 """Beside the archive's records."""
@@ -47,8 +45,8 @@ def due_hours(root: Path, pipeline: Pipeline) -> list[int]:
     return sorted(set(over) - set(kept_hours(root, pipeline.name)))
 
 
-def keep_hour(root: Path, pipeline: Pipeline, hour: int, writer: str, found: Iterable[Comparison]) -> int:
-    """Keep what is found of an hour; returns its rows. Raises ArchiveBusy, DiskTrouble, ConfigurationRefused."""
+def keep_hour(root: Path, pipeline: Pipeline, hour: int, writer: str, write: Callable[[Path], int]) -> int:
+    """Keep what is written of an hour into a file; returns its rows. Raises ArchiveBusy, DiskTrouble."""
     path, before = place_of(root, pipeline.name, hour), _forgotten(root, pipeline)
     store, staging = store_of(root), root / "staging" / FOLDER
     with trouble_named(path):
@@ -56,7 +54,7 @@ def keep_hour(root: Path, pipeline: Pipeline, hour: int, writer: str, found: Ite
         with store.workshop(staging) as folder:
             made = folder / f"{path.stem}.{writer}.part"
             try:
-                rows = write_comparisons(found, made)
+                rows = write(made)
                 store.replace(made, path, store.version(path))
             finally:
                 made.unlink(missing_ok=True)

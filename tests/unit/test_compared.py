@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from streams.archive.disk import ArchiveBusy
 from streams.archive.forgetting import Wanted, forget
 from streams.archive.segment import Record
 from streams.archive.store import open_root
-from streams.core.comparison import Comparison
 from tests.conftest import credentials
 from tests.unit.lived import START_MS, play
 from tests.unit.small import TEXT, pipeline
@@ -127,12 +125,13 @@ def test_nothing_is_kept_of_what_was_forgotten_while_it_was_made(root: Path):
     wanted = Wanted(ids(root, FIRST)[0], None, ("request_id",))
     file(root, FIRST).unlink()
 
-    def found() -> Iterator[Comparison]:
-        yield Comparison(0, 0, START_MS, 100, wanted.request_id or "", {})
+    def write(made: Path) -> int:
+        made.write_bytes(b"as it was")
         list(forget(root, SMALL.name, wanted, "w", dry_run=False))
+        return 1
 
     with pytest.raises(ArchiveBusy, match="was forgotten meanwhile"):
-        keep_hour(root, SMALL, FIRST, "w", found())
+        keep_hour(root, SMALL, FIRST, "w", write)
     assert kept_hours(root, SMALL.name) == [FIRST + 1]
 
 

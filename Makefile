@@ -2,6 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.complete
 PIPELINE ?= deploy/flights/flights.toml
+UNIT := .venv/.unit-tests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run story blame up test test-faults check format bench bench-verdicts soak schemas lock clean
@@ -32,8 +33,10 @@ up: setup ## bring the flights pipeline up and keep it running (Ctrl-C stops it)
 	$(BIN)/python -m deploy.flights.prepare
 	$(BIN)/rendezvous up $(PIPELINE)
 
-test: setup ## every test, those on real Kafka included; two files at a time, the long ones first
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/faults tests/broker tests/unit
+test: setup ## every test, those on real Kafka included; the others take the time that those wait
+	@nice -n 10 $(BIN)/python -m pytest -n 2 tests/unit >$(UNIT) 2>&1 & unit=$$!; trap 'kill $$unit; exit 130' INT TERM; \
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/faults tests/broker; failed=$$?; \
+	echo "the tests without Kafka:"; wait $$unit || failed=1; cat $(UNIT); exit $$failed
 
 test-faults: setup ## every fault at full length, and its table in the README (30 minutes, a quiet machine)
 	FAULTS=long $(BIN)/python -m pytest tests/faults

@@ -26,8 +26,7 @@ from schemas.pipeline import Pipeline, PolicyKind
 from schemas.probes import Tokens
 from schemas.topics import Topics
 from streams.core.entitlement import Spans, always
-from streams.core.learned import NOTHING as NOTHING_LEARNED
-from streams.core.learned import Learned
+from streams.core.learned import NOTHING, Learned
 from streams.core.pending import Reply
 from streams.core.recovery import Recovery
 from streams.core.rendezvous import Rendezvous
@@ -55,7 +54,7 @@ its standby has answered: it may say nothing before it has read decisions back. 
 PATIENCE = 2
 """Ticks that a recovery waits for records that may never be shown."""
 
-NOTHING = TickBlock(0.0)
+NO_SCORES = TickBlock(0.0)
 
 GRACE_MS = 500.0
 """What a standby leaves the owner after a request could be answered, or a quarter of the budget if that is
@@ -87,7 +86,7 @@ class Desk:
         self._validator = Validator(pipeline)
         self._timer = Timer(lambda: self._app.add_future(self.on_time()))
         self._spans = always(pipeline)
-        self._learned = NOTHING_LEARNED
+        self._learned = NOTHING
         rule = None if standby else pipeline.breaker
         self._passing = PassingOver(pipeline, rule, cluster) if rule else None
         self._begun = False
@@ -228,7 +227,7 @@ class Desk:
         self, core: Rendezvous, recovery: Recovery | None, batch: Batch, message: Message
     ) -> list[Reply]:
         position, log_ms = message.offset() or 0, message.timestamp()[1]
-        block: ScoresBlock = NOTHING
+        block: ScoresBlock = NO_SCORES
         try:
             block = decode_scores(message.value())
         except UnreadableRecord as error:

@@ -19,7 +19,7 @@ from streams.archive.ranges import Period, iso, read_period, times_held
 from streams.archive.segment import Record
 from streams.core.entitlement import Spans
 from streams.core.frozen_reference import FrozenReference, misfits
-from streams.core.gathering import AFTER_MS, Gathered, Gathering, Places, decode_outcome
+from streams.core.gathering import AFTER_MS, Gathered, Gathering, Places, decode_decision_seen
 from streams.core.validator import Validator
 from streams.core.watched import Watched
 from streams.core.watched_fields import WatchedFields
@@ -133,7 +133,7 @@ def _partition(
 
     def decided(record: Record) -> None:
         try:
-            gathering.decided(decode_outcome(record.value), record.offset, record.timestamp_ms)
+            gathering.decided(decode_decision_seen(record.value), record.offset, record.timestamp_ms)
         except UnreadableRecord:
             gathering.passed(record.offset, record.timestamp_ms)
 

@@ -23,7 +23,7 @@ from streams.core.gathering import (
     Gathering,
     Places,
     ahead,
-    decode_outcome,
+    decode_decision_seen,
     in_log_order,
     logs_of,
 )
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 SKEW_MS = 200.0
 """How far this process's idea of the broker's clock may be from it."""
 
-NOTHING = TickBlock(0.0)
+NO_SCORES = TickBlock(0.0)
 
 
 class Reading:
@@ -169,7 +169,7 @@ def _take_scores(gathering: Gathering, batch: Batch) -> None:
         try:
             block = decode_scores(message.value())
         except UnreadableRecord:  # a dead letter of the rendezvous'
-            block = NOTHING
+            block = NO_SCORES
         gathering.scored(block, message.offset() or 0, message.timestamp()[1])
 
 
@@ -177,11 +177,11 @@ def _take_decisions(gathering: Gathering, batch: Batch) -> None:
     for message in batch.messages:
         position, log_ms = message.offset() or 0, message.timestamp()[1]
         try:
-            outcome = decode_outcome(message.value())
+            decision = decode_decision_seen(message.value())
         except UnreadableRecord:
             gathering.passed(position, log_ms)
             continue
-        gathering.decided(outcome, position, log_ms)
+        gathering.decided(decision, position, log_ms)
 
 
 def _take_enriched(gathering: Gathering, batch: Batch) -> None:

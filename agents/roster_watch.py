@@ -25,10 +25,10 @@ class Grows(Protocol):
         """Records that were read."""
 
 
-Known = TypeVar("Known", bound=Grows)
+Growing = TypeVar("Growing", bound=Grows)
 
 
-class LogWatch(Generic[Known]):
+class LogWatch(Generic[Growing]):
     """Reads a log for one role. `told` is called on the event loop with all that is known.
 
     A thread of its own follows it: the topic belongs to no consumer group, since every member of a role has to read
@@ -37,9 +37,9 @@ class LogWatch(Generic[Known]):
 
     def __init__(
         self,
-        read: Callable[[], Known],
-        follow: Callable[[Callable[[Known], None], threading.Event], None],
-        told: Callable[[Known], None],
+        read: Callable[[], Growing],
+        follow: Callable[[Callable[[Growing], None], threading.Event], None],
+        told: Callable[[Growing], None],
         died: Callable[[Exception], None],
     ) -> None:
         self._read_all = read
@@ -57,14 +57,14 @@ class LogWatch(Generic[Known]):
             loop = asyncio.get_running_loop()
             threading.Thread(target=self._follow, args=(loop,), daemon=True).start()
 
-    def _take(self, known: Known) -> None:
+    def _take(self, known: Growing) -> None:
         """Take what is longer than what was known: the two readers are not equally far."""
         if known.read > self._read:
             self._read = known.read
             self._told(known)
 
     def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
-        def heard(known: Known) -> None:
+        def heard(known: Growing) -> None:
             loop.call_soon_threadsafe(self._take, known)
 
         try:

@@ -44,7 +44,7 @@ def logs_of(pipeline: Pipeline) -> tuple[str, ...]:
     return (*LOGS, ENRICHED) if pipeline.enrich else LOGS
 
 
-class Outcome(Struct, frozen=True, gc=False):
+class DecisionSeen(Struct, frozen=True, gc=False):
     """What this needs of a decision; the rest is not decoded."""
 
     ticket: Ticket
@@ -55,10 +55,10 @@ class Outcome(Struct, frozen=True, gc=False):
     guarded: dict[str, str] | None = None
 
 
-_decode = json.Decoder(Outcome).decode
+_decode = json.Decoder(DecisionSeen).decode
 
 
-def decode_outcome(value: bytes | None) -> Outcome:
+def decode_decision_seen(value: bytes | None) -> DecisionSeen:
     """Read a decision; raises UnreadableRecord when it is none."""
     try:
         return _decode(value or b"")
@@ -205,7 +205,7 @@ class Gathering:
                     self._tell(row.offset, refused, None, SCORES, position)
         self.reached("scores", log_ms)
 
-    def decided(self, outcome: Outcome, position: int, log_ms: int) -> None:
+    def decided(self, outcome: DecisionSeen, position: int, log_ms: int) -> None:
         """What lies on `decisions` at `position`; of a ticket, the first final one counts."""
         if position < self._next.decisions:
             return
@@ -370,7 +370,7 @@ class _Refused(Struct, frozen=True, gc=False):
 class _Decided(Struct, frozen=True, gc=False):
     log_ms: int
 
-    def __call__(self, one: Gathered, told: Outcome) -> None:
+    def __call__(self, one: Gathered, told: DecisionSeen) -> None:
         if self.log_ms <= one.leave_ms and not one.outcome:
             one.outcome, one.winner, one.guarded = told.outcome, told.model, tuple(told.guarded or ())
             one.decided_ms = self.log_ms

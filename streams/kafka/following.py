@@ -55,24 +55,24 @@ def follow(
                 told(messages, whole)
 
 
-Known = TypeVar("Known")
+Folding = TypeVar("Folding")
 
 
-class Folded(Generic[Known]):
+class Folded(Generic[Folding]):
     """What the records of a topic come to, one after the other: read now, or followed.
 
     `begin` is what is known of none, `after` what is known with one more.
     """
 
     def __init__(
-        self, cluster: Cluster, topic: str, begin: Callable[[], Known], after: Callable[[Known, Message], Known]
+        self, cluster: Cluster, topic: str, begin: Callable[[], Folding], after: Callable[[Folding, Message], Folding]
     ) -> None:
         self._cluster = cluster
         self._topic = topic
         self._begin = begin
         self._after = after
 
-    def read(self) -> Known:
+    def read(self) -> Folding:
         """Everything up to now; blocks. Raises ConfigurationRefused when there is no such topic."""
         known = self._begin()
         with TopicReader(self._cluster, self._topic) as reader:
@@ -80,7 +80,7 @@ class Folded(Generic[Known]):
                 known = self._after(known, message)
         return known
 
-    def follow(self, told: Callable[[Known], None], stop: threading.Event) -> None:
+    def follow(self, told: Callable[[Folding], None], stop: threading.Event) -> None:
         """Read all there is, then go on until stopped; `told` hears of it, and of every change. For a thread."""
         known = self._begin()
 

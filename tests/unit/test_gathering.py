@@ -21,7 +21,7 @@ from streams.core.gathering import (
     Outcome,
     Places,
     ahead,
-    decode_outcome,
+    decode_decision_seen,
     in_log_order,
 )
 from tests.unit.small import pipeline
@@ -262,7 +262,7 @@ def replaced(event: Gathered) -> Gathered:
 
 def test_what_is_no_decision_is_refused():
     with pytest.raises(UnreadableRecord, match="not a decision"):
-        decode_outcome(b'{"ticket": 3}')
+        decode_decision_seen(b'{"ticket": 3}')
 
 
 def test_when_many_wait_only_the_slowest_logs_are_read_on():

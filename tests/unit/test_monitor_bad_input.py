@@ -20,7 +20,7 @@ from schemas.decisions import Ticket
 from schemas.pipeline import MonitorSettings
 from schemas.requests import Rejection
 from schemas.verdicts import Alarm, Reported, Severity, Word
-from streams.core.gathering import AFTER_MS, Gathered, Gathering, Outcome, Places
+from streams.core.gathering import AFTER_MS, DecisionSeen, Gathered, Gathering, Places
 from streams.core.validator import Validator
 from streams.core.watched_fields import WatchedFields
 from streams.core.watching import Watching
@@ -60,7 +60,7 @@ def test_a_score_that_is_no_finite_number_is_no_score_and_the_next_ones_count(va
         for place, one in enumerate((value, good))
     ]
     _take_scores(gathering, SimpleNamespace(messages=messages))  # type: ignore[arg-type]
-    gathering.decided(Outcome(Ticket(0, 5), "fallback", final=True, model="second"), 0, 1_020)
+    gathering.decided(DecisionSeen(Ticket(0, 5), "fallback", final=True, model="second"), 0, 1_020)
     for log in ("scores", "decisions"):
         gathering.reached(log, 1_100 + AFTER_MS + 1)
     assert gathering.ready, "nobody waits for it for ever"

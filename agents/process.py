@@ -16,7 +16,7 @@ from typing import IO
 
 from msgspec import json
 
-from agents.roles import Actor
+from agents.actor import Actor
 from agents.status import APART_EXIT, WATCHDOG_EXIT, Status
 from schemas.errors import RendezvousError, Superseded
 from streams.core.log_clock import ClockAlarm

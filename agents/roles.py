@@ -1,87 +1,30 @@
 """The roles, each as one app with the figures it shows: built here, run by `process`."""
 
-import logging
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
-from urllib.parse import quote
 
-import numpy as np
 from msgspec import json
 
-from agents import coupler, learner, rendezvous, router, scorer, standby
+from agents import coupler, learner, rendezvous, router, standby
+from agents.actor import Actor, Place, no_progress
 from agents.app import edge_of
-from agents.arrival import arrives, loads
-from agents.beginning import Beginning
 from agents.desk import Desk
-from agents.in_hand import Doing, InHand
+from agents.scorer_process import scorer_of
 from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Model, Pipeline, PolicyKind
 from schemas.topics import Topics
-from streams.core.given import Given
-from streams.core.scoring import Scoring
 from streams.kafka.admin import Admin
 from streams.kafka.batch import Outgoing
-from streams.kafka.clients import Cluster
-from streams.kafka.roster_log import RosterLog
-from streams.kafka.transport import BatchApp, create_app
+from streams.kafka.transport import create_app
 from streams.table_file import TableFile
-
-logger = logging.getLogger(__name__)
-
-WARM_UP_ROWS = (1, 64)
-"""A model's first call is its slowest: it is made before anybody waits for it."""
-
-SHARING_HEARTBEAT_MS = 300
-"""Scorers that share partitions hear by it of one that comes or goes, and then wait for the last one to hear."""
 
 STANDBY_WAIT = 1 / 8
 """The share of the budget for which records may wait at the broker before a standby is sent them."""
 
 ROLES = ("router", "coupler", "scorer", "rendezvous", "standby", "archiver", "learner", "monitor")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a role works: the pipeline, the folder of its file, the cluster, the archive.
-
-    `tried`: sha256 of the model files that a child process has loaded before. `in_hand`: the descriptor of the
-    scorer's memory that its supervisor holds, and `after` what ended its life before; without a supervisor it lies in
-    `notes`. `rostered`: its models are the roster's, which is told of a new one that it is there. `watched` is the
-    folder of the monitor's snapshot, `file` the pipeline's own, `tables` the folder of those tables that are held on
-    disk.
-    """
-
-    pipeline: Pipeline
-    folder: Path
-    cluster: Cluster
-    archive: Path
-    tried: frozenset[str] = frozenset()
-    in_hand: int | None = None
-    after: str = ""
-    notes: Path = Path()
-    rostered: bool = False
-    watched: Path = Path()
-    file: Path = Path()
-    tables: Path = Path()
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """A role ready to start.
-
-    `figures` are shown beside rate and lag. `stuck` is asked once a second, from a thread: true for long
-    enough means that the process must end. `news` are lines for whoever supervises, taken out as they are told.
-    """
-
-    app: BatchApp
-    figures: Callable[[], Mapping[str, float]]
-    stuck: Callable[[], bool]
-    news: deque[str] = field(default_factory=deque)
 
 
 def build(role: str, place: Place, model: str = "", number: int = 0, *, leave: bool = False) -> Actor:
@@ -98,7 +41,7 @@ def build(role: str, place: Place, model: str = "", number: int = 0, *, leave: b
         "monitor": _monitor,
     }
     if role == "scorer":
-        actor = _scorer(place, _model(place.pipeline, model), number)
+        actor = scorer_of(place, _model(place.pipeline, model), number)
     elif role == "coupler":
         actor = _coupler(place, model, number)
     elif role in builders:
@@ -124,7 +67,7 @@ def _router(place: Place, number: int) -> Actor:
     app = create_app(edge_of("router", pipeline, place.cluster, number=number), place.cluster.bootstrap)
     derivations = {f.name: resolve(f.derive, f"feature {f.name}: derive") for f in pipeline.features if f.derive}
     figures = router.attach(app, pipeline, place.cluster, derivations, _table_files(place, number))
-    return Actor(app, figures, _no_progress(app))
+    return Actor(app, figures, no_progress(app))
 
 
 def _table_files(place: Place, number: int) -> dict[str, TableFile]:
@@ -138,61 +81,6 @@ def _table_files(place: Place, number: int) -> dict[str, TableFile]:
             what = json.encode([of_topic, table, [one for one in pipeline.features if one.parts[0] == table.name]])
             found[table.name] = TableFile(place.tables / f"{table.name}.{number}.sqlite", what, time.time())
     return found
-
-
-def _scorer(place: Place, model: Model, number: int) -> Actor:
-    from streams.models import limits
-    from streams.models.checked import score_rows
-    from streams.models.loading import load
-
-    pipeline = place.pipeline
-    features = pipeline.features_of(model)
-    log = RosterLog(place.cluster, pipeline)
-    if place.rostered:
-        loads(log, model)
-    limits.limit(model)
-    in_hand = _in_hand(place, model, number)
-    suspects = in_hand.suspects(time.time(), place.after)
-    with in_hand.loading():
-        try:
-            loaded = limits.bounded(model, load(place.folder, model, features, tried=place.tried))
-        except MemoryError as error:
-            limits.over_limit(model, f"it was refused memory while it was loaded ({error})")
-        for rows in WARM_UP_ROWS:
-            score_rows(loaded, Given(np.zeros((rows, len(features))), (b"{}",) * rows))
-        beginning = Beginning(pipeline, model, place.cluster, log)
-        # Not after an end that was not a person's: the row that did it may be among them, and costs itself alone.
-        practises = place.rostered and not place.after and not suspects
-        for block in beginning.practice(len(features)) if practises else ():
-            score_rows(loaded, Given(block.matrix.copy(), block.events))
-    scoring = Scoring(
-        model,
-        len(features),
-        lambda given: score_rows(loaded, given),
-        budget_ms=pipeline.request.budget_ms,
-        suspects=suspects,
-    )
-    changes = {"heartbeat.interval.ms": SHARING_HEARTBEAT_MS} if pipeline.partitions > 1 else {}
-    edge = edge_of(
-        "scorer",
-        pipeline,
-        place.cluster,
-        model=model.name,
-        number=number,
-        consumer=changes,
-        positions=beginning.positions,
-    )
-    app = create_app(edge, place.cluster.bootstrap)
-    scorer.attach(app, pipeline, model, scoring, in_hand)
-    if place.rostered:
-        arrives(app, log, model)
-
-    def figures() -> Mapping[str, float]:
-        bounded = {"MB": limits.resident_mb()} if model.memory_mb else {}
-        return {"skipped": scoring.skipped, "failed": scoring.failed} | bounded
-
-    # A model that kept up until it hung leaves no lag behind that anybody knows of: what it has in hand says it.
-    return Actor(app, figures, _no_progress(app, lambda: in_hand.left().doing is Doing.SCORING))
 
 
 def _coupler(place: Place, name: str, number: int) -> Actor:
@@ -213,19 +101,7 @@ def _coupler(place: Place, name: str, number: int) -> Actor:
     )
     app = create_app(edge, place.cluster.bootstrap)
     coupler.attach(app, work)
-    return Actor(app, work.figures, _no_progress(app))
-
-
-def _in_hand(place: Place, model: Model, number: int) -> InHand:
-    if place.in_hand is not None:
-        return InHand.given(place.in_hand)
-    own = quote(f"{model.name}@{model.version}.{number}", safe="@")
-    path, width = place.notes / own, len(place.pipeline.features_of(model))
-    try:
-        return InHand.at(path, width)
-    except OSError as error:
-        logger.warning("%s: %s: what ends this process will not be known to the next one", path, error.strerror)
-        return InHand.made(width)
+    return Actor(app, work.figures, no_progress(app))
 
 
 def _rendezvous(place: Place, number: int) -> Actor:
@@ -318,7 +194,7 @@ def _learner(place: Place, number: int) -> Actor:
     )
     app = create_app(edge, place.cluster.bootstrap)
     learner.attach(app, pipeline, work)
-    return Actor(app, work.figures, _no_progress(app))
+    return Actor(app, work.figures, no_progress(app))
 
 
 def _monitor(place: Place, number: int) -> Actor:
@@ -358,15 +234,3 @@ def _monitor(place: Place, number: int) -> Actor:
     app = create_app(edge, place.cluster.bootstrap)
     monitor.attach(app, watching)
     return Actor(app, watching.figures, monitor.stuck(app, watching), watching.news)
-
-
-def _no_progress(app: BatchApp, busy: Callable[[], bool] = lambda: False) -> Callable[[], bool]:
-    """There is work, or work in hand, and none of it was taken since the last look."""
-    seen = -1
-
-    def stuck() -> bool:
-        nonlocal seen
-        before, seen = seen, app.consumer.taken_records
-        return before == seen and (app.consumer.lag() > 0 or busy())
-
-    return stuck

@@ -89,11 +89,11 @@ def run(
             _look(cluster, pipeline, role, model)
     elif role in ROSTERED:
         place.refuse_another_roster(cluster, pipeline)
-    from agents import process, roles  # who is refused needs none of it
+    from agents import actor, process, roles  # who is refused needs none of it
 
     folder = file.resolve().parent
     status = process.status_line() if supervised else None
-    at = roles.Place(
+    at = actor.Place(
         pipeline,
         folder,
         cluster,

@@ -4,7 +4,7 @@ import logging
 import sys
 
 from agents import process
-from agents.roles import Actor
+from agents.actor import Actor
 from streams.kafka.batch import Outgoing
 from streams.kafka.clients import Cluster
 from streams.kafka.edge import Edge

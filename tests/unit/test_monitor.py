@@ -10,8 +10,9 @@ from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from faust.types import TP
 from msgspec.structs import replace
 
+from agents.actor import Place
 from agents.monitor import Monitor
-from agents.roles import Place, build
+from agents.roles import build
 from agents.snapshot import SnapshotFile
 from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Enrich, MonitorSettings

@@ -16,9 +16,9 @@ import pytest
 from msgspec.structs import replace
 
 from agents import supervisor
+from agents.actor import no_progress
 from agents.child import Child, Hung, reason_of, to_blame
 from agents.in_hand import Doing, InHand, Left
-from agents.roles import _no_progress
 from agents.status import APART_EXIT, WATCHDOG_EXIT
 from agents.supervisor import Supervisor
 from schemas.blocks import Rows, decode_rows, encode_rows
@@ -77,7 +77,7 @@ def test_a_model_is_to_blame_for_what_it_does_and_not_for_kafka_or_a_kill(code: 
 def test_a_model_that_kept_up_until_it_hung_makes_no_progress_though_nothing_lags():
     consumer, memory = SimpleNamespace(taken_records=7, lag=lambda: 0), InHand.made(2)
     app: Any = SimpleNamespace(consumer=consumer)
-    stuck = _no_progress(app, lambda: memory.left().doing is Doing.SCORING)
+    stuck = no_progress(app, lambda: memory.left().doing is Doing.SCORING)
     assert [stuck(), stuck()] == [False, False]
     memory.took(1, 40, rows(7))
     assert stuck()

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.blocks import ScoreBlock, decode_scores, offsets_of
 from schemas.decisions import Decision, decode_decision
+from schemas.errors import UnreadableRecord
 from schemas.topics import Topics
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
@@ -269,10 +270,15 @@ def outcome(pipeline: Up, raw_at_ms: dict[int, int], within_s: float = 30) -> Ou
 
 
 def blocks(pipeline: Up, model: str) -> list[ScoreBlock]:
-    """What a model's scorers have written, by any version of it."""
+    """What a model's scorers have written, by any version of it; another program's bytes are nobody's scores."""
+    found: list[ScoreBlock] = []
     with TopicReader(pipeline.cluster, pipeline.topics.scores) as reader:
-        found = [decode_scores(message.value()) for message in reader.to_end()]
-    return [block for block in found if isinstance(block, ScoreBlock) and block.model == model]
+        for message in reader.to_end():
+            with suppress(UnreadableRecord):
+                block = decode_scores(message.value())
+                if isinstance(block, ScoreBlock) and block.model == model:
+                    found.append(block)
+    return found
 
 
 def scored(pipeline: Up, model: str) -> set[int]:

@@ -16,9 +16,9 @@ from streams.core.gathering import (
     LOGS,
     MOST_WAITING,
     NOWHERE,
+    DecisionSeen,
     Gathered,
     Gathering,
-    Outcome,
     Places,
     ahead,
     decode_decision_seen,
@@ -45,8 +45,8 @@ def scores(model: str, version: str, offsets: dict[int, float]) -> ScoreBlock:
     return ScoreBlock(model, version, pack_offsets(list(offsets)), pack_scores(list(offsets.values())))
 
 
-def decision(offset: int, *, final: bool = True, model: str = "first", number: int = 0) -> Outcome:
-    return Outcome(Ticket(number, offset), "preferred", final, model)
+def decision(offset: int, *, final: bool = True, model: str = "first", number: int = 0) -> DecisionSeen:
+    return DecisionSeen(Ticket(number, offset), "preferred", final, model)
 
 
 def drained(one: Gathering) -> list[Gathered]:
@@ -140,7 +140,7 @@ def test_a_rejection_waits_for_its_decision_only():
     one = gathering()
     one.requested(Rejection(0, "r0", 100, BUDGET, None, None, "invalid", "x: expected a number"), {"x": "one"}, None)
     assert not one.ready
-    one.decided(Outcome(Ticket(0, 0), "rejected", True), 0, 101)
+    one.decided(DecisionSeen(Ticket(0, 0), "rejected", True), 0, 101)
     assert one.hand_on().outcome == "rejected"
 
 
@@ -215,7 +215,7 @@ def as_told(one: Gathered) -> tuple[object, ...]:
 Lies = list[tuple[ScoreBlock, int]]
 
 
-def logs(chance: random.Random) -> tuple[list[tuple[int, int]], Lies, list[tuple[Outcome, int]]]:
+def logs(chance: random.Random) -> tuple[list[tuple[int, int]], Lies, list[tuple[DecisionSeen, int]]]:
     """60 requests 10 ms apart; models score them in blocks, some late, some never; a hole in raw."""
     raw = [(offset, 10 * offset) for offset in range(60) if offset != 30]
     lies: Lies = []

@@ -51,11 +51,16 @@ class Actor:
 
 def no_progress(app: BatchApp, busy: Callable[[], bool] = lambda: False) -> Callable[[], bool]:
     """There is work, or work in hand, and none of it was taken since the last look."""
-    seen = -1
+    return unmoved(lambda: app.consumer.taken_records, lambda: app.consumer.lag() > 0 or busy())
+
+
+def unmoved(done: Callable[[], object], work: Callable[[], bool]) -> Callable[[], bool]:
+    """What is `done` is what it was at the last look, and there is work."""
+    seen: object = None
 
     def stuck() -> bool:
         nonlocal seen
-        before, seen = seen, app.consumer.taken_records
-        return before == seen and (app.consumer.lag() > 0 or busy())
+        before, seen = seen, done()
+        return before == seen and work()
 
     return stuck

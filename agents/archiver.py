@@ -16,6 +16,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException, Message, TopicPartition
 from faust.types import TP
 
+from agents.actor import unmoved
 from agents.compared_hours import ComparedHours
 from agents.maturing import Maturing
 from agents.told_days import ToldDays
@@ -65,7 +66,6 @@ class Shelf:
         self._writers: dict[TP, PartitionWriter] = {}
         self._ends: dict[TP, int] = {}
         self._lock = asyncio.Lock()
-        self._takeover = 0
         self._trouble_since_s: float | None = None
         self._scarce = False
         self.rows = 0
@@ -154,21 +154,18 @@ class Shelf:
 
     def drop(self) -> None:
         """Forget buffers: the partitions are somebody else's, or read again."""
-        self._takeover += 1
         self._writers.clear()
         self._ends.clear()
 
     async def take(self, batch: Batch) -> None:
         """Buffer one batch, and close the file when it is due.
 
-        One that waited for a disk while its partition was let go is read again by whoever has it now: to buffer it
-        would leave a gap before it.
+        It goes to the writer of when it came. Where that was let go meanwhile (a disk was waited for), nobody closes
+        it, and the batch is read again: in the next writer it would leave a gap before it.
         """
-        tp, takeover = TP(batch.topic, batch.partition), self._takeover
+        writer = self.writer(TP(batch.topic, batch.partition))
         async with self._lock:
-            if takeover != self._takeover:
-                return
-            self.writer(tp).extend(columns_of(batch.messages), time.monotonic())
+            writer.extend(columns_of(batch.messages), time.monotonic())
             await self._close_due()
             while self.buffered_bytes >= self._max_bytes:
                 largest = max(self._writers, key=lambda tp: self._writers[tp].buffered_bytes)
@@ -367,11 +364,7 @@ def stuck(app: BatchApp, shelf: Shelf) -> Callable[[], bool]:
 
     What is buffered is healthy lag, and a disk that takes nothing is waited for.
     """
-    seen = (-1, -1)
-
-    def looked() -> bool:
-        nonlocal seen
-        before, seen = seen, (app.consumer.taken_records, shelf.files)
-        return before == seen and not shelf.trouble_s and app.consumer.lag() > shelf.buffered
-
-    return looked
+    return unmoved(
+        lambda: (app.consumer.taken_records, shelf.files),
+        lambda: not shelf.trouble_s and app.consumer.lag() > shelf.buffered,
+    )

@@ -17,6 +17,7 @@ from typing import Any
 from confluent_kafka import TopicPartition
 from faust.types import TP
 
+from agents.actor import unmoved
 from agents.beside import Beside
 from agents.prober import Prober
 from agents.reading import Reading
@@ -273,11 +274,4 @@ def attach(app: BatchApp, monitor: Monitor) -> None:
 
 def stuck(app: BatchApp, monitor: Monitor) -> Callable[[], bool]:
     """There are records to read, and none was taken since the last look; what was not kept yet is no sign."""
-    seen = -1
-
-    def looked() -> bool:
-        nonlocal seen
-        before, seen = seen, app.consumer.taken_records
-        return before == seen and not monitor.read_all()
-
-    return looked
+    return unmoved(lambda: app.consumer.taken_records, lambda: not monitor.read_all())

@@ -7,8 +7,11 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from msgspec import Struct
+
+from schemas.pipeline import Pipeline
 
 
 class Ended(Struct, frozen=True):
@@ -17,6 +20,12 @@ class Ended(Struct, frozen=True):
     code: int | None
     out: bytes
     why: str
+
+
+def words_of(pipeline: Pipeline, file: Path, *words: str) -> list[str]:
+    """The words of a command about this very pipeline, a run's copy too; `file` is its own."""
+    run = ["--replay", pipeline.replay] if pipeline.replay else []
+    return [*run, *words, "-P", str(file)]
 
 
 async def run_aside(words: Sequence[str], within_s: float) -> Ended:

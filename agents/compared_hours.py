@@ -8,7 +8,7 @@ import asyncio
 import logging
 from pathlib import Path
 
-from agents.aside import run_aside
+from agents.aside import run_aside, words_of
 from schemas.errors import RendezvousError
 from schemas.pipeline import Pipeline
 from streams.archive.compared import due_hours, retire_hours
@@ -41,8 +41,7 @@ class ComparedHours:
             return
         if not due:
             return
-        run = ["--replay", self._pipeline.replay] if self._pipeline.replay else []
-        words = [*run, "archive", "comparisons", "-P", str(self._file), "--root", str(self._root)]
+        words = words_of(self._pipeline, self._file, "archive", "comparisons", "--root", str(self._root))
         ended = await run_aside(words, PATIENCE_S)
         if ended.code != 0:
             logger.warning("%s hours of comparisons are due, and not all could be kept: %s", len(due), ended.why)

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from pathlib import Path
 
-from agents.aside import run_aside
+from agents.aside import run_aside, words_of
 from schemas.errors import RendezvousError
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
@@ -73,13 +73,11 @@ class Maturing:
         return True
 
     async def _judge(self, day: int, field: str) -> None:
-        run = ["--replay", self._pipeline.replay] if self._pipeline.replay else []
         by = ["--by", field] if field else []
-        words = [
-            *(*run, "quality", "--json", *by),
-            *("-P", str(self._file), "--archive", str(self._root)),
+        words = (
+            *("quality", "--json", *by, "--archive", str(self._root)),
             *("--since", str(day * DAY_MS), "--until", str((day + 1) * DAY_MS)),
-        ]
-        ended = await run_aside(words, PATIENCE_S)
+        )
+        ended = await run_aside(words_of(self._pipeline, self._file, *words), PATIENCE_S)
         if ended.code != 0:
             logger.warning("%s: its figures could not be told: %s", day_name(day), ended.why)

@@ -20,7 +20,7 @@ from streams.archive.ranges import Period, read_period, require
 from streams.archive.segment import Record
 from streams.core.again import Again
 from streams.core.comparison import UNDECIDED_MS, Comparing, Comparison, Roles
-from streams.core.entitlement import always
+from streams.core.entitlement import Spans, always
 from streams.core.past import CHUNK, Way
 from streams.core.validator import Validator
 
@@ -64,7 +64,8 @@ def read_comparisons(
     """
     topics, found = Topics(pipeline.name), 0
     numbers = require(root, topics.raw, pipeline.partitions)
-    for found, one in enumerate(_every(root, pipeline, numbers, period, counts, advance), 1):  # noqa: B007
+    every = _every(root, pipeline, _moved(root, pipeline), numbers, period, counts, advance)
+    for found, one in enumerate(every, 1):  # noqa: B007
         yield one
     if not found:
         raise ConfigurationRefused(
@@ -79,16 +80,25 @@ def keep_comparisons(
 
     Raises what `read_comparisons` does, ArchiveBusy and DiskTrouble.
     """
+    numbers, moved = range(pipeline.partitions), _moved(root, pipeline)
     for hour in due_hours(root, pipeline):
-        period, numbers = Period(hour * HOUR_MS, (hour + 1) * HOUR_MS), range(pipeline.partitions)
-        every = _every(root, pipeline, numbers, period, counts, advance)
+        period = Period(hour * HOUR_MS, (hour + 1) * HOUR_MS)
+        every = _every(root, pipeline, moved, numbers, period, counts, advance)
         rows = keep_hour(root, pipeline, hour, writer, partial(write_comparisons, every))
         yield place_of(root, pipeline.name, hour), rows
+
+
+def _moved(root: Path, pipeline: Pipeline) -> tuple[Spans, Roles]:
+    """Who was entitled, and for what each was asked, over all of the archive."""
+    history = history_of(root, pipeline)
+    spans, beside = (history.spans, history.beside) if history else (always(pipeline), [])
+    return spans, Roles(spans, beside)
 
 
 def _every(
     root: Path,
     pipeline: Pipeline,
+    moved: tuple[Spans, Roles],
     numbers: Iterable[int],
     period: Period,
     counts: Counter[str],
@@ -96,11 +106,10 @@ def _every(
 ) -> Iterator[Comparison]:
     require(root, Topics(pipeline.name).scores, pipeline.partitions)
     require(root, Topics(pipeline.name).decisions, pipeline.partitions)
-    history = history_of(root, pipeline)
-    spans, beside = (history.spans, history.beside) if history else (always(pipeline), [])
+    spans, roles = moved
     (way,) = taught(root, pipeline, [Way(UNCHANGED, pipeline, spans=spans)], period)
     for number in numbers:
-        yield from _partition(root, way, number, period, Roles(spans, beside), counts, advance)
+        yield from _partition(root, way, number, period, roles, counts, advance)
 
 
 def _partition(

@@ -11,6 +11,7 @@ from confluent_kafka.admin import AclOperation, AdminClient, ConfigResource, New
 from schemas.errors import ConfigurationRefused
 from schemas.rights import Rights
 from schemas.topics import Topic
+from streams.kafka.bounds import asked
 from streams.kafka.clients import DENIED, Cluster, explained
 
 TIMEOUT_S = 15.0
@@ -97,20 +98,18 @@ class Admin:
     def _may_read(self, group: str) -> bool:
         """Ask for one group, again while its coordinator loads what it knows of it."""
         options: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": TIMEOUT_S}
-        deadline_s = time.monotonic() + TIMEOUT_S
-        while True:
-            asked = self._client.describe_consumer_groups([group], **options)[group]
-            try:
-                allowed = set(answer_of(asked).authorized_operations or ())
-            except KafkaException as error:
-                code = error.args[0].code()
-                if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
-                    return False
-                if code not in NO_COORDINATOR or time.monotonic() > deadline_s:
-                    raise
-                time.sleep(RETRY_S)
-            else:
-                return not allowed or AclOperation.READ in allowed
+
+        def ask() -> set[AclOperation]:
+            described = self._client.describe_consumer_groups([group], **options)[group]
+            return set(answer_of(described).authorized_operations or ())
+
+        try:
+            allowed = asked(ask, TIMEOUT_S, NO_COORDINATOR)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                return False
+            raise
+        return not allowed or AclOperation.READ in allowed
 
     def partitions(self) -> dict[str, int]:
         """Every topic of the cluster with its number of partitions."""

@@ -1,4 +1,4 @@
-"""What a broker says of a topic and of its partitions, asked for until it can say.
+"""What a broker says of a topic, of its partitions or of a group, asked for until it can say.
 
 A topic is told of before its partitions are led, another broker may not have heard of it yet, and a broker that comes
 back does not lead at once: what is answered then passes by itself within moments, and a client does not count it as
@@ -35,12 +35,12 @@ def partitions_of(client: Consumer, topic: str, within_s: float) -> Sequence[int
             raise KafkaException(listed.error)
         return sorted(listed.partitions)
 
-    return _asked(ask, min(within_s, HEARD_S), passing)
+    return asked(ask, min(within_s, HEARD_S), passing)
 
 
 def bounds_of(client: Consumer, place: TopicPartition, within_s: float) -> tuple[int, int]:
     """First and next offset of a partition, as of now; blocks. Raises KafkaException when nobody says within this."""
-    return _asked(lambda: client.get_watermark_offsets(place, timeout=within_s, cached=False), within_s)
+    return asked(lambda: client.get_watermark_offsets(place, timeout=within_s, cached=False), within_s)
 
 
 def offsets_at(client: Consumer, places: Sequence[TopicPartition], within_s: float) -> Mapping[int, int]:
@@ -56,10 +56,11 @@ def offsets_at(client: Consumer, places: Sequence[TopicPartition], within_s: flo
                 raise KafkaException(place.error)
         return {place.partition: place.offset for place in found}
 
-    return _asked(ask, within_s)
+    return asked(ask, within_s)
 
 
-def _asked(ask: Callable[[], Answer], within_s: float, passing: Sequence[int] = UNLED) -> Answer:
+def asked(ask: Callable[[], Answer], within_s: float, passing: Sequence[int] = UNLED) -> Answer:
+    """The answer, asked for again as long as the error is one of those that pass; blocks. Raises KafkaException."""
     end_s = time.monotonic() + within_s
     while True:
         try:

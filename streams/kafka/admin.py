@@ -99,7 +99,7 @@ class Admin:
         """Ask for one group, again while its coordinator loads what it knows of it."""
         options: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": TIMEOUT_S}
 
-        def ask() -> set[AclOperation]:
+        def ask(_: float) -> set[AclOperation]:
             described = self._client.describe_consumer_groups([group], **options)[group]
             return set(answer_of(described).authorized_operations or ())
 

@@ -18,6 +18,15 @@ UNLED = (
     KafkaError.FENCED_LEADER_EPOCH,
     KafkaError.UNKNOWN_LEADER_EPOCH,
 )
+AWAY = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE, *UNLED)
+"""What passes when a broker comes back: a client connects again by itself."""
+NOT_SAID = (
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError._BAD_MSG,
+)
+"""What is said of a partition that is there by a broker which has just come back, and what a client makes of that."""
 AGAIN_S = 0.1
 HEARD_S = 2.0
 """How long a topic that one broker made may be unknown to another; a name that is wrong is told of so late."""
@@ -29,7 +38,7 @@ def partitions_of(client: Consumer, topic: str, within_s: float) -> Sequence[int
     """The partitions of a topic; blocks. Raises KafkaException when there is no such topic or nobody says."""
     passing = (*UNLED, KafkaError.UNKNOWN_TOPIC_OR_PART)
 
-    def ask() -> Sequence[int]:
+    def ask(_: float) -> Sequence[int]:
         listed = client.list_topics(topic, timeout=within_s).topics[topic]
         if listed.error is not None:
             raise KafkaException(listed.error)
@@ -40,7 +49,8 @@ def partitions_of(client: Consumer, topic: str, within_s: float) -> Sequence[int
 
 def bounds_of(client: Consumer, place: TopicPartition, within_s: float) -> tuple[int, int]:
     """First and next offset of a partition, as of now; blocks. Raises KafkaException when nobody says within this."""
-    return asked(lambda: client.get_watermark_offsets(place, timeout=within_s, cached=False), within_s)
+    passing = (*AWAY, *NOT_SAID)
+    return asked(lambda left_s: client.get_watermark_offsets(place, timeout=left_s, cached=False), within_s, passing)
 
 
 def offsets_at(client: Consumer, places: Sequence[TopicPartition], within_s: float) -> Mapping[int, int]:
@@ -49,22 +59,25 @@ def offsets_at(client: Consumer, places: Sequence[TopicPartition], within_s: flo
     Raises KafkaException when nobody says within this.
     """
 
-    def ask() -> Mapping[int, int]:
-        found = client.offsets_for_times(list(places), timeout=within_s)
+    def ask(left_s: float) -> Mapping[int, int]:
+        found = client.offsets_for_times(list(places), timeout=left_s)
         for place in found:
             if place.error is not None:
                 raise KafkaException(place.error)
         return {place.partition: place.offset for place in found}
 
-    return asked(ask, within_s)
+    return asked(ask, within_s, (*AWAY, *NOT_SAID))
 
 
-def asked(ask: Callable[[], Answer], within_s: float, passing: Sequence[int] = UNLED) -> Answer:
-    """The answer, asked for again as long as the error is one of those that pass; blocks. Raises KafkaException."""
+def asked(ask: Callable[[float], Answer], within_s: float, passing: Sequence[int]) -> Answer:
+    """The answer, asked for again as long as the error is one of those that pass; blocks. Raises KafkaException.
+
+    Whoever asks hears how many seconds are left to answer.
+    """
     end_s = time.monotonic() + within_s
     while True:
         try:
-            return ask()
+            return ask(max(end_s - time.monotonic(), 0.0))
         except KafkaException as error:
             if error.args[0].code() not in passing or time.monotonic() + AGAIN_S > end_s:
                 raise

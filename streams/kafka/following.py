@@ -5,17 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaException, Message
 
-from streams.kafka.bounds import UNLED
+from streams.kafka.bounds import AWAY
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 
 LOOK_S = 0.5
 """How long a follower sleeps at the broker when nothing comes: it is woken by what does."""
-
-AWAY = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE, *UNLED)
-"""What a follower waits out: its client connects again by itself."""
 
 CALM: Mapping[str, int] = {"fetch.wait.max.ms": int(LOOK_S * 1e3)}
 """A request costs the broker as much as a record: nobody asks for what rarely comes more often than this."""

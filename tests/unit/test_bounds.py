@@ -21,9 +21,18 @@ class Broker:
         return 3, 7
 
 
-def test_a_partition_that_nobody_leads_yet_is_asked_again(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    "codes",
+    [
+        (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE),
+        (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN),
+        (KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._BAD_MSG),
+    ],
+    ids=["not led yet", "away", "just come back"],
+)
+def test_a_partition_of_which_nobody_can_say_yet_is_asked_again(codes: list[int], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bounds, "AGAIN_S", 0.001)
-    broker = Broker(KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+    broker = Broker(*codes)
     assert bounds_of(broker, TopicPartition("raw", 0), 5) == (3, 7)
     assert broker.left == []
 

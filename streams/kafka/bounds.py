@@ -27,6 +27,7 @@ NOT_SAID = (
     KafkaError._BAD_MSG,
 )
 """What is said of a partition that is there by a broker which has just come back, and what a client makes of that."""
+COMES_BACK = (*AWAY, *NOT_SAID)
 AGAIN_S = 0.1
 HEARD_S = 2.0
 """How long a topic that one broker made may be unknown to another; a name that is wrong is told of so late."""
@@ -49,8 +50,11 @@ def partitions_of(client: Consumer, topic: str, within_s: float) -> Sequence[int
 
 def bounds_of(client: Consumer, place: TopicPartition, within_s: float) -> tuple[int, int]:
     """First and next offset of a partition, as of now; blocks. Raises KafkaException when nobody says within this."""
-    passing = (*AWAY, *NOT_SAID)
-    return asked(lambda left_s: client.get_watermark_offsets(place, timeout=left_s, cached=False), within_s, passing)
+
+    def ask(left_s: float) -> tuple[int, int]:
+        return client.get_watermark_offsets(place, timeout=left_s, cached=False)
+
+    return asked(ask, within_s, COMES_BACK, heard_again(client, place.topic))
 
 
 def offsets_at(client: Consumer, places: Sequence[TopicPartition], within_s: float) -> Mapping[int, int]:
@@ -66,17 +70,30 @@ def offsets_at(client: Consumer, places: Sequence[TopicPartition], within_s: flo
                 raise KafkaException(place.error)
         return {place.partition: place.offset for place in found}
 
-    return asked(ask, within_s, (*AWAY, *NOT_SAID))
+    return asked(ask, within_s, COMES_BACK, heard_again(client, places[0].topic))
 
 
-def asked(ask: Callable[[float], Answer], within_s: float, passing: Sequence[int]) -> Answer:
+def heard_again(client: Consumer, topic: str) -> Callable[[float], object]:
+    """A client says from memory, for minutes, what it heard of a topic, that nobody leads it too; so it is told anew."""
+    return lambda left_s: client.list_topics(topic, timeout=left_s)
+
+
+def asked(
+    ask: Callable[[float], Answer],
+    within_s: float,
+    passing: Sequence[int],
+    before_again: Callable[[float], object] = lambda _: None,
+) -> Answer:
     """The answer, asked for again as long as the error is one of those that pass; blocks. Raises KafkaException.
 
-    Whoever asks hears how many seconds are left to answer.
+    Both what asks and what is done before it asks again hear how many seconds are left.
     """
-    end_s = time.monotonic() + within_s
+    end_s, again = time.monotonic() + within_s, False
     while True:
         try:
+            if again:
+                before_again(max(end_s - time.monotonic(), 0.0))
+            again = True
             return ask(max(end_s - time.monotonic(), 0.0))
         except KafkaException as error:
             if error.args[0].code() not in passing or time.monotonic() + AGAIN_S > end_s:

@@ -20,6 +20,9 @@ class Broker:
             raise KafkaException(KafkaError(self.left.pop(0)))
         return 3, 7
 
+    def list_topics(self, topic: str, timeout: float) -> None:
+        assert topic == "raw"
+
 
 @pytest.mark.parametrize(
     "codes",
@@ -49,6 +52,23 @@ def test_what_does_not_pass_in_time_is_raised(code: int, within_s: float):
     assert broker.left == [code], "asked once"
 
 
+def test_what_a_client_remembers_of_a_topic_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch):
+    """librdkafka says of a topic it heard of while nobody led it that the partition is unknown, and asks nobody."""
+    monkeypatch.setattr(bounds, "AGAIN_S", 0.001)
+
+    class Remembers(Broker):
+        def get_watermark_offsets(self, place: TopicPartition, timeout: float, cached: bool) -> tuple[int, int]:
+            if self.left:
+                raise KafkaException(KafkaError(self.left[0]))
+            return 3, 7
+
+        def list_topics(self, topic: str, timeout: float) -> None:
+            self.left.pop()
+
+    broker = Remembers(KafkaError._UNKNOWN_PARTITION)
+    assert bounds_of(broker, TopicPartition("raw", 0), 1) == (3, 7)
+
+
 def test_a_topic_that_one_broker_made_is_heard_of_by_the_other_in_time(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bounds, "AGAIN_S", 0.001)
 
@@ -70,5 +90,7 @@ def test_a_partition_that_nobody_leads_is_not_taken_for_one_without_a_later_reco
     monkeypatch.setattr(bounds, "AGAIN_S", 0.001)
     unled = SimpleNamespace(partition=0, offset=-1, error=KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION))
     answers = [[unled], [SimpleNamespace(partition=0, offset=12, error=None)]]
-    client = SimpleNamespace(offsets_for_times=lambda places, timeout: answers.pop(0))
+    client = SimpleNamespace(
+        offsets_for_times=lambda places, timeout: answers.pop(0), list_topics=lambda topic, timeout: None
+    )
     assert offsets_at(client, [TopicPartition("raw", 0, 1_000)], 5) == {0: 12}

@@ -74,7 +74,7 @@ def offsets_at(client: Consumer, places: Sequence[TopicPartition], within_s: flo
 
 
 def heard_again(client: Consumer, topic: str) -> Callable[[float], object]:
-    """A client says from memory, for minutes, what it heard of a topic, even that nobody leads it; so it hears anew."""
+    """A client says from memory, for minutes, what it heard of a topic, even that nobody leads it: it hears anew."""
     return lambda left_s: client.list_topics(topic, timeout=left_s)
 
 

@@ -15,6 +15,7 @@ from faust.types import TP
 
 from agents.answering import Answering
 from agents.passing_over import PassingOver
+from agents.recoveries import Recoveries
 from agents.resuming import Resuming
 from agents.roster_watch import RosterWatch, TallyWatch, TokenWatch
 from agents.timer import Timer
@@ -51,9 +52,6 @@ PAUSE_S = 3.0
 """A desk that stood still for this long (stopped, swapped out, a sleeping host) may not be the owner any more, and
 its standby has answered: it may say nothing before it has read decisions back. It looks each `TICK_S`."""
 
-PATIENCE = 2
-"""Ticks that a recovery waits for records that may never be shown."""
-
 NO_SCORES = TickBlock(0.0)
 
 GRACE_MS = 500.0
@@ -71,18 +69,16 @@ class Desk:
     _probes: TokenWatch | None = None
 
     def __init__(self, pipeline: Pipeline, cluster: Cluster, *, standby: bool = False) -> None:
-        self.recovered = 0
         self._cluster = cluster
         self._standby = standby
         self._role = "standby" if standby else "rendezvous"
         self._awake_s = time.monotonic()
         self._resuming = Resuming(Topics(pipeline.name))
-        self._recoveries: dict[int, Recovery] = {}
-        self._waited: dict[int, int] = {}
         self.cores: dict[int, Rendezvous] = {}
         self.answering = Answering(pipeline, self._role)
         self._pipeline = pipeline
         self._topics = Topics(pipeline.name)
+        self._recoveries = Recoveries(self._role, self._topics, self._answer)
         self._validator = Validator(pipeline)
         self._timer = Timer(lambda: self._app.add_future(self.on_time()))
         self._spans = always(pipeline)
@@ -94,6 +90,7 @@ class Desk:
     def open(self, app: BatchApp) -> None:
         """Work on this app from now on."""
         self._app = app
+        self._recoveries.open(app)
 
         def died(error: Exception) -> None:
             app.add_future(app.crash(error))
@@ -134,17 +131,16 @@ class Desk:
         await self._app.producer.flush()
         numbers = sorted({tp.partition for tp in starts})
         self.cores = {}
-        self._recoveries, self._waited = {}, {}
+        self._recoveries.begin({})
+        asked_ms = self._app.producer.now_ms()
         (known, ends), _ = await asyncio.gather(asyncio.to_thread(self._past, numbers), self._begin_logs())
         self._begun = True
         cores = {number: self._core(number, starts) for number in numbers}
         now_ms = self._app.producer.now_ms()
         for decision in known:
             cores[decision.ticket.partition].decided(decision, now_ms)
-        for number, core in cores.items():
-            recovery = Recovery(core, *ends[number], GRACE_MS if self._pipeline.standby else 0.0)
-            if not recovery.done:
-                self._recoveries[number] = recovery
+        grace_ms = GRACE_MS if self._pipeline.standby else 0.0
+        self._recoveries.begin({n: Recovery(core, *ends[n], grace_ms, asked_ms) for n, core in cores.items()})
         self.cores = cores
         self._awake_s = time.monotonic()
 
@@ -157,7 +153,8 @@ class Desk:
 
     def end(self) -> None:
         """Let go of every partition."""
-        self.cores, self._recoveries = {}, {}
+        self.cores = {}
+        self._recoveries.begin({})
 
     def _core(self, number: int, starts: Mapping[TP, int]) -> Rendezvous:
         start = self._resuming.start(number, starts)
@@ -190,7 +187,7 @@ class Desk:
         """
         self._stay_awake()
         core = self.cores[batch.partition]
-        recovery = self._recoveries.get(batch.partition)
+        recovery = self._recoveries.at(batch.partition)
         now_ms = self._app.producer.now_ms()
         replies: list[Reply] = []
         if batch.topic == self._topics.raw:
@@ -210,18 +207,12 @@ class Desk:
                 if decision := _decision(message):
                     replies += core.decided(decision, now_ms)
         if recovery:
-            replies += self._recover(batch.partition, recovery)
+            replies += self._recoveries.run(batch.partition)
+        await self._answer(core, replies)
+
+    async def _answer(self, core: Rendezvous, replies: Sequence[Reply]) -> None:
         await self._publish(core, replies)
         self._arm()
-
-    def _recover(self, number: int, recovery: Recovery) -> list[Reply]:
-        reached(f"{self._role}.in_recovery")
-        replies = recovery.run(self._app.producer.now_ms())
-        self._waited[number] = 0
-        self.recovered += len(replies)
-        if recovery.done:
-            self._recoveries.pop(number, None)
-        return replies
 
     async def _scores(
         self, core: Rendezvous, recovery: Recovery | None, batch: Batch, message: Message
@@ -251,21 +242,12 @@ class Desk:
         """Decide what is due although no record came."""
         self._stay_awake()
         for number, core in list(self.cores.items()):
-            if number not in self._recoveries:
+            if self._recoveries.at(number) is None:
                 await self._publish(core, core.due(self._app.producer.now_ms()))
         self._arm()
 
-    async def close_recoveries(self) -> None:
-        """End a recovery that has waited in vain: a transaction's last offsets are shown to no reader."""
-        for number, recovery in list(self._recoveries.items()):
-            self._waited[number] = self._waited.get(number, 0) + 1
-            if self._waited[number] > PATIENCE:
-                recovery.close()
-                await self._publish(recovery.core, self._recover(number, recovery))
-        self._arm()
-
     def _arm(self) -> None:
-        armed = (core.next_due_ms for number, core in self.cores.items() if number not in self._recoveries)
+        armed = (core.next_due_ms for number, core in self.cores.items() if self._recoveries.at(number) is None)
         self._timer.arm(armed, self._app.producer.now_ms())
 
     async def _publish(self, core: Rendezvous, replies: Sequence[Reply]) -> None:
@@ -302,6 +284,15 @@ class Desk:
             value = encode_scores(TickBlock(self._app.producer.now_ms()))
             sending = Sending()
             await self._app.producer.send_batch(sending, [Outgoing(self._topics.scores, value, None, numbers[0])])
+
+    async def close_recoveries(self) -> None:
+        """End those that have waited in vain."""
+        await self._recoveries.close_overdue()
+
+    @property
+    def recovered(self) -> int:
+        """Replies that were given for a time that was missed."""
+        return self._recoveries.recovered
 
     @property
     def undecided(self) -> int:

@@ -29,8 +29,7 @@ DRAIN_S = 2.5
 TRIES = 3
 BACKOFF_S = 0.05
 COMMIT_S = 2.0
-BOUNDS_S = 30.0
-"""How long a role that takes a partition over waits for a broker that goes away meanwhile, before it begins again."""
+BOUNDS_S = 5.0
 
 
 class Consumer(base.Consumer):

@@ -97,6 +97,7 @@ def test_the_standby_answers_while_the_owner_is_dead(mortal: Up, note: Note):
     found = findings(mortal, mortal.file, load)
     assert_kept(found)
     assert 0 < found.by_standby < found.decided
+    assert found.conflicting <= 0.0001 * found.decided, "owner and standby decide by the same log"
     note("kill -9 of the rendezvous beside its standby", f"{kills} kills", found)
     assert_on_time(found)
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from schemas.decisions import Decision, Outcome, Ticket
 from schemas.pipeline import RequestShape
 from schemas.requests import Request
-from streams.core.recovery import Recovery
+from streams.core.recovery import ROUNDS, Recovery
 from streams.core.rendezvous import Rendezvous
 from streams.core.watermark import Checkpoint
 from tests.unit.small import pipeline, request, scores
@@ -156,6 +156,46 @@ def test_what_is_overdue_is_decided_as_of_its_deadline():
     assert (early.decision.model, early.decision.decided_at_ms) == ("second", 1_060)
     assert (early.decision.recovered, early.decision.late_by_ms) == (True, 7_900)
     assert (late.decision.outcome, late.decision.used_ms) == (Outcome.DEFAULT, 100)
+    assert recovery.done
+
+
+def test_what_came_while_it_was_run_through_belongs_to_the_time_that_was_missed():
+    """The champion's score lay in the log when `second` became acceptable: a twin that has read it says so."""
+    core = desk()
+    recovery = Recovery(core, 1, 1, asked_ms=1_000)
+    recovery.requests_seen([request(0)])
+    recovery.scores_offered(0, 1_010, lambda at: core.scores_offered(scores("second", 0), 0, 1_010, at))
+    assert recovery.run(1_070) == []
+    assert recovery.has_read_all
+    assert not recovery.done, "its ends are old"
+    recovery.grown(1, 2, 1_070)
+    assert recovery.run(1_075) == []
+    recovery.scores_offered(1, 1_050, lambda at: core.scores_offered(scores("first", 0), 1, 1_050, at))
+    (reply,) = recovery.run(1_080)
+    assert (reply.decision.model, reply.decision.used_ms) == ("first", 50)
+    assert recovery.done
+
+
+def test_where_nothing_came_meanwhile_nothing_is_waited_for():
+    core = desk()
+    recovery = Recovery(core, 1, 0, asked_ms=1_000)
+    recovery.requests_seen([request(0)])
+    assert recovery.run(2_000) == []
+    recovery.grown(1, 0, 2_000)
+    assert len(recovery.run(9_000)) == 1
+    assert recovery.done
+
+
+def test_who_never_catches_up_goes_live_all_the_same():
+    core = desk()
+    recovery = Recovery(core, 1, 0, asked_ms=0)
+    for number in range(ROUNDS):
+        recovery.requests_seen([request(number, at_ms=1_000 + number)])
+        recovery.run(100_000 * (number + 1))
+        assert not recovery.done
+        recovery.grown(number + 2, 0, 100_000 * (number + 1))
+    recovery.requests_seen([request(ROUNDS, at_ms=1_000 + ROUNDS)])
+    recovery.run(9_000_000)
     assert recovery.done
 
 

@@ -51,7 +51,7 @@ class Seat:
         if variant.read_back:
             self._read_back(commit, now_ms, horizon=variant.horizon)
         twin_grace_ms = GRACE_MS if hears and variant.kept_back else 0.0
-        self.recovery: Recovery | None = Recovery(self.core, logs.raw.end, logs.scores.end, twin_grace_ms)
+        self.recovery: Recovery | None = Recovery(self.core, logs.raw.end, logs.scores.end, twin_grace_ms, now_ms)
         self.raw_at, self.scores_at = logs.raw.place(start.raw), logs.scores.place(start.scores)
         self.decisions_at = len(logs.decisions) if hears else -1
 
@@ -114,6 +114,8 @@ class Seat:
     def _recover(self, recovery: Recovery, now_ms: float) -> None:
         if self.raw_at == len(self.logs.raw) and self.scores_at == len(self.logs.scores):
             recovery.close()  # a hole at the end is shown to nobody
+        elif recovery.has_read_all:
+            recovery.grown(self.logs.raw.end, self.logs.scores.end, now_ms)
         self.queue += recovery.run(now_ms)
         if recovery.done:
             self.recovery = None

@@ -42,8 +42,8 @@ LOOK_S = 0.5
 LOOK_AT_DISK_S = 10.0
 LOOK_AT_TOPICS_S = 5.0
 UPKEEP_FIRST_S, UPKEEP_S = 300.0, 3600.0
-RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
-"""Pauses while the disk takes nothing; the last one for as long as it lasts."""
+RETRY_S = (1.0, 2.0, 5.0)
+"""Pauses while the disk takes nothing; the last one for as long as it lasts: what waits, waits in memory."""
 
 
 class TopicMadeAnew(RendezvousError):

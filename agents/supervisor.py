@@ -29,7 +29,7 @@ from agents.status import Status
 from schemas.errors import UNREADABLE
 from streams.core.quarantine import Ends
 
-BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0)
 FORGIVEN_S = 30.0
 STOP_S = 4.5
 LOOK_S = 1.0

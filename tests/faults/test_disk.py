@@ -70,7 +70,7 @@ def failing(pipeline: Up, fault: str) -> Iterator[None]:
 def test_a_disk_that_takes_nothing_stops_the_archiver_alone_until_it_takes_files_again(
     shimmed: Up, fault: str, note: Note
 ):
-    pipeline, bad_s = shimmed, 20 if LONG else 2
+    pipeline, bad_s = shimmed, 15 if LONG else 2
     raw, log = Layout(pipeline.archive, pipeline.topics.raw, 0), Path(pipeline.status["logs"]) / "archiver.log"
     before, said = len(raw.segments()), len(log.read_text())
     with Load(pipeline.cluster, pipeline.topics.raw, 200, noisy) as load:
@@ -116,7 +116,7 @@ def test_verify_finds_every_flipped_bit_and_every_truncated_or_deleted_file(
         found = findings(pipeline, file, load)
         archive = pipeline.archive
     assert_kept(found)
-    dice, copies = random.Random(5), 200 if LONG else 4
+    dice, copies = random.Random(5), 100 if LONG else 4
     files = raw.segments()
     for victim in (files[0], files[len(files) // 2], files[-1]):
         size = victim.stat().st_size

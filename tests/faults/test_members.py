@@ -34,7 +34,7 @@ GUESTS = {
     "router": ["router"],
     "scorer.good": ["scorer", "--model", "good"],
 }
-STAY_S = 2.0 if LONG else 1.0
+STAY_S = 1.5 if LONG else 1.0
 SESSION_MS, SECOND_MS = 6_000, 1_000
 
 Numbers = dict[str, set[int]]

@@ -26,7 +26,7 @@ RATE = 500 if LONG else 200
 FRESH = '[kafka.producer]\n"topic.metadata.refresh.interval.ms" = 1000\n'
 """A producer notices within a second that a topic is gone, not within five minutes."""
 
-ROUNDS = 7 if LONG else 1
+ROUNDS = 5 if LONG else 1
 AFTER_MS = 500
 LATE_SHARE, ON_TIME_MS, LATEST_MS = 0.001, 10, 250
 

@@ -202,7 +202,7 @@ def test_a_wrong_clock_makes_nobody_wait(cluster: Cluster, tmp_path: Path, name:
             log = Path(pipeline.status["logs"]) / f"{'scorer.' * (role == 'good')}{role}.log"
             until(lambda log=log: "this host's clock" in log.read_text(), 10, f"{role} says so")
     assert_kept(found)
-    assert sum(answer.outcome == "preferred" for answer in answers) >= 0.9 * len(answers)
+    assert sum(answer.outcome == "preferred" for answer in answers) >= (0.9 if LONG else 0.5) * len(answers)
     for role, seconds, after in clocks:
         note(f"clock of {role} {int(seconds):+} s", f"{after} s after its start; it says so", found)
     assert_on_time(found, 0.01)

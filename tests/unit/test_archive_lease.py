@@ -41,7 +41,7 @@ from tests.unit.test_archive_upkeep import (
     whole,
 )
 
-RENEW_S, LEASE_S, LOOK_S = 0.1, 1.0, 0.05
+RENEW_S, LEASE_S, LOOK_S = 0.1, 3.0, 0.05
 ELSEWHERE = "import socket; socket.gethostname = lambda: 'elsewhere'\n"
 STANDS_STILL = f"""
 import os, signal

@@ -158,18 +158,25 @@ RUNS = SAYS + "say('running', 1000)"
 
 
 def lived(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, source: str, *, scorer: bool = True, still_s: float = 0
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    source: str,
+    hung: Hung,
+    within_s: float,
+    *,
+    scorer: bool = True,
+    still_s: float = 0,
 ) -> Child:
-    """One child for three seconds, or until it is started again; this program stands still when it has spoken."""
+    """One child until it is started again, or for so long; this program stands still when it has spoken."""
     monkeypatch.setattr(supervisor, "LOOK_S", 0.05)
     child = Child("scorer.m", [sys.executable, "-c", source], folder / "m.log")
     child.in_hand = InHand.made(2) if scorer else None
 
     async def run() -> None:
-        keeper = Supervisor([child], {}, hung=Hung(silent_s=1, loading_s=2))
+        keeper = Supervisor([child], {}, hung=hung)
         await keeper.start()
         with suppress(TimeoutError):
-            async with asyncio.timeout(3 + still_s):
+            async with asyncio.timeout(within_s + still_s):
                 while still_s and not child.spoke:
                     await asyncio.sleep(0.01)
                 time.sleep(still_s)  # noqa: ASYNC251  nobody looks meanwhile
@@ -192,7 +199,7 @@ def lived(
 def test_a_role_that_cannot_end_itself_is_ended_and_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, said: str
 ):
-    child = lived(monkeypatch, tmp_path, source)
+    child = lived(monkeypatch, tmp_path, source, Hung(silent_s=1, loading_s=2), 30)
     assert (child.restarts, child.reason) == (1, said)
 
 
@@ -201,13 +208,14 @@ def test_a_role_that_cannot_end_itself_is_ended_and_started_again(
     [
         (BROKER_IS_AWAY, True, 0),  # it says that it is starting, for as long as that takes
         (LOADS_FOR_EVER, False, 0),  # no scorer: it reads its state
-        (RUNS, True, 2),  # the supervisor stood still, and not its child
+        (RUNS, True, 3),  # the supervisor stood still, and not its child
     ],
 )
 def test_a_role_that_says_what_it_does_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, scorer: bool, still_s: float
 ):
-    child = lived(monkeypatch, tmp_path, source, scorer=scorer, still_s=still_s)
+    patient = Hung(silent_s=2, loading_s=2)
+    child = lived(monkeypatch, tmp_path, source, patient, 3, scorer=scorer, still_s=still_s)
     assert (child.restarts, child.hung) == (0, "")
 
 

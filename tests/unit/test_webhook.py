@@ -94,10 +94,10 @@ def test_one_that_does_not_take_it_is_asked_again_and_named_without_its_secret(
 
 
 def test_one_that_hangs_is_given_its_time_and_no_more(caplog: pytest.LogCaptureFixture):
-    with server(200, wait_s=1.0) as (address, _):
+    with server(200, wait_s=20) as (address, _):
         started_s = time.monotonic()
         assert not asyncio.run(Webhook(address, 0.2).post(REPORT))
-        assert time.monotonic() - started_s < 0.9
+        assert time.monotonic() - started_s < 10
     assert "no answer in 0.2 s" in caplog.text
 
 

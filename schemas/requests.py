@@ -6,6 +6,9 @@ from msgspec import Struct
 
 Headers = list[tuple[str, bytes | None]]
 
+UNREADABLE_NAME = "rv-unreadable-name"
+"""The one header of a record that has a header whose name is no UTF-8: to Kafka a name is bytes, to a client text."""
+
 
 class Joined(Struct, frozen=True, gc=False):
     """What a table said of a request: its record as it was written, and its features as a decoder holds them.

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from msgspec import DecodeError, Meta, json
 
 from schemas.pipeline import Pipeline
-from schemas.requests import Headers, Rejection, Request
+from schemas.requests import UNREADABLE_NAME, Headers, Rejection, Request
 from streams.core.event_shape import Fields, Unfit, check_form, event_type, field_of, getter, plain
 from streams.core.replay import MARKS, RUN_MARK, original_of, replay_prefix
 
@@ -137,6 +137,8 @@ def header(headers: Headers | None, name: str) -> bytes | None:
 
 
 def _checked_header(headers: Headers, name: str) -> bytes | None:
+    if headers[0][0] == UNREADABLE_NAME:
+        raise Unfit("headers", "the name of a header is not UTF-8: none of them can be read")
     if len(headers) > MAX_HEADERS:
         raise Unfit("headers", f"{len(headers)} headers; at most {MAX_HEADERS} are allowed")
     size = sum(len(key) + len(value or b"") for key, value in headers)

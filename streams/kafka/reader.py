@@ -24,6 +24,7 @@ from streams.kafka.bounds import bounds_of
 from streams.kafka.clients import DENIED
 from streams.kafka.edge import Edge
 from streams.kafka.loop import RecordLoop, running_loop
+from streams.kafka.records import read_headers
 
 logger = logging.getLogger(__name__)
 
@@ -180,6 +181,7 @@ class Reader:
         messages = self.client.consume(RECORDS, 0) if not wait_s else self.client.consume(1, wait_s)
         if wait_s and messages:
             messages += self.client.consume(RECORDS, 0)
+        read_headers(messages)
         started_s = time.monotonic()
         if not self.flowing:
             # Faust's index does not know the partitions yet: a record would find no agent. An error is no record:

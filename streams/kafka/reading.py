@@ -17,6 +17,7 @@ from confluent_kafka import (
 from schemas.errors import ConfigurationRefused
 from streams.kafka.bounds import bounds_of, offsets_at, partitions_of
 from streams.kafka.clients import Cluster
+from streams.kafka.records import read_headers
 
 TIMEOUT_S = 10.0
 PASS_S = 0.1
@@ -98,6 +99,7 @@ class TopicReader:
             messages = self._consumer.consume(1, timeout_s)
             if messages:
                 messages += self._consumer.consume(RECORDS, 0)
+            read_headers(messages)
             found = [message for message in messages if self._is_record(message)]
         if self._trouble is not None and not found:
             trouble, self._trouble = self._trouble, None

@@ -1,5 +1,6 @@
 """The whole road on real Kafka, with real processes."""
 
+import ctypes
 import json
 import os
 import statistics
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 
+import confluent_kafka
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -151,6 +153,38 @@ def test_bad_input_is_rejected_by_name_and_kept_and_nothing_else_is_delayed(pipe
     kept = {message.value() for message in dead_letters(pipeline, len(values))}
     assert {value for value, _ in BAD.values() if len(value or b"") < 262_144} <= kept
     assert all(pipeline.restarts(role) == 0 for role in pipeline.status["roles"])
+
+
+def test_a_header_whose_name_is_no_utf8_ends_nobody(pipeline: Up):
+    before = {role: pipeline.restarts(role) for role in pipeline.status["roles"]}
+    produce_with_header(pipeline, good(1), b"\xff\xfe")
+    with TopicReader(pipeline.cluster, pipeline.topics.raw) as reader:
+        bad = reader.bounds()[0][1] - 1
+    found = outcome(
+        pipeline, {bad: 0} | send(pipeline.cluster, pipeline.topics.raw, [good(n) for n in range(20)], 200)
+    )
+    assert len(found.decisions) == 21
+    assert found.decisions[bad].outcome == "rejected"
+    assert "the name of a header is not UTF-8" in found.decisions[bad].reason
+    assert {role: pipeline.restarts(role) for role in pipeline.status["roles"]} == before
+
+
+def produce_with_header(pipeline: Up, value: bytes, name: bytes) -> None:
+    """What the Python client cannot send and other clients do, through the library below it."""
+    folder = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
+    library = ctypes.CDLL(str(next(folder.glob("librdkafka*"))))
+    for made in (library.rd_kafka_conf_new, library.rd_kafka_new):
+        made.restype = ctypes.c_void_p
+    why = ctypes.create_string_buffer(512)
+    settings = ctypes.c_void_p(library.rd_kafka_conf_new())
+    library.rd_kafka_conf_set(settings, b"bootstrap.servers", pipeline.cluster.bootstrap.encode(), why, 512)
+    client = ctypes.c_void_p(library.rd_kafka_new(0, settings, why, 512))
+    text, size, partition = ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int32
+    topic, where = (1, text(pipeline.topics.raw.encode())), (3, partition(0))
+    content, header = (4, text(value), size(len(value))), (9, text(name), text(b"1"), ctypes.c_ssize_t(1))
+    assert library.rd_kafka_producev(client, *topic, *where, *content, *header, 0) == 0
+    assert library.rd_kafka_flush(client, 10_000) == 0
+    library.rd_kafka_destroy(client)
 
 
 def dead_letters(pipeline: Up, at_least: int) -> list[object]:

@@ -1,9 +1,10 @@
 """raw -> model.<name>
 
 Reads each request once, joins into it what the tables say, builds the matrix, and sends every model its own block,
-one that needs others' scores by way of its coupler; what was joined is kept on `enriched`. The monitor's probes bring
-along what is joined into them, so that they are the same each time. What cannot be read goes to the dead letters with
-its original bytes; the rendezvous rejects it by the same validator.
+one that needs others' scores by way of its coupler; what was joined is kept on `enriched`. A request that repeats
+another is answered as that one was: no model is asked again. The monitor's probes bring along what is joined into
+them, so that they are the same each time. What cannot be read goes to the dead letters with its original bytes; the
+rendezvous rejects it by the same validator.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +15,15 @@ from faust.types import TP
 
 from agents.roster_watch import RosterWatch, TokenWatch
 from agents.table_watch import TableWatch
-from schemas.blocks import RejectionBlock, RowError, ScoresBlock, encode_json_rows, encode_rows, encode_scores
+from schemas.blocks import (
+    NotAskedBlock,
+    RejectionBlock,
+    RowError,
+    ScoresBlock,
+    encode_json_rows,
+    encode_rows,
+    encode_scores,
+)
 from schemas.dead_letters import DeadLetter
 from schemas.enriched import encode_enriched
 from schemas.errors import UnreadableRecord
@@ -26,6 +35,7 @@ from schemas.topics import Topics
 from streams.core.enrichment import Enrichment
 from streams.core.fan_out import Fan, FanOut
 from streams.core.features import Derivation
+from streams.core.repeats import Firsts
 from streams.core.table import Table
 from streams.core.validator import Validator
 from streams.kafka.batch import Batch, Outgoing
@@ -70,8 +80,11 @@ def attach(
 
     probes = TokenWatch(pipeline, cluster, announced, died) if pipeline.enrich and pipeline.monitor else None
 
+    firsts: dict[int, Firsts] = {}
+
     @app.on_partitions_assigned.connect(weak=False)
     async def begin(_: Any, __: Iterable[TP], **___: Any) -> None:
+        firsts.clear()
         await roster.begin()
         await tables.begin()
         if probes is not None:
@@ -88,6 +101,8 @@ def attach(
             if pipeline.enrich and requests:
                 requests, refused = join(enrichment, requests, tokens)
                 kept = enriched(enrichment, requests, batch.partition, topics)
+            known = firsts.setdefault(batch.partition, Firsts(batch.partition, pipeline.request.repeat_s))
+            requests, repeats = known.apart(requests)
             started_ms = producer.now_ms()
             try:
                 fan = fan_out.fan(requests, started_ms)
@@ -96,7 +111,8 @@ def attach(
                 refused += [("derive", row) for row in failed]
                 fan = fan_out.fan(requests, producer.now_ms())
             fan_out.took(producer.now_ms() - started_ms, fan.asked)
-            await producer.send_batch(batch, kept + outgoing(fan, batch.partition, topics))
+            said = fan.not_asked + fan_out.unasked(repeats)
+            await producer.send_batch(batch, kept + outgoing(fan, said, batch.partition, topics))
             reached("router.after_send")
             if rejections or refused:
                 await refuse(app, batch, rejections, refused, topics)
@@ -145,8 +161,8 @@ def enriched(enrichment: Enrichment, requests: Sequence[Request], partition: int
     return [Outgoing(topics.enriched, value, None, partition) for value in values]
 
 
-def outgoing(fan: Fan, partition: int, topics: Topics) -> list[Outgoing]:
-    """The records a fan becomes."""
+def outgoing(fan: Fan, not_asked: Sequence[NotAskedBlock], partition: int, topics: Topics) -> list[Outgoing]:
+    """The records a fan becomes, and who was not asked."""
     records = []
     for model, rows in fan.rows:
         topic = topics.model(model.name)
@@ -154,7 +170,7 @@ def outgoing(fan: Fan, partition: int, topics: Topics) -> list[Outgoing]:
         records += [Outgoing(topic, value, None, partition) for value in values]
     for needing in fan.needing:
         records.append(Outgoing(topics.needs(needing.rows.model), encode_needing(needing), None, partition))
-    said: list[ScoresBlock] = [*fan.not_asked, *fan.lacking]
+    said: list[ScoresBlock] = [*not_asked, *fan.lacking]
     return records + [Outgoing(topics.scores, encode_scores(block), None, partition) for block in said]
 
 

@@ -15,6 +15,7 @@ from streams.core.entitlement import PerSpan, Spans, always
 from streams.core.features import Derivation, FeatureTable
 
 OVERLOADED = "the pipeline is overloaded"
+REPEATED = "it repeats an earlier request"
 RECENT = 0.2
 NEVER = 2.0
 
@@ -135,6 +136,18 @@ class FanOut:
             not_asked.append(NotAskedBlock(audience.in_time_only, pack_offsets(left), OVERLOADED))
         fan = Fan(rows, not_asked, len(live))
         return _coupled(fan, audience) if audience.needs or audience.lacking else fan
+
+    def unasked(self, requests: Sequence[Request]) -> list[NotAskedBlock]:
+        """What is said of requests that repeat others: they are given an answer, and no model is asked again."""
+        parts = groupby(requests, lambda request: self._audiences.at(request.at_ms))
+        return [
+            NotAskedBlock(
+                tuple(model.name for model, _ in audience.models),
+                pack_offsets([request.offset for request in part]),
+                REPEATED,
+            )
+            for audience, part in parts
+        ]
 
     def took(self, elapsed_ms: float, asked: int) -> None:
         """How long the fan of this many requests took: an average over the last few."""

@@ -87,6 +87,61 @@ class Repeats:
         return known
 
 
+class Firsts:
+    """Which requests of one partition repeat an earlier one, by the rule of `Repeats`: they are not scored again.
+
+    The answer is none of its business, but it must take no request for a repeat that whoever answers takes for a new
+    one. It begins with nothing: what it meets within the horizon of what it does not remember may itself be a repeat,
+    and those that equal it repeat the one or the other, or none. They are scored again, and that is all.
+    """
+
+    LIMIT = 100_000
+
+    def __init__(self, partition: int, horizon_s: float) -> None:
+        self._partition = partition
+        self._horizon_ms = horizon_s * 1e3
+        self._known: dict[int, tuple[int, int, bool]] = {}
+        self._order: deque[tuple[int, int, int]] = deque()
+        self._sure_ms = -1.0
+
+    def apart(self, requests: list[Request]) -> tuple[list[Request], list[Request]]:
+        """Those that are new, and those that repeat others; both in the order of raw, in which they are given."""
+        repeats = [request for request in requests if self._repeats(request)] if self._horizon_ms else []
+        if not repeats:
+            return requests, repeats
+        out = {request.offset for request in repeats}
+        return [request for request in requests if request.offset not in out], repeats
+
+    def _repeats(self, request: Request) -> bool:
+        offset, at_ms, horizon_ms = request.offset, request.at_ms, self._horizon_ms
+        if request.request_id == f"{self._partition}-{offset}":
+            return False
+        if self._sure_ms < 0:
+            self._sure_ms = at_ms + horizon_ms
+        mark = hash((request.budget_ms, request.key, request.request_id, request.value))  # a seed for each process
+        sure = at_ms > self._sure_ms
+        if known := self._known.get(mark):
+            first, first_ms, is_first = known
+            if first == offset:
+                return False  # a batch that is tried again
+            if first_ms >= at_ms - horizon_ms:
+                if is_first:
+                    return True
+                sure = False
+        self._known[mark] = offset, at_ms, sure
+        self._order.append((at_ms, offset, mark))
+        self._forget(at_ms - horizon_ms)
+        return False
+
+    def _forget(self, before_ms: float) -> None:
+        order = self._order
+        while order[0][0] < before_ms or len(order) > self.LIMIT:
+            at_ms, offset, mark = order.popleft()
+            self._sure_ms = max(self._sure_ms, at_ms + self._horizon_ms)
+            if self._known[mark][0] == offset:
+                del self._known[mark]
+
+
 def repeatable(decision: Decision) -> bool:
     """Whether later requests may repeat the one it answers."""
     return bool(decision.fingerprint) and decision.duplicate_of is None

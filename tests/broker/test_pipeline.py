@@ -17,6 +17,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from agents.settings import cache_dir
+from schemas.blocks import decode_rows
 from schemas.topics import Topics
 from streams.archive.reader import read_partition
 from streams.kafka.admin import Admin
@@ -497,6 +498,24 @@ def test_a_producers_repeat_is_given_the_first_ones_answer_also_after_a_crash(cl
         (decision,) = later.decisions.values()
         assert decision.duplicate_of == two.ticket
         assert decision.score == two.score
+
+
+def test_a_repeat_is_not_scored_again(cluster: Cluster, tmp_path: Path):
+    name = f"again{os.getpid()}"
+    with up(cluster, write(tmp_path, name, repeat_s=1), name, tmp_path / "state") as pipeline:
+        begun = outcome(pipeline, send(cluster, pipeline.topics.raw, [good(0)]))
+        over_s = max(begun.raw_at_ms.values()) / 1e3 + 1.1
+        until(lambda: time.time() > over_s, 5, "the router remembers a horizon")
+        found = outcome(pipeline, send(cluster, pipeline.topics.raw, [good(1), good(2), good(1)]))
+        one, _, again = (found.decisions[offset] for offset in sorted(found.decisions))
+        assert again.duplicate_of == one.ticket
+        assert (again.outcome, again.score) == (one.outcome, one.score)
+        until(lambda: len(scored(pipeline, "good")) >= 3, 10, "what was asked for is scored")
+        with TopicReader(cluster, pipeline.topics.model("good")) as reader:
+            asked = [
+                offset for message in reader.to_end() for offset in decode_rows(message.value()).offsets.tolist()
+            ]
+        assert sorted(asked) == sorted([*begun.decisions, *sorted(found.decisions)[:2]])
 
 
 def test_verify_is_content_with_a_sound_pipeline_and_finds_a_deleted_file(cluster: Cluster, tmp_path: Path):

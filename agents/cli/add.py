@@ -21,9 +21,11 @@ from streams.kafka.admin import Admin
 from streams.kafka.roster_log import RosterLog
 from streams.models.artifact import sum_to_trust
 from streams.models.entrance import Tried, tried
+from streams.models.trees import LISTED
 from streams.models.trying import TRIAL_S
 
 GOLDEN_ROWS = 64
+LISTED_HERE = "list those of the pipeline's that it takes, in its order, with --features a,b,c"
 
 
 @click.command()
@@ -105,7 +107,9 @@ def add(
     if mistakes := mistakes_in_models(_with_champion(asked, found), name):
         where = f"{entry}: " if entry else ""
         raise ConfigurationRefused("\n".join(f"{where}{mistake}" for mistake in mistakes))
-    checked = tried(folder, pipeline, model, recent(cluster, pipeline, GOLDEN_ROWS, model.needs), within)
+    way_out = f"{LISTED} in {entry}" if entry else LISTED_HERE
+    rows = recent(cluster, pipeline, GOLDEN_ROWS, model.needs)
+    checked = tried(folder, pipeline, model, rows, within, way_out=way_out)
     said = _told(model, checked)
     if not dry_run:
         Admin(cluster).ensure(topics_of_model(pipeline, model))

@@ -184,21 +184,22 @@ def _plain(score: float) -> float | None:
 
 def _scores(folder: Path, pipeline: Pipeline, text: str, given: Given, instead_of: str) -> Matrix:
     """Scores of a model of the pipeline, or of a file in a model's place; NaN where it refuses a row."""
-    from streams.models.candidate import FileGiven, scoring_of, with_file
+    from streams.models.candidate import STANDS_FOR, FileGiven, scoring_of, with_file
+    from streams.models.trees import LISTED
 
     if any(model.name == text for model in pipeline.models):
-        changed, model, own = pipeline, pipeline.model(text), folder
+        changed, model, own, way_out = pipeline, pipeline.model(text), folder, LISTED
     else:
         name, _, file = text.rpartition("=")
         path = Path(file)
         changed, model = with_file(pipeline, FileGiven(path, name or instead_of))
-        own = path.resolve().parent
+        own, way_out = path.resolve().parent, STANDS_FOR
     if not model.has_scorer:
         raise ConfigurationRefused(f"model {model.name}: nothing here scores it (kind {model.kind}); name another")
     if model.needs:
         said = f"it needs the score of {', '.join(model.needs)}, which events do not hold"
         raise ConfigurationRefused(f"model {model.name}: {said}; run it with `rendezvous backtest`")
-    score_rows, columns = scoring_of(own, changed, model)
+    score_rows, columns = scoring_of(own, changed, model, way_out)
     scores, refused = score_rows(Given(given.matrix[:, columns], given.events))
     scores = np.array(scores, float)
     scores[list(refused)] = np.nan

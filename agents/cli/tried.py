@@ -47,7 +47,7 @@ class Tried:
             pipeline, model, own = self._with_file(changed, text)
             scored = [(folder, other) for other in others if other.name != model.name]
             name = model.version if all(way.name != model.version for way in ways) else f"{model.version}.{len(ways)}"
-            ways.append(self._way(name, pipeline, [*scored, (own, model)]))
+            ways.append(self._way(name, pipeline, [*scored, (own, model)], instead=model.name))
         return ways
 
     def _with_file(self, changed: Pipeline, text: str) -> tuple[Pipeline, Model, Path]:
@@ -58,13 +58,16 @@ class Tried:
         pipeline, model = with_file(changed, FileGiven(path, name))
         return pipeline, model, path.resolve().parent
 
-    def _way(self, name: str, pipeline: Pipeline, scored: Sequence[tuple[Path, Model]]) -> Way:
-        from streams.models.candidate import scoring_of
+    def _way(self, name: str, pipeline: Pipeline, scored: Sequence[tuple[Path, Model]], *, instead: str = "") -> Way:
+        """`instead`: the model whose file is another, named by the caller."""
+        from streams.models.candidate import STANDS_FOR, scoring_of
         from streams.models.loading import resolve
+        from streams.models.trees import LISTED
 
         found = {}
         for folder, model in scored:
-            score_rows, columns = scoring_of(folder, pipeline, model)
+            way_out = STANDS_FOR if model.name == instead else LISTED
+            score_rows, columns = scoring_of(folder, pipeline, model, way_out)
             found[model.name] = Scored(model.version, score_rows, columns, self._latency(name, model.name))
         derivations = {
             feature.name: resolve(feature.derive, f"feature {feature.name}: derive")

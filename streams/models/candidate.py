@@ -12,6 +12,10 @@ from streams.core.given import ScoreRows
 from streams.models.artifact import ModelRefused, open_artifact, sum_of
 from streams.models.checked import score_rows
 from streams.models.loading import load
+from streams.models.trees import LISTED, check_names
+
+STANDS_FOR = "name the model it can stand for with NAME=FILE"
+"""What whoever names a file in a model's place may do when it takes other features."""
 
 FEATURE_NAMES = re.compile(rb"^feature_names=(.*)$", re.MULTILINE).search
 
@@ -61,34 +65,30 @@ def _replaced(base: Pipeline, given: FileGiven) -> Model:
     return next(model for model in base.models if model.role is Role.CHAMPION)
 
 
-def scoring_of(folder: Path, pipeline: Pipeline, model: Model) -> tuple[ScoreRows, tuple[int, ...]]:
+def scoring_of(
+    folder: Path, pipeline: Pipeline, model: Model, way_out: str = LISTED
+) -> tuple[ScoreRows, tuple[int, ...]]:
     """A model of the pipeline ready to score, and its columns; raises ModelRefused (other features, damage).
 
-    The columns are those of the pipeline's features and, after them, of the scores it needs in the order of `needs`.
+    `way_out` is what the caller may do when it takes other features. The columns are those of the pipeline's features
+    and, after them, of the scores it needs in the order of `needs`.
     """
-    columns = columns_of(folder, pipeline, model)
+    columns = columns_of(folder, pipeline, model, way_out)
     return partial(score_rows, load(folder, model, pipeline.features_of(model))), columns
 
 
-def columns_of(folder: Path, pipeline: Pipeline, model: Model) -> tuple[int, ...]:
-    """Which columns a model takes; raises ModelRefused when its file says others. Nothing is loaded."""
+def columns_of(folder: Path, pipeline: Pipeline, model: Model, way_out: str) -> tuple[int, ...]:
+    """Which columns a model takes; raises ModelRefused when its file says others. Nothing is loaded.
+
+    Loading finds other features too, but a child process would say it in LightGBM's words.
+    """
     features = pipeline.features_of(model)
     if model.kind is Kind.LIGHTGBM:
-        _check_features(folder, model, features)
+        found = FEATURE_NAMES(open_artifact(folder, model))
+        own = found[1].decode(errors="replace").split() if found else features
+        check_names(model, own, features, way_out)
     names = [*(feature.name for feature in pipeline.features), *model.needed_features]
     return tuple(names.index(name) for name in features)
-
-
-def _check_features(folder: Path, model: Model, features: tuple[str, ...]) -> None:
-    """Loading finds other features too, but a child process would say it in LightGBM's words."""
-    found = FEATURE_NAMES(open_artifact(folder, model))
-    own = tuple(found[1].decode(errors="replace").split()) if found else features
-    generic = len(own) == len(features) and all(name.startswith("Column_") for name in own)
-    if own != features and not generic:
-        raise ModelRefused(
-            f"model {model.name}: {model.artifact} takes {list(own)}, the pipeline gives {list(features)}; "
-            "train it on the same features, or name the model it can stand for with NAME=FILE"
-        )
 
 
 def changed_models(folder: Path, base: Pipeline, other_folder: Path, other: Pipeline) -> list[Model]:

@@ -12,6 +12,7 @@ from schemas.pipeline import Kind, Model, Pipeline
 from streams.core.given import Given
 from streams.models.artifact import ModelRefused, open_artifact, sum_of
 from streams.models.candidate import columns_of
+from streams.models.trees import LISTED
 from streams.models.trying import TRIAL_S, Attempt, try_in_child
 
 PRACTICE = (0.0, 1.0)
@@ -27,7 +28,15 @@ class Tried:
     most: float | None = None
 
 
-def tried(folder: Path, pipeline: Pipeline, model: Model, given: Given, within_s: float = TRIAL_S) -> Tried:
+def tried(
+    folder: Path,
+    pipeline: Pipeline,
+    model: Model,
+    given: Given,
+    within_s: float = TRIAL_S,
+    *,
+    way_out: str = LISTED,
+) -> Tried:
     """Load a model in a child, and score these n x F rows of the pipeline's features and the scores it needs.
 
     Where there are none two are made up, but no events: a model that takes those is loaded only. One that another
@@ -35,11 +44,11 @@ def tried(folder: Path, pipeline: Pipeline, model: Model, given: Given, within_s
 
     Raises ModelRefused: another file than its sha256 says, no regular file, too large, damaged, other features, a
     number of scores that is not that of the rows, a score that is not finite or not in `[promotion]`'s range; and
-    one that dies of it, or takes longer than `within_s`.
+    one that dies of it, or takes longer than `within_s`. `way_out` is what the caller may do about other features.
     """
     if model.kind is Kind.EXTERNAL:
         return Tried()
-    columns = columns_of(folder, pipeline, model)
+    columns = columns_of(folder, pipeline, model, way_out)
     rows, takes_events = given.matrix, model.takes == "events"
     sums = (sum_of(open_artifact(folder, model)),) if model.artifact else ()
     if not len(rows) and not takes_events:

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -14,6 +15,8 @@ from streams.models.trying import Tried
 
 UNUSED = ("pandas", "pyarrow", "sklearn", "matplotlib", "graphviz", "dask")
 END_OF_TREES = b"\nend of trees\n"
+LISTED = "list those of the pipeline's that it takes, in its order, as the model's `features`"
+"""What whoever names a model in a file may do when it takes other features."""
 
 
 def lightgbm_score(folder: Path, model: Model, features: tuple[str, ...], tried: Tried) -> Score:
@@ -30,7 +33,7 @@ def lightgbm_score(folder: Path, model: Model, features: tuple[str, ...], tried:
         if NO_MEMORY in str(error):
             raise MemoryError(str(error)) from error
         raise ModelRefused(f"model {model.name}: {model.artifact}: {error}; train or copy it again") from error
-    _check_names(model, booster.feature_name(), features)
+    check_names(model, booster.feature_name(), features)
     if booster.num_trees() < 1:
         raise ModelRefused(f"model {model.name}: {model.artifact} has no trees; train or copy it again")
     rows = BoosterRows(lightgbm, booster, model.threads)
@@ -48,10 +51,14 @@ def import_lightgbm() -> Any:
             sys.modules.pop(name, None)
 
 
-def _check_names(model: Model, own: list[str], features: tuple[str, ...]) -> None:
+def check_names(model: Model, own: Sequence[str], features: tuple[str, ...], way_out: str = LISTED) -> None:
+    """Hold the names in a file against what the pipeline gives; raises ModelRefused. A file may have none.
+
+    `way_out`: what may be done about it but train another, where the model was named.
+    """
     generic = all(name.startswith("Column_") for name in own)
     if len(own) != len(features) or not (generic or tuple(own) == features):
         raise ModelRefused(
-            f"model {model.name}: the file takes {own}, the pipeline gives {list(features)}; "
-            "list the model's features in its order"
+            f"model {model.name}: {model.artifact} takes {list(own)}, the pipeline gives {list(features)}; "
+            f"train it on the same features, or {way_out}"
         )

@@ -147,7 +147,10 @@ def test_what_an_operator_may_not_do_and_files_that_are_no_models_are_refused_an
         (
             ("add", "other", "other.txt", "--version", "1"),
             5,
-            "takes ['a', 'b', 'c'], the pipeline gives ['x', 'colour', 'size']",
+            (
+                "takes ['a', 'b', 'c'], the pipeline gives ['x', 'colour', 'size']; train it on the same features, or "
+                "list those of the pipeline's that it takes, in its order, with --features a,b,c\n"
+            ),
         ),
         (("add", "wide", "--value", "1", "--version", "1", "--features", "y"), 5, "not declared"),
         (("add", "high", "--value", "7", "--version", "1"), 5, "scores 7 to 7, and [promotion] allows 0 to 1"),

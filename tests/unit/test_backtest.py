@@ -29,6 +29,7 @@ from streams.archive.writer import Limits, PartitionWriter
 from streams.core import again, golden, past
 from streams.core.golden import Golden
 from streams.core.rendezvous import Rendezvous
+from streams.models.artifact import sum_of
 from tests.unit.lived import Lived, play
 from tests.unit.small import TEXT, pipeline
 
@@ -193,6 +194,21 @@ def test_another_model_is_judged_by_labels_and_by_the_one_it_replaces(tmp_path: 
     assert found["ways"]["b"]["latency_ms"]["p50"] == 20
     assert any("assumed to answer every time, after 20 ms" in note for note in found["notes"])
     assert found["different"]["b"][0]["unchanged"] == "preferred by first 0.2000"
+
+
+def test_a_model_of_other_features_is_refused_with_what_can_be_done_where_it_was_named(tmp_path: Path, trained: Path):
+    lived = play(SMALL, values(20, repeats=False), 1, steady(first=20.0))
+    archive, file = lived.write(tmp_path / "a", "small"), pipeline_file(tmp_path)
+    other = tmp_path / "other.txt"
+    other.write_text(trained.read_text().replace("feature_names=x colour late", "feature_names=late x colour"))
+    said = str(asked(file, archive, "--model", f"second={other}").exception)
+    assert "model second: other.txt takes ['late', 'x', 'colour'], the pipeline gives ['late', 'x'];" in said
+    assert said.endswith("or name the model it can stand for with NAME=FILE")
+    changed = tmp_path / "changed.toml"
+    own = f'kind = "lightgbm"\nartifact = "other.txt"\nsha256 = "{sum_of(other.read_bytes())}"'
+    changed.write_text(TEXT.replace('kind = "constant"\nvalue = 0.5', own))
+    said = str(asked(file, archive, "--pipeline-candidate", str(changed), "--latency-ms", "40").exception)
+    assert said.endswith("or list those of the pipeline's that it takes, in its order, as the model's `features`")
 
 
 def test_the_models_that_are_not_changed_keep_their_scores_and_their_times(tmp_path: Path, trained: Path):

@@ -134,7 +134,9 @@ def test_a_truncated_file_with_a_sum_that_fits_is_refused_by_the_trial(tmp_path:
 
 def test_other_features_than_the_pipelines_are_refused(tmp_path: Path, trained: bytes):
     place(tmp_path, trained)
-    assert "the file takes ['a', 'b'], the pipeline gives ['b', 'a']" in refusal(tmp_path, features=("b", "a"))
+    said = refusal(tmp_path, features=("b", "a"))
+    assert "model m: m.txt takes ['a', 'b'], the pipeline gives ['b', 'a']; train it on the same features" in said
+    assert said.endswith("list those of the pipeline's that it takes, in its order, as the model's `features`")
     assert refusal(tmp_path, features=("a",))
 
 

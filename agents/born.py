@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 from msgspec import json
 
@@ -34,16 +35,18 @@ that are to start wait for it, one after the other."""
 
 
 class Born:
-    """A forked role, with what the supervisor asks of an asyncio process."""
+    """A forked role, with what the supervisor asks of an asyncio process. `watch` is its pidfd."""
 
-    def __init__(self, pid: int, stdin: int, stdout: asyncio.StreamReader, pipe: asyncio.ReadTransport) -> None:
+    def __init__(
+        self, pid: int, watch: int, stdin: int, stdout: asyncio.StreamReader, pipe: asyncio.ReadTransport
+    ) -> None:
         self.pid = pid
         self.stdout = stdout
         self._pipe = pipe
         self.returncode: int | None = None
         self._stdin = stdin
         self._ended = asyncio.Event()
-        self._watch = os.pidfd_open(pid)
+        self._watch = watch
         asyncio.get_running_loop().add_reader(self._watch, self._reap)
 
     def _reap(self) -> None:
@@ -67,6 +70,12 @@ class Born:
     def kill(self) -> None:
         """End it at once."""
         self.send_signal(signal.SIGKILL)
+
+
+def _end(pid: int) -> None:
+    """End a child that nobody could watch; nobody has waited for it, so the number is still its own."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 class Nursery:
@@ -115,29 +124,39 @@ class Nursery:
     async def bear(
         self, arguments: Sequence[str], environment: Mapping[str, str], log: int, descriptors: Sequence[int]
     ) -> Born | None:
-        """Fork one role; None where it must be an interpreter of its own. `log`: the descriptor of its stderr."""
+        """Fork one role; None where it must be an interpreter of its own. `log`: the descriptor of its stderr.
+
+        Raises OSError where the system refuses what is needed to hold it: then there is no such role.
+        """
         if self._line is None or any(environment.get(name, own) != own for name, own in self._settings.items()):
             return None
         order = Order(list(arguments), dict(environment), list(descriptors))
-        stdin, stdout = os.pipe(), os.pipe()
-        try:
-            async with self._lock, asyncio.timeout(BEARS_S):
-                pid = await self._asked(json.encode(order), [stdin[0], stdout[1], log, *descriptors])
-        except OSError as error:  # a timeout is one
-            sys.stderr.write(f"the nursery is gone ({str(error) or 'it hangs'}); another is begun\n")
-            os.close(stdin[1])
-            os.close(stdout[0])
-            self.end()
-            self.begin()
-            return None
-        finally:
-            os.close(stdin[0])
-            os.close(stdout[1])
-        reader = asyncio.StreamReader()
-        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(stdout[0], "rb")
-        )
-        return Born(pid, stdin[1], reader, pipe)
+        with ExitStack() as ours, ExitStack() as its:
+            stdin, stdin_ours = os.pipe()
+            its.callback(os.close, stdin)
+            ours.callback(os.close, stdin_ours)
+            stdout_ours, stdout = os.pipe()
+            its.callback(os.close, stdout)
+            said = ours.enter_context(os.fdopen(stdout_ours, "rb"))
+            try:
+                async with self._lock, asyncio.timeout(BEARS_S):
+                    pid = await self._asked(json.encode(order), [stdin, stdout, log, *descriptors])
+            except OSError as error:  # a timeout is one
+                sys.stderr.write(f"the nursery is gone ({str(error) or 'it hangs'}); another is begun\n")
+                self.end()
+                self.begin()
+                return None
+            ours.callback(_end, pid)
+            watch = os.pidfd_open(pid)
+            ours.callback(os.close, watch)
+            reader = asyncio.StreamReader()
+            pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(reader), said
+            )
+            ours.callback(pipe.close)
+            role = Born(pid, watch, stdin_ours, reader, pipe)
+            ours.pop_all()  # the role holds them now
+            return role
 
     async def _asked(self, message: bytes, descriptors: Sequence[int]) -> int:
         if self._line is None:

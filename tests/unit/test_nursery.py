@@ -1,6 +1,7 @@
 """Roles that are forked: as good as processes of their own, for those who start, watch and end them."""
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -128,6 +129,30 @@ def test_a_nursery_that_hangs_is_given_up_and_another_is_begun(
 
     asyncio.run(run())
     assert "the nursery is gone (it hangs); another is begun" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("refused", ["os.pidfd_open", "asyncio.unix_events._UnixSelectorEventLoop.add_reader"])
+def test_a_role_that_cannot_be_watched_is_ended_and_nothing_of_it_is_left(
+    monkeypatch: pytest.MonkeyPatch, refused: str
+):
+    def no_more(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def run() -> None:
+        async with nursery() as begun:
+            role = await born(begun, *READS)
+            held = psutil.Process().num_fds()
+            with monkeypatch.context() as short:
+                short.setattr(refused, no_more)
+                with pytest.raises(OSError, match="Too many open files"):
+                    await begun.bear(READS, os.environ, 2, ())
+            await asyncio.sleep(0)  # the loop lets go of a pipe in its next round
+            assert psutil.Process().num_fds() == held
+            assert {one.pid for one in psutil.Process().children()} == {begun.pid, role.pid}
+            role.kill()
+            await role.wait()
+
+    asyncio.run(run())
 
 
 def test_a_model_with_more_threads_is_not_forked_and_nobody_is_where_it_is_not_wanted(

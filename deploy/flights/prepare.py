@@ -83,21 +83,33 @@ class Label(msgspec.Struct, frozen=True):
     landed_ms: int
 
 
-def prepare() -> None:
-    """Make events, labels and models unless they are there and made by this very code."""
-    stamp = BUILD / "made-by"
+def prepare(file: Path = PIPELINE, every: int = 1) -> None:
+    """Make events and labels, and the models of this pipeline, unless they are there and made by this very code.
+
+    The models are trained on one flight in `every`, and lie where the pipeline says: others in another folder.
+    """
+    pipeline = load(file)
     made_by = hashlib.sha256(b"".join(path.read_bytes() for path in MADE_BY)).hexdigest()
-    if stamp.exists() and stamp.read_text() == made_by:
+    demo, models = (folder / "made-by" for folder in (BUILD, file_of(pipeline, "full").parent))
+    absent = [stamp for stamp in (demo, models) if not stamp.exists() or stamp.read_text() != made_by]
+    if not absent:
         return
     started_s = time.monotonic()
-    MODELS.mkdir(exist_ok=True)
-    BUILD.mkdir(exist_ok=True)
     say("reading the flights of 2013")
     flights = sorted(read_flights(), key=lambda pair: pair[0].request_id.split("-", 1)[1])
-    write_demo([pair for pair in flights if pair[0].month not in TRAIN_MONTHS][:DEMO_EVENTS])
-    train([pair for pair in flights if pair[0].month in TRAIN_MONTHS], load(PIPELINE))
-    stamp.write_text(made_by)
+    for stamp in absent:
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        if stamp == demo:
+            write_demo([pair for pair in flights if pair[0].month not in TRAIN_MONTHS][:DEMO_EVENTS])
+        else:
+            train([pair for pair in flights if pair[0].month in TRAIN_MONTHS][::every], pipeline)
+        stamp.write_text(made_by)
     say(f"prepared in {time.monotonic() - started_s:.0f} s\n")
+
+
+def file_of(pipeline: Pipeline, name: str) -> Path:
+    """Where a model's file lies, and those of others that are trained."""
+    return HERE / pipeline.model(name).artifact
 
 
 def read_flights() -> Iterator[tuple[Event, Label]]:
@@ -134,7 +146,8 @@ def write_demo(flights: Sequence[tuple[Event, Label]]) -> None:
     EVENTS.write_bytes(b"".join(encode(event) + b"\n" for event, _ in flights))
     LABELS.write_bytes(b"".join(encode(label) + b"\n" for _, label in flights))
     asked_ms = [event.asked_ms for event, _ in flights]
-    needed = [one for one in read_reports() if min(asked_ms) - BEFORE_MS <= one.from_ms <= max(asked_ms)]
+    first_ms, last_ms = min(asked_ms) - BEFORE_MS, max(asked_ms)
+    needed = [one for one in read_reports() if first_ms <= one.from_ms <= last_ms]
     REPORTS.write_bytes(b"".join(encode(report) + b"\n" for report in needed))
 
 
@@ -167,7 +180,7 @@ def train_one(
     names = [feature.name for feature in pipeline.features]
     booster = lightgbm.train({**COMMON, **settings}, lightgbm.Dataset(matrix, late, feature_name=names), trees)
     text = booster.model_to_string().encode()
-    path = MODELS / f"{name}.txt"
+    path = file_of(pipeline, "full").with_name(f"{name}.txt")
     path.write_bytes(text)
     digest = hashlib.sha256(text).hexdigest()
     path.with_name(f"{path.name}.sha256").write_text(f"{digest}  {path.name}\n")

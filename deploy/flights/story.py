@@ -2,10 +2,9 @@
 
 At 500 flights a second a better model is trained, added, held against the champion flight by flight, promoted, broken
 on purpose and rolled back, by the same commands a person would type. Exit 0 only when every flight got one decision
-and `verify` is clean.
+and `verify` is clean. The short form (`--short`) is the same commands in half a minute, which the tests run.
 """
 
-import json
 import os
 import shlex
 import shutil
@@ -15,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
@@ -41,14 +41,43 @@ from deploy.flights.run import AHEAD_S, carrier, console, read_raw, rendezvous, 
 from deploy.flights.weather import asked_of, feed_beside
 from schemas.decisions import decode_decision
 from schemas.pipeline import Pipeline
+from schemas.roster import State
 from schemas.topics import Topics
 from streams.kafka.clients import Cluster, cluster_of
 from streams.kafka.reading import TopicReader
+from streams.kafka.roster_log import RosterLog
 from streams.pipeline_file import load
 
 STATE = BUILD / "story"
 STORY = PIPELINE.parent / "story.toml"
-GATES = """
+WITHIN_S = 60
+NO = 3
+"""What a command ends with when a check says no."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long the story takes: `rate` flights a second, `watch_s` for each scene; and what fits that.
+
+    The better model has so many `trees`, all models are trained on one flight in `every`. `last` decisions are looked
+    at before the promotion; `more` stands at the end of the pipeline file.
+    """
+
+    rate: float
+    watch_s: float
+    trees: int
+    every: int
+    last: int
+    more: str
+
+
+WHOLE = Pace(
+    500.0,
+    15.0,
+    200,
+    1,
+    6_000,
+    """
 [promotion]
 shadow_s = 10
 requests = 3000
@@ -57,8 +86,28 @@ accuracy_loss = 0.01
 
 [breaker]
 well_s = 20
-"""
-WITHIN_S = 60
+""",
+)
+
+SHORT = Pace(
+    100.0,
+    2.0,
+    40,
+    10,
+    600,
+    """
+[promotion]
+shadow_s = 10
+requests = 300
+accuracy_loss = 1.0        # how good it is, and how fast, is judged in the long form alone
+latency_share = 1e9
+error_rate = 1.0
+
+[breaker]
+requests = 100
+well_s = 5
+""",
+)
 
 COMPARED = BUILD / "comparisons.parquet"
 BOTH = """
@@ -136,21 +185,16 @@ class Told:
     def __init__(self, about: Mapping[str, Any]) -> None:
         self.about = about
 
-    def __call__(self, *words: str, expect: int = 0, shown: bool = True) -> str:
-        """Run one; exits when it does not end as expected."""
-        if shown:
-            console.print(f"\n[bold]$ rendezvous {shlex.join(words)}[/]")
+    def __call__(self, *words: str, expect: int = 0, within_s: float = 0) -> None:
+        """Run one, again while a check says no and it is not expected; exits when it does not end as expected."""
+        console.print(f"\n[bold]$ rendezvous {shlex.join(words)}[/]")
+        deadline_s = time.monotonic() + within_s
         done = rendezvous(self.about, *words, file=STORY)
-        if shown:
-            console.print((done.stdout + done.stderr).rstrip(), markup=False, soft_wrap=True)
+        while done.returncode == NO != expect and time.monotonic() < deadline_s:
+            done = rendezvous(self.about, *words, file=STORY)
+        console.print((done.stdout + done.stderr).rstrip(), markup=False, soft_wrap=True)
         if done.returncode != expect:
             sys.exit(f"`{shlex.join(words)}` ended with {done.returncode}, not {expect}: {done.stderr}")
-        return done.stdout
-
-    def state(self, model: str) -> str:
-        """Where the roster has this model."""
-        rows = map(json.loads, self("models", "ls", "--json", shown=False).splitlines())
-        return next((str(row["state"]) for row in rows if row["model"] == model), "")
 
 
 def until(true: Callable[[], bool], what: str) -> None:
@@ -162,12 +206,11 @@ def until(true: Callable[[], bool], what: str) -> None:
         time.sleep(0.2)
 
 
-def train_better() -> Path:
+def train_better(pipeline: Pipeline, pace: Pace) -> Path:
     """More and finer trees on the same half-year."""
-    pipeline = load(PIPELINE)
-    flights = [pair for pair in read_flights() if pair[0].month in TRAIN_MONTHS]
+    flights = [pair for pair in read_flights() if pair[0].month in TRAIN_MONTHS][:: pace.every]
     matrix, late = training_data(flights, pipeline)
-    return train_one("better", matrix, late, pipeline, {"num_leaves": 63, "learning_rate": 0.05}, 200)
+    return train_one("better", matrix, late, pipeline, {"num_leaves": 63, "learning_rate": 0.05}, pace.trees)
 
 
 @contextmanager
@@ -195,39 +238,56 @@ def newest(cluster: Cluster, topic: str, wanted: str) -> Callable[[], bool]:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--rate", default=500.0, show_default=True, help="Flights per second.")
-@click.option("--watch", default=15.0, show_default=True, help="Seconds of each scene.")
-def main(rate: float, watch: float) -> None:
+@click.option("--rate", type=float, help="Flights per second.  [default: 500; with --short 100]")
+@click.option("--watch", type=float, help="Seconds of each scene.  [default: 15; with --short 2]")
+@click.option(
+    "--short",
+    is_flag=True,
+    help="The same commands in half a minute, with models of a tenth of the flights: what it does, not how fast.",
+)
+def main(rate: float | None, watch: float | None, *, short: bool) -> None:
     """Tell the story of one model, from its training to its rollback, while flights go by."""
-    prepare()
-    better = train_better()
+    pace = SHORT if short else WHOLE
+    pace = replace(pace, rate=rate or pace.rate, watch_s=pace.watch_s if watch is None else watch)
+    name = f"flights-story-{int(time.time())}"
+    write_pipeline(name, pace, short=short)
+    pipeline = load(STORY)
+    prepare(STORY, pace.every)
+    better = train_better(pipeline, pace)
     if not cluster_of(os.environ):
         shutil.rmtree(STATE, ignore_errors=True)
         os.environ["RENDEZVOUS_STATE"] = str(STATE)
-    name = f"flights-story-{int(time.time())}"
-    STORY.write_text(PIPELINE.read_text().replace('name = "flights" ', f'name = "{name}" ', 1) + GATES)
-    pipeline = load(STORY)
     with up(STORY) as about:
         cluster = cluster_of(os.environ) or Cluster(about["bootstrap"])
         told = Told(about)
-        with Flights(cluster, name, rate) as flights:
-            tell(flights, told, cluster, pipeline, better, watch)
+        with Flights(cluster, name, pace.rate) as flights:
+            tell(flights, told, cluster, pipeline, better, pace)
         show(cluster, pipeline, flights)
         told("verify")
 
 
-def tell(flights: Flights, told: Told, cluster: Cluster, pipeline: Pipeline, better: Path, watch: float) -> None:
+def write_pipeline(name: str, pace: Pace, *, short: bool) -> None:
+    """The flights' pipeline under a name of its own, with gates; the short form leaves the demo's models alone."""
+    text = PIPELINE.read_text().replace('name = "flights" ', f'name = "{name}" ', 1) + pace.more
+    if short:
+        text = text.replace('"models/', '"models/short/').replace("max_age_s = 10.0 ", "max_age_s = 1.0 ", 1)
+    STORY.write_text(text)
+
+
+def tell(flights: Flights, told: Told, cluster: Cluster, pipeline: Pipeline, better: Path, pace: Pace) -> None:
     """The scenes, one after the other."""
+    watch, roster = pace.watch_s, RosterLog(cluster, pipeline)
     topic, threshold = Topics(pipeline.name).decisions, pipeline.labels.threshold
     by = {model: newest(cluster, topic, model) for model in ("full", "better", "fast")}
     flights.scene("a new broker warms up")
     until(by["full"], "full answers")
     time.sleep(watch)
     flights.scene("full is the champion")
-    told("models", "add", "better", str(better.relative_to(Path.cwd())), "--version", "1", "--why", "200 finer trees")
-    until(lambda: told.state("better") == "shadow", "better is a shadow")
+    why = f"{pace.trees} finer trees"
+    told("models", "add", "better", str(better.relative_to(Path.cwd())), "--version", "1", "--why", why)
+    until(lambda: roster.read().roster.state("better") is State.SHADOW, "better is a shadow")
     flights.scene("better is a shadow")
-    told("models", "promote", "better", expect=3)  # too early: the gates say so
+    told("models", "promote", "better", expect=NO)  # too early: the gates say so
     time.sleep(watch)  # a shadow needs flights to show itself on
     compare(told, threshold)
     time.sleep(watch)  # by what it does when nobody reads the archive beside it, on the same two cores
@@ -236,11 +296,12 @@ def tell(flights: Flights, told: Told, cluster: Cluster, pipeline: Pipeline, bet
         "promote",
         "better",
         "--last",
-        "6000",
+        str(pace.last),
         "--labels",
         str(LABELS.relative_to(Path.cwd())),
         "--why",
         "more often right",
+        within_s=WITHIN_S,
     )
     until(by["better"], "better answers")
     flights.scene("better is the champion")
@@ -250,7 +311,7 @@ def tell(flights: Flights, told: Told, cluster: Cluster, pipeline: Pipeline, bet
     with broken(pid):
         flights.scene("better hangs")
         console.print(f"\n[bold]$ kill -STOP {pid}[/]   # the new champion hangs")
-        until(lambda: told.state("better") == "passed-over", "better is passed over")
+        until(lambda: roster.read().roster.state("better") is State.PASSED_OVER, "better is passed over")
         flights.scene("better is passed over")
         time.sleep(watch / 3)
         told("models", "ls")

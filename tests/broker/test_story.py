@@ -1,0 +1,52 @@
+"""The demo's story in its short form, as a person runs it: it does what it claims, on real flights and a real Kafka.
+
+How late anything is, is judged where the machine is quiet: in the long form, `make story`.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streams.kafka.clients import Cluster
+from tests.broker.pipelines import environment
+
+ROOT = Path(__file__).parents[2]
+SCENES = ("full is the champion", "better is a shadow", "better is the champion", "better hangs", "rolled back")
+
+
+@pytest.mark.timeout(300)
+def test_a_model_is_added_promoted_passed_over_when_it_hangs_and_rolled_back_and_nothing_is_lost(
+    cluster: Cluster, state: Path
+):
+    story = subprocess.run(
+        [sys.executable, "-m", "deploy.flights.story", "--short"],
+        cwd=ROOT,
+        env={**environment(cluster, state), "COLUMNS": "200"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    said = story.stdout
+    assert story.returncode == 0, (said[-3_000:], story.stderr[-3_000:])
+    told = (
+        "staged. `rendezvous up` starts its scorer, then it is a shadow",
+        "nothing was moved; --force does it all the same",
+        "better is the champion; full is the challenger behind it",
+        "kill -STOP",
+        "passed-over",
+        "full is the champion again, better a shadow",
+        "lost: 0",
+        "every promise was kept",
+    )
+    places = [said.find(words) for words in told]
+    assert places == sorted(places), dict(zip(told, places, strict=True))
+    assert places[0] > 0, said
+    compared = re.search(r"of ([\d,]+) flights that both saw", said)
+    assert compared, said
+    assert compared[1] != "0", "the archive has what shadow and champion said of the same flights"
+    assert all(scene in said[places[-2] - 3_000 :] for scene in SCENES), said[-3_000:]

@@ -93,11 +93,12 @@ class Supervisor:
         self.children.append(child)
         self.do(self._keep(child))
 
-    def do(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do this meanwhile, until it ends or all is stopped; an error of it is the end of all."""
+    def do(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do this meanwhile, until it ends, is cancelled, or all is stopped; an error of it is the end of all."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

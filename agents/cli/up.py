@@ -1,9 +1,11 @@
 """`rendezvous up`: a whole pipeline, supervised."""
 
 import asyncio
+import contextlib
+import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,7 @@ def up(file: Path, as_json: bool, standby: bool | None, run: str | None) -> None
       KAFKA_BOOTSTRAP_SERVERS=kafka:9092 rendezvous up pipeline.toml
       rendezvous up pipeline.toml --replay june
 
+    Whoever reads what it shows may stop reading (`| head -1`): it says so on stderr, and the pipeline runs on.
     Ctrl-C or SIGTERM stops everything within 5 s; what is not finished is read again at the next start.
     """
     if run:
@@ -175,7 +178,7 @@ async def _supervise(
     await supervisor.start()
     cast.follow(supervisor)
     show = _json if as_json else _table if sys.stderr.isatty() else _lines
-    showing = asyncio.create_task(show(supervisor, cast, about))
+    showing = supervisor.do(_while_read(show(supervisor, cast, about)))
     await supervisor.over.wait()
     showing.cancel()
     await asyncio.gather(showing, return_exceptions=True)
@@ -249,6 +252,18 @@ def _about(file: Path, pipeline: Pipeline, cluster: Cluster, refused: Mapping[st
         "logs": str(log_dir(environ(), pipeline.name)),
         "refused": {name: str(error) for name, error in refused.items()},
     }
+
+
+async def _while_read(showing: Coroutine[Any, Any, None]) -> None:
+    """Show until cancelled. That nobody reads any more (`head`) ends no pipeline, and is said: it goes on unseen."""
+    try:
+        await showing
+    except OSError as error:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # else what was left unwritten fails once more when we end
+        os.close(nowhere)
+        with contextlib.suppress(OSError):  # it may be stderr that nobody reads
+            click.echo(f"the pipeline runs on, but is shown no more: {error.strerror}. Ctrl-C stops it", err=True)
 
 
 async def _json(supervisor: Supervisor, cast: Cast, about: Mapping[str, Any]) -> None:

@@ -427,6 +427,29 @@ def test_up_stops_by_itself_and_in_time(cluster: Cluster, tmp_path: Path, name: 
         assert time.monotonic() - started_s < 10
 
 
+def test_when_nobody_reads_what_up_shows_it_says_so_and_the_pipeline_runs_on(
+    cluster: Cluster, tmp_path: Path, name: str
+):
+    command = [sys.executable, "-m", "agents", "up", str(write(tmp_path, name)), "--json", "--no-standby"]
+    own, said = environment(cluster, tmp_path / "state"), tmp_path / "said"
+    with said.open("wb") as stderr:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=own, start_new_session=True)
+    try:
+        assert process.stdout is not None
+        status = next(line for line in map(json.loads, process.stdout) if line["ready"])
+        process.stdout.close()
+        until(lambda: "shown no more: Broken pipe" in said.read_text(), 10, "it says that it is not shown")
+        running = Up(name, cluster, process, tmp_path / "state", tmp_path / "pipeline.toml", status)
+        found = outcome(running, send(cluster, running.topics.raw, [good(n) for n in range(20)]))
+        assert len(found.decisions) == 20
+        process.terminate()
+        assert process.wait(15) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert said.read_text().count("\n") == 1, "once, and no traceback when it ends"
+
+
 def test_unequal_partitions_are_refused_with_the_fix(cluster: Cluster, tmp_path: Path, name: str):
     make_topic(cluster, Topics(name).scores, 3)
     done = rendezvous(["up", str(write(tmp_path, name))], environment(cluster, tmp_path / "s"))

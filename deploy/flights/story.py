@@ -2,7 +2,7 @@
 
 At 500 flights a second a better model is trained, added, held against the champion flight by flight, promoted, broken
 on purpose and rolled back, by the same commands a person would type. Exit 0 only when every flight got one decision
-and `verify` is clean. The short form (`--short`) is the same commands in half a minute, which the tests run.
+and `verify` is clean. The short form (`--short`) is the same commands in a minute, which the tests run.
 """
 
 import os
@@ -72,12 +72,12 @@ class Pace:
 
 
 WHOLE = Pace(
-    500.0,
-    15.0,
-    200,
-    1,
-    6_000,
-    """
+    rate=500.0,
+    watch_s=15.0,
+    trees=200,
+    every=1,
+    last=6_000,
+    more="""
 [promotion]
 shadow_s = 10
 requests = 3000
@@ -90,12 +90,12 @@ well_s = 20
 )
 
 SHORT = Pace(
-    100.0,
-    2.0,
-    40,
-    10,
-    600,
-    """
+    rate=100.0,
+    watch_s=2.0,
+    trees=40,
+    every=10,
+    last=600,
+    more="""
 [promotion]
 shadow_s = 10
 requests = 300
@@ -243,7 +243,7 @@ def newest(cluster: Cluster, topic: str, wanted: str) -> Callable[[], bool]:
 @click.option(
     "--short",
     is_flag=True,
-    help="The same commands in half a minute, with models of a tenth of the flights: what it does, not how fast.",
+    help="The same commands in a minute, with models of a tenth of the flights: what it does, not how fast.",
 )
 def main(rate: float | None, watch: float | None, *, short: bool) -> None:
     """Tell the story of one model, from its training to its rollback, while flights go by."""

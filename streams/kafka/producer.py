@@ -7,7 +7,7 @@ letter; any other lasting error ends the process, and its supervisor's restart r
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message
@@ -37,6 +37,7 @@ ASKS, NEAR_MS = 5, 20.0
 
 UNTAKEABLE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD)
 Report = Callable[[KafkaError | None, Message], None]
+Refused = tuple[Outgoing, BufferError | KafkaException]
 
 
 class Copies(Sending):
@@ -94,17 +95,30 @@ class Producer(base.Producer):
         if isinstance(batch, Batch):
             batch = batch.owner
         self.client.poll(0)
+        left = iter(records)
+        refused = self._queue(batch, left, self._clock_sample(batch))
+        while refused:
+            record, error = refused
+            if isinstance(error, BufferError):
+                self.client.poll(0)
+                await asyncio.sleep(FULL_QUEUE_S)
+                left = iter((record, *left))
+            else:
+                await self._refused(batch, record, error)
+            refused = self._queue(batch, left, batch.delivered)
+        self._sent.set()
+
+    def _queue(self, batch: Sending, records: Iterator[Outgoing], report: Report) -> Refused | None:
+        """Hand records to the client, until one is not taken: that one, and why. `report` is the first one's."""
         produce = self.client.produce
-        report = self._clock_sample(batch)
         for record in records:
             try:
                 produce(record.topic, record.value, record.key, record.partition, report, None, 0, record.headers)
-            except (BufferError, KafkaException):
-                if not await self._try_again(batch, record, report):
-                    continue
+            except (BufferError, KafkaException) as error:
+                return record, error
             batch.pending += 1
             report = batch.delivered
-        self._sent.set()
+        return None
 
     def _clock_sample(self, batch: Sending) -> Report:
         """Now and then a delivery report tells the time too."""
@@ -120,22 +134,6 @@ class Producer(base.Producer):
             batch.delivered(error, message)
 
         return report
-
-    async def _try_again(self, batch: Sending, record: Outgoing, report: Report) -> bool:
-        """Wait for room in a full queue; False when the client will never take the record."""
-        while True:
-            try:
-                self.client.produce(
-                    record.topic, record.value, record.key, record.partition, report, None, 0, record.headers
-                )
-            except BufferError:
-                self.client.poll(0)
-                await asyncio.sleep(FULL_QUEUE_S)
-            except KafkaException as error:
-                await self._refused(batch, record, error)
-                return False
-            else:
-                return True
 
     async def _refused(self, batch: Sending, record: Outgoing, error: KafkaException) -> None:
         """The client itself will not take this record."""
@@ -160,24 +158,11 @@ class Producer(base.Producer):
         """
         room = max(0, COPIES - self._copies.pending)
         left_out = [(record, "too many wait") for record in records[room:]]
-        for record in records[:room]:
-            try:
-                self.client.produce(
-                    record.topic,
-                    record.value,
-                    record.key,
-                    record.partition,
-                    self._copies.delivered,
-                    None,
-                    0,
-                    record.headers,
-                )
-            except BufferError:
-                left_out.append((record, "the queue is full"))
-            except KafkaException as error:
-                left_out.append((record, error.args[0].str()))
-            else:
-                self._copies.pending += 1
+        left = iter(records[:room])
+        while refused := self._queue(self._copies, left, self._copies.delivered):
+            record, error = refused
+            why = "the queue is full" if isinstance(error, BufferError) else error.args[0].str()
+            left_out.append((record, why))
         if left_out:
             record, why = left_out[0]
             logger.warning("%d copies were left out, the first to %s: %s", len(left_out), record.topic, why)

@@ -1,6 +1,7 @@
 """Who waits for records is told when they are all in the log, and of what the broker will never take."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -77,6 +78,8 @@ def test_a_reason_that_another_program_gives_is_cut_where_it_comes_in():
 
 def test_copies_to_a_topic_that_is_not_there_cannot_fill_the_queue_that_decisions_leave_by():
     class Queue:
+        _queue = Producer._queue
+
         def __init__(self) -> None:
             self._copies = Copies()
 
@@ -97,6 +100,31 @@ def test_copies_to_a_topic_that_is_not_there_cannot_fill_the_queue_that_decision
     Producer.send_copies(queue, [never])
     Producer.send_copies(queue, [record] * 2)
     assert queue._copies.pending == COPIES
+
+
+def test_a_full_queue_is_waited_for_what_is_never_taken_is_a_dead_letter_and_the_rest_follows_in_order():
+    class Client:
+        full, taken = 2, list[tuple[str, bytes]]()
+
+        def poll(self, _: float) -> int:
+            return 0
+
+        def produce(self, topic: str, value: bytes, *_: object) -> None:
+            if value == b"large" and topic == "answers":
+                raise KafkaException(TOO_LARGE)
+            if value == b"second" and self.full:
+                self.full -= 1
+                raise BufferError
+            self.taken.append((topic, value))
+
+    producer: Any = object.__new__(Producer)
+    producer.client, producer._sent, producer._sampled_s = Client(), asyncio.Event(), float("inf")
+    producer.app = SimpleNamespace(edge=SimpleNamespace(role="router", dead_letters="letters", dead_letter_cap=100))
+    sending = Sending()
+    values = (b"first", b"second", b"large", b"last")
+    asyncio.run(producer.send_batch(sending, [Outgoing("answers", value) for value in values]))
+    assert Client.taken == [("letters" if value == b"large" else "answers", value) for value in values]
+    assert sending.pending == len(values)
 
 
 def test_no_probe_leaves_before_the_broker_has_its_token():

@@ -1,5 +1,6 @@
 """A new version of a model takes over from the old one under load, is taken back, and takes over for good."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,25 @@ from tests.broker.test_roster import UNTOUCHED, Operator, raw_at_ms, unentitled
 from tests.faults.load import Load, assert_kept, decisions, findings
 
 RATE = 300
+SURE = 0.25
+"""From here on version 1 says yes: it doubles x."""
+
 AROUND_MS = 1_000
 """So long after a boundary decisions are looked at one by one: a gap would be there."""
 
 GATES = "[promotion]\nshadow_s = 12\nrequests = 300\nagreement = 0.0\nlatency_share = 2.0\n"
+
+STRICT = """
+[promotion]
+shadow_s = 0.1
+requests = 10
+agreement = 0.95
+latency_share = 1e-6
+accuracy_loss = 0.1
+max = 0.8
+"""
+ASKED = ("agreement", "latency_share", "min, max", "accuracy_loss")
+"""Of an operator who asks for more than version 2 has shown: a constant, out of range, that says yes to every request."""
 
 ON_TIME_MS = 10
 LATE_SHARE = 0.01
@@ -44,6 +60,16 @@ def wrong_versions(history: History, answers: list[Decision], at_ms: dict[int, i
     }
 
 
+def labelled(load: Load, file: Path) -> Path:
+    """What became of each request: version 1 was right about all of them."""
+    told = [
+        {"request_id": id_, "label": load.value(int(id_.rpartition("-")[2]))["x"] >= SURE}
+        for id_ in list(load.acknowledged.values())
+    ]
+    file.write_text("".join(f"{json.dumps(one)}\n" for one in told))
+    return file
+
+
 @pytest.mark.timeout(280)
 def test_a_new_version_takes_over_at_a_ticket_is_taken_back_and_takes_over_for_good(
     cluster: Cluster, tmp_path: Path, name: str
@@ -51,6 +77,7 @@ def test_a_new_version_takes_over_at_a_ticket_is_taken_back_and_takes_over_for_g
     # A budget that a busy machine keeps: a gap at a boundary would still be one.
     file = write(tmp_path, name, budget_ms=2_000, more=GATES)
     operator = Operator(cluster, file, tmp_path / "state")
+    strict = Operator(cluster, write(tmp_path / "strict", name, budget_ms=2_000, more=STRICT), tmp_path / "state")
 
     def beside() -> State | None:
         member = RosterLog(cluster, load_file(file)).read().roster.beside.get("good")
@@ -68,6 +95,10 @@ def test_a_new_version_takes_over_at_a_ticket_is_taken_back_and_takes_over_for_g
             load.wait(2)
             operator.says("rollback", "--why", "worse after all")
             load.wait(2)
+            asked = ("promote", "good", "--version", "2", "--labels", str(labelled(load, tmp_path / "labels.jsonl")))
+            refused = strict.ended(*asked)
+            assert (refused.returncode, beside()) == (3, State.SHADOW), refused
+            assert [gate for gate in ASKED if f"\n{gate}: " not in refused.stderr] == [], refused.stderr
             until(lambda: operator.ended("promote", "good", "--version", "2").returncode == 0, 60, "its gates let it")
             load.wait(2)
             operator.says("retire", "good", "--version", "1")

@@ -48,10 +48,13 @@ def _cut_reason(told: "RowError | NotAskedBlock") -> None:
         force_setattr(told, "reason", told.reason[:REASON_CHARS])
 
 
+_Int64 = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+
+
 class RowError(Struct, frozen=True, array_like=True):
     """Why one row has no score."""
 
-    offset: int
+    offset: _Int64
     reason: str
 
     def __post_init__(self) -> None:
@@ -116,7 +119,6 @@ class Rows(Struct, frozen=True):
         return Rows(self.model, self.offsets[chosen], self.deadlines_ms[chosen], self.matrix[chosen], events)
 
 
-_Int64 = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 _Event = Annotated[Raw | UnsetType, Meta(extra_json_schema={"type": "object"})]
 
 

@@ -17,9 +17,10 @@ from streams.core.verdicts.events import Event, Model, Setting, read_event, read
 from streams.core.verdicts.fields import NONE, decimals_of
 from streams.core.verdicts.order import rank_correlation
 from streams.core.verdicts.probes import Probes
-from streams.core.verdicts.reference import company_of, missing_alone
-from streams.core.verdicts.ring import Ring
+from streams.core.verdicts.reference import BLOCK, company_of, missing_alone
+from streams.core.verdicts.ring import Kept, Ring
 from streams.core.verdicts.shifts import STRANGE
+from streams.core.verdicts.sums import Sums
 from streams.core.verdicts.tails import student, z_of_log_tail
 from streams.core.verdicts.wagers import wager_on
 from streams.core.verdicts.watch import Watch
@@ -473,24 +474,44 @@ def test_bets_win_on_what_goes_on_though_no_block_shows_much(plain: Stage):
     assert np.median([one[0] for one in when if len(one)]) <= 12
 
 
-def test_bets_that_won_stay_won_until_their_time_is_up_and_what_they_won_is_gone(plain: Stage):
+def test_bets_have_won_while_their_capital_is_there_and_one_block_alone_wins_none(plain: Stage):
+    bets = len(wager_on(plain.watch.reference, 0, 0).statistics)
+
+    def won(*z: float) -> list[bool]:
+        """After each block, when one statistic showed these spreads."""
+        shown = np.zeros((len(z), bets))
+        shown[:, 3] = z
+        return [bool(one) for one in capital_of(plain, shown) >= 1]
+
+    assert won(*[3.0] * 4) == [False, False, True, True]
+    assert won(*[3.0] * 4, *[-1.0] * 3)[3:] == [True, True, False, False]
+    assert won(30.0, *[0.0] * 15) == [False] * 16
+    assert won(30.0, 30.0) == [False, True]
+
+
+def test_bets_go_on_when_their_time_is_up_only_while_they_are_told_to_be_winning(plain: Stage):
+    """Calmer scores count for less: bets that such have won by a little are not told, and are over in time."""
     reference = plain.watch.reference
     assert reference is not None
+    place = reference.shifts.groups["unexplained size"].start
 
-    def after_blocks(*z: float) -> tuple[bool, bool]:
-        """Whether bets have won, and whether they are over, when one statistic showed these spreads."""
-        wager, every = wager_on(reference, 0, 0), np.zeros(reference.shifts.size)
-        for block in z:
-            every[wager.statistics[3]] = block * wager.spread[3]
-            wager.take(every)
-        return bool(np.abs(wager.ratios()).max() >= 1), wager.over()
+    def after_blocks(spreads: float, blocks: int) -> tuple[bool, bool]:
+        """Whether bets have won, and whether they go on, when one statistic showed so many spreads in each block."""
+        ring = Ring(reference)
+        ring.deployed(0, 0)
+        z = np.zeros(reference.shifts.size)
+        z[place] = spreads * reference.thresholds.widest[place]
+        for block in range(blocks):
+            ring.blocks.append(
+                Kept(block * BLOCK, 0.0, [], *[np.empty(0)] * 2, Sums(reference.summing.layout), 0.0, z)
+            )
+            ring._wagered(np.zeros(reference.shifts.size))
+        return bool(ring.won), bool(ring.wagers)
 
-    assert after_blocks(*[3.0] * 4) == (True, False)
-    assert after_blocks(*[3.0] * 4, *[-1.0] * 11) == (True, False)
-    assert after_blocks(*[3.0] * 4, *[-1.0] * 12) == (True, True)
-    assert after_blocks(*[3.0] * 40) == (True, False)
-    assert after_blocks(*[0.5] * 15) == (False, False)
-    assert after_blocks(*[0.5] * 16) == (False, True)
+    assert after_blocks(0.5, 15) == (False, True)
+    assert after_blocks(0.5, 16) == (False, False)
+    assert after_blocks(1.35, 40) == (True, True)
+    assert after_blocks(-1.35, 40) == (False, False)
 
 
 def noise_after(place: int, event: Event, versions: dict[str, str] | None, size: float) -> Event:
@@ -548,13 +569,13 @@ def test_what_chance_may_have_done_to_scores_is_looked_at_once_more():
     slight[own] = much[own] = 1.05
     no_probes = Probes(list(reference.models))
 
-    def word(ratios: np.ndarray, lasting: np.ndarray, deployed: tuple[int, ...] = ()) -> Word | None:
-        moves = Moves(reference, ratios, ratios, lasting, deployed)
+    def word(ratios: np.ndarray, lasting: np.ndarray, won: tuple[int, ...] = ()) -> Word | None:
+        moves = Moves(reference, ratios, ratios, lasting, (model,), won)
         found = find(reference, moves, no_probes, final=True, witness=Witness.NONE)
         return found and found.word
 
     model = reference.expected.pairs[0][0]
-    assert word(slight, still) is Word.HEALTHY
+    assert word(slight, still) is Word.HEALTHY  # though it follows a deploy
     assert word(slight, -slight / 2) is Word.CODE
     assert word(much, still) is Word.CODE
     assert word(slight, still, (model,)) is Word.CODE

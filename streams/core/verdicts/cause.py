@@ -67,9 +67,8 @@ class Moves:
         """`unconfirmed`: the same before it is asked whether they were seen in the windows before as well.
 
         `lasting`: how much of it was there in the window before already. `deployed` are models with a new version of
-        late: no evidence by itself, it decides between two, and what follows it is waited for no longer. `won` are
-        those that were bet against and lost: bets may be looked at whenever one likes, and so need no more to be said
-        before a window ends.
+        late: no evidence by itself, it decides between two. `won` are those that are bet against and are losing: bets
+        may be looked at whenever one likes, and so need no more to be said before a window ends, nor another window.
         """
         self.deployed = deployed
         self.won = won
@@ -98,10 +97,10 @@ class Moves:
     def slight(self, statistic: int, models: Collection[int] = ()) -> bool:
         """Whether a statistic is little beyond its threshold, and was not on its way there in the window before.
 
-        What a model does after a deploy of its own is not waited for.
+        What bets on a model have won is not waited for.
         """
-        fresh = any(model in self.deployed for model in models)
-        return not fresh and self.size[statistic] < SLIGHT and self.lasting[statistic] < LASTING
+        lost = any(model in self.won for model in models)
+        return not lost and self.size[statistic] < SLIGHT and self.lasting[statistic] < LASTING
 
     def _largest(self, names: tuple[str, ...], sizes: Matrix | None = None) -> Matrix:
         sizes = self.size if sizes is None else sizes

@@ -73,7 +73,7 @@ class Ring:
         self.unconfirmed = np.zeros(reference.shifts.size)
         self.before: deque[Matrix] = deque(maxlen=2 * WINDOW + 1)
         self.wagers: dict[int, Wager] = {}
-        self.won: list[int] = []  # the models that were bet against and lost
+        self.won: list[int] = []  # the models that are bet against and are losing
 
     def deployed(self, model: int, event: int) -> None:
         """A new version of a model answers from this event on: from the next whole block on it is bet against."""
@@ -96,7 +96,7 @@ class Ring:
         return self._wagered(self._many(self._confirmed(self._ratios(beside))))
 
     def _wagered(self, ratios: Matrix) -> Matrix:
-        """The same, or what bets since a deploy have won, where that is more."""
+        """The same, or what bets since a deploy are winning, where that is more."""
         last = self.blocks[-1]
         self.won = []
         for model, wager in list(self.wagers.items()):
@@ -108,7 +108,7 @@ class Ring:
             size = np.abs(self._calmer(found))
             if size.max() >= 1:
                 self.won.append(model)
-            if wager.over():
+            elif wager.over():
                 del self.wagers[model]
             ratios = np.where(size > np.abs(ratios), np.copysign(size, found), ratios)
         return ratios

@@ -10,7 +10,9 @@ directions and of several sizes, and the mean of their capitals counts.
 
 What is bet on are blocks' z of the model's own residuals and of those of its pairs, in units of the largest spread
 that the reference's own blocks and windows show; a block's z is a mean of some hundred events, so the game is fair as
-far as the reference goes. Where days differ from each other it is not, and nothing is bet.
+far as the reference goes. Its tails are longer than a normal one's all the same, those of a mean of squares most of
+all: no block counts for more than FARTHEST spreads, so that no block wins alone. Where days differ from each other
+the game is not fair, and nothing is bet.
 """
 
 from math import log
@@ -24,7 +26,7 @@ from streams.core.verdicts.reference import SCALES, Reference
 
 ALPHA = 0.001
 LONGEST = SCALES[-1]  # blocks: for longer than that the reference is not known well enough
-KEPT = 0.5  # of the capital that wins, on its logarithm: with less left, it is as before again
+FARTHEST = 4.0  # spreads: what is bet on one block wins no more than that brings
 SIZES = (0.15, 0.3, 0.6, 1.2, 2.4)
 BETS = np.array([sign * size for size in SIZES for sign in (1, -1)])[:, None]
 COSTS = BETS**2 / 2
@@ -35,7 +37,7 @@ ON_PAIRS = ("pair", "pair size")
 class Wager(Struct):
     """The bets on one model since its deploy; `total` sums up what its blocks showed, in spreads.
 
-    Capitals are logarithms. `most` is the largest so far: who has reached the bound has won, whatever follows.
+    Capitals are logarithms. What was won may be lost again: a verdict is said when it is won, and goes on as long.
     """
 
     statistics: NDArray[np.intp]
@@ -44,28 +46,24 @@ class Wager(Struct):
     needed: float
     total: Matrix
     capital: Matrix
-    most: Matrix
     blocks: int = 0
 
     def take(self, z: Matrix) -> None:
         """One more block's z of every statistic."""
-        self.total = self.total + z[self.statistics] / self.spread
+        self.total = self.total + (z[self.statistics] / self.spread).clip(-FARTHEST, FARTHEST)
         self.blocks += 1
         gains = BETS * self.total - self.blocks * COSTS
         most = gains.max(0)
         self.capital = most + np.log(np.exp(gains - most).mean(0))
-        self.most = np.maximum(self.most, self.capital)
 
     def ratios(self) -> Matrix:
         """(statistics,) signed; from 1 on the bets on it alone have won. The root is on the scale of z."""
-        found: Matrix = np.where(self.total < 0, -1.0, 1.0) * np.sqrt(self.most / self.needed)
+        found: Matrix = np.where(self.total < 0, -1.0, 1.0) * np.sqrt(self.capital.clip(0.0) / self.needed)
         return found
 
     def over(self) -> bool:
-        """Whether the time for bets is up, and none has won, or what was won is gone again."""
-        if self.blocks < LONGEST:
-            return False
-        return not ((self.most >= self.needed) & (self.capital >= KEPT * self.needed)).any()
+        """Whether the time for bets is up; those that are winning then may go on."""
+        return self.blocks >= LONGEST
 
 
 def wager_on(reference: Reference, model: int, since: int) -> Wager:
@@ -76,4 +74,4 @@ def wager_on(reference: Reference, model: int, since: int) -> Wager:
     statistics = np.array([*own, *(groups[name].start + place for name in ON_PAIRS for place in pairs)])
     nothing = np.zeros(len(statistics))
     needed = log(len(statistics) / ALPHA)
-    return Wager(statistics, reference.thresholds.widest[statistics], since, needed, nothing, nothing, nothing)
+    return Wager(statistics, reference.thresholds.widest[statistics], since, needed, nothing, nothing)

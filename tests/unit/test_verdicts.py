@@ -557,7 +557,7 @@ def test_probes_asked_before_a_change_do_not_acquit_it():
     assert played.right, played
 
 
-def test_what_chance_may_have_done_to_scores_is_looked_at_once_more():
+def test_what_chance_may_have_done_to_scores_or_fields_is_looked_at_once_more():
     stage = Stage("made", INDEPENDENT, 9002, probes=False)
     reference = stage.watch.reference
     assert reference is not None
@@ -579,6 +579,12 @@ def test_what_chance_may_have_done_to_scores_is_looked_at_once_more():
     assert word(slight, -slight / 2) is Word.CODE
     assert word(much, still) is Word.CODE
     assert word(slight, still, (model,)) is Word.CODE
+    for group in ("nulls", "joint"):
+        slight, much = still.copy(), still.copy()
+        slight[reference.shifts.groups[group].start], much[reference.shifts.groups[group].start] = 1.3, 1.6
+        assert word(slight, still) is Word.HEALTHY
+        assert word(slight, slight / 2) is Word.DATA
+        assert word(much, still) is Word.DATA
 
 
 def timed(events: Iterable[Event], since_ms: float, gaps_ms: tuple[float, ...], took_ms: float) -> Iterator[Event]:

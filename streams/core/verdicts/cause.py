@@ -132,7 +132,7 @@ def find(reference: Reference, moves: Moves, probes: Probes, *, final: bool, wit
     enough = (1.0 if final else EARLY) * (HURRIED if moves.hurried else 1.0)
     raw, joint = _top(moves.raw), _top(moves.joint)
     if max(raw, joint) >= enough:
-        return _data(reference, moves)
+        return _lasting(moves, _data(reference, moves), final=final)
     disturbed = max(_top(moves.own), _top(moves.margin), _top(moves.between))
     if disturbed >= (enough if moves.hurried or not moves.won else 1.0):
         some = _top(moves.strange) >= SOME
@@ -205,7 +205,7 @@ def _acquitted(reference: Reference, moves: Moves, strength: float) -> Finding:
 
 
 def _lasting(moves: Moves, found: Finding | None, *, final: bool) -> Finding | None:
-    """The same, unless it rests on models' scores that chance may have moved: these are looked at once more."""
+    """The same, unless chance may have moved what it rests on: that is looked at once more."""
     if found is None or found.statistic is None or not moves.slight(found.statistic, found.models):
         return found
     return Finding(Word.HEALTHY, leaning=True) if final else None

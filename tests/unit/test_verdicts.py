@@ -1,7 +1,7 @@
 """Verdicts: the right word on known faults, silence on quiet and on hostile data, and each protection by its absence."""
 
 import doctest
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from itertools import cycle, islice
 from types import ModuleType, SimpleNamespace
@@ -12,12 +12,12 @@ import pytest
 from msgspec.structs import replace
 
 from streams.core.verdicts import confined, daytime, events, fields, tails
-from streams.core.verdicts.cause import Moves, Witness, find, sole
+from streams.core.verdicts.cause import LASTING, Moves, Witness, find, sole
 from streams.core.verdicts.events import Event, Model, Setting, read_event, read_setting
 from streams.core.verdicts.fields import NONE, decimals_of
 from streams.core.verdicts.order import rank_correlation
 from streams.core.verdicts.probes import Probes
-from streams.core.verdicts.reference import BLOCK, company_of, missing_alone
+from streams.core.verdicts.reference import BLOCK, Reference, company_of, missing_alone
 from streams.core.verdicts.ring import Kept, Ring
 from streams.core.verdicts.shifts import STRANGE
 from streams.core.verdicts.sums import Sums
@@ -489,6 +489,20 @@ def test_bets_have_won_while_their_capital_is_there_and_one_block_alone_wins_non
     assert won(30.0, 30.0) == [False, True]
 
 
+def bet_on(reference: Reference, place: int, spreads: Sequence[float]) -> Ring:
+    """A ring after a deploy of the first model, and blocks in which one statistic showed so many spreads."""
+    ring = Ring(reference)
+    ring.deployed(0, 0)
+    nothing = np.zeros(reference.shifts.size)
+    for block, size in enumerate(spreads):
+        z = nothing.copy()
+        z[place] = size * reference.thresholds.widest[place]
+        sums = Sums(reference.summing.layout)
+        ring.blocks.append(Kept(block * BLOCK, 0.0, [], np.empty(0), np.empty(0), sums, 0.0, z))
+        ring._wagered(nothing)
+    return ring
+
+
 def test_bets_go_on_when_their_time_is_up_only_while_they_are_told_to_be_winning(plain: Stage):
     """Calmer scores count for less: bets that such have won by a little are not told, and are over in time."""
     reference = plain.watch.reference
@@ -497,21 +511,26 @@ def test_bets_go_on_when_their_time_is_up_only_while_they_are_told_to_be_winning
 
     def after_blocks(spreads: float, blocks: int) -> tuple[bool, bool]:
         """Whether bets have won, and whether they go on, when one statistic showed so many spreads in each block."""
-        ring = Ring(reference)
-        ring.deployed(0, 0)
-        z = np.zeros(reference.shifts.size)
-        z[place] = spreads * reference.thresholds.widest[place]
-        for block in range(blocks):
-            ring.blocks.append(
-                Kept(block * BLOCK, 0.0, [], *[np.empty(0)] * 2, Sums(reference.summing.layout), 0.0, z)
-            )
-            ring._wagered(np.zeros(reference.shifts.size))
+        ring = bet_on(reference, place, [spreads] * blocks)
         return bool(ring.won), bool(ring.wagers)
 
     assert after_blocks(0.5, 15) == (False, True)
     assert after_blocks(0.5, 16) == (False, False)
     assert after_blocks(1.35, 40) == (True, True)
     assert after_blocks(-1.35, 40) == (False, False)
+
+
+def test_what_bets_stood_at_a_block_ago_was_there_before(plain: Stage):
+    reference = plain.watch.reference
+    assert reference is not None
+    place = reference.shifts.groups["unexplained size"].start
+
+    def lasting(*spreads: float) -> float:
+        return float(np.abs(bet_on(reference, place, spreads).lasting()).max())
+
+    assert lasting(9.0) == 0.0
+    assert lasting(3.5, 3.5) >= LASTING
+    assert lasting(3.5, -9.0) == 0.0
 
 
 def noise_after(place: int, event: Event, versions: dict[str, str] | None, size: float) -> Event:
@@ -569,16 +588,14 @@ def test_what_chance_may_have_done_to_scores_or_fields_is_looked_at_once_more():
     slight[own] = much[own] = 1.05
     no_probes = Probes(list(reference.models))
 
-    def word(ratios: np.ndarray, lasting: np.ndarray, won: tuple[int, ...] = ()) -> Word | None:
-        moves = Moves(reference, ratios, ratios, lasting, (model,), won)
+    def word(ratios: np.ndarray, lasting: np.ndarray) -> Word | None:
+        moves = Moves(reference, ratios, ratios, lasting, (reference.expected.pairs[0][0],))
         found = find(reference, moves, no_probes, final=True, witness=Witness.NONE)
         return found and found.word
 
-    model = reference.expected.pairs[0][0]
     assert word(slight, still) is Word.HEALTHY  # though it follows a deploy
     assert word(slight, -slight / 2) is Word.CODE
     assert word(much, still) is Word.CODE
-    assert word(slight, still, (model,)) is Word.CODE
     for group in ("nulls", "joint"):
         slight, much = still.copy(), still.copy()
         slight[reference.shifts.groups[group].start], much[reference.shifts.groups[group].start] = 1.3, 1.6

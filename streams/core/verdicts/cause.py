@@ -66,9 +66,9 @@ class Moves:
     ) -> None:
         """`unconfirmed`: the same before it is asked whether they were seen in the windows before as well.
 
-        `lasting`: how much of it was there in the window before already. `deployed` are models with a new version of
-        late: no evidence by itself, it decides between two. `won` are those that are bet against and are losing: bets
-        may be looked at whenever one likes, and so need no more to be said before a window ends, nor another window.
+        `lasting`: how much of it was there already, in the window before or in bets. `deployed` are models with a new
+        version of late: no evidence by itself, it decides between two. `won` are those that are bet against and are
+        losing: bets may be looked at whenever one likes, and so need no more to be said before a window ends.
         """
         self.deployed = deployed
         self.won = won
@@ -94,13 +94,9 @@ class Moves:
         self.between = self._between(self.size, models)
         self.traffic = self.size[self.groups["rate"].start :]
 
-    def slight(self, statistic: int, models: Collection[int] = ()) -> bool:
-        """Whether a statistic is little beyond its threshold, and was not on its way there in the window before.
-
-        What bets on a model have won is not waited for.
-        """
-        lost = any(model in self.won for model in models)
-        return not lost and self.size[statistic] < SLIGHT and self.lasting[statistic] < LASTING
+    def slight(self, statistic: int) -> bool:
+        """Whether a statistic is little beyond its threshold, and was not on its way there before."""
+        return bool(self.size[statistic] < SLIGHT and self.lasting[statistic] < LASTING)
 
     def _largest(self, names: tuple[str, ...], sizes: Matrix | None = None) -> Matrix:
         sizes = self.size if sizes is None else sizes
@@ -206,7 +202,7 @@ def _acquitted(reference: Reference, moves: Moves, strength: float) -> Finding:
 
 def _lasting(moves: Moves, found: Finding | None, *, final: bool) -> Finding | None:
     """The same, unless chance may have moved what it rests on: that is looked at once more."""
-    if found is None or found.statistic is None or not moves.slight(found.statistic, found.models):
+    if found is None or found.statistic is None or not moves.slight(found.statistic):
         return found
     return Finding(Word.HEALTHY, leaning=True) if final else None
 

@@ -74,6 +74,7 @@ class Ring:
         self.before: deque[Matrix] = deque(maxlen=2 * WINDOW + 1)
         self.wagers: dict[int, Wager] = {}
         self.won: list[int] = []  # the models that are bet against and are losing
+        self.stood = np.zeros(reference.shifts.size)  # the bets, a block ago, on what is so large now
 
     def deployed(self, model: int, event: int) -> None:
         """A new version of a model answers from this event on: from the next whole block on it is bet against."""
@@ -99,19 +100,28 @@ class Ring:
         """The same, or what bets since a deploy are winning, where that is more."""
         last = self.blocks[-1]
         self.won = []
+        stood = np.zeros_like(ratios)
         for model, wager in list(self.wagers.items()):
             if last.start < wager.since:
                 continue
+            before = self._staked(wager)
+            stood = np.where(np.abs(before) > np.abs(stood), before, stood)
             wager.take(last.z)
-            found = np.zeros_like(ratios)
-            found[wager.statistics] = wager.ratios()
-            size = np.abs(self._calmer(found))
+            found = self._staked(wager)
+            size = np.abs(found)
             if size.max() >= 1:
                 self.won.append(model)
             elif wager.over():
                 del self.wagers[model]
-            ratios = np.where(size > np.abs(ratios), np.copysign(size, found), ratios)
+            ratios = np.where(size > np.abs(ratios), found, ratios)
+        self.stood = _both(stood, ratios)
         return ratios
+
+    def _staked(self, wager: Wager) -> Matrix:
+        """(statistics,) how far these bets have come."""
+        found = np.zeros(self.reference.shifts.size)
+        found[wager.statistics] = wager.ratios()
+        return self._calmer(found)
 
     def _confirmed(self, ratios: Matrix) -> Matrix:
         """What is restless has to be seen in the window before as well, or overwhelm.
@@ -139,8 +149,9 @@ class Ring:
         return (sizes >= self.overwhelming) | borne_out
 
     def lasting(self) -> Matrix:
-        """How much of each ratio of now was there a window ago, in the same direction."""
-        return _both(self._past(WINDOW), self.unconfirmed)
+        """How much of each ratio of now was there a window ago, or in bets a block ago, in the same direction."""
+        again = _both(self._past(WINDOW), self.unconfirmed)
+        return np.where(np.abs(self.stood) > np.abs(again), self.stood, again)
 
     def lately(self) -> Matrix:
         """The largest ratios before they are confirmed: of now; where days differ, of the block before as well.

@@ -26,7 +26,7 @@ CALM = 0.7
 APART = 1.5
 CLEAR = 1.3
 SLIGHT = 1.5  # of a threshold: chance reaches beyond it now and then, and is gone in the next window
-LASTING = 0.5  # of a threshold, a window ago and in the same direction: what goes on was there before
+LASTING = 0.5  # of a threshold, in the same direction, a window ago or in bets: what goes on was there before
 AHEAD = 0.4  # in squares of thresholds: about ten in squares of z
 
 

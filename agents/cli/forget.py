@@ -4,10 +4,14 @@ from pathlib import Path
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from agents.cli.archive import archive_options, json_option, layouts, meant, writer_name
 from agents.cli.explain import TICKET
-from streams.archive.forgetting import Rewritten, Wanted
+from schemas.errors import ConfigurationRefused
+from schemas.pipeline import Pipeline
+from schemas.topics import Topics
+from streams.archive.forgetting import Rewritten, Wanted, find
 from streams.archive.forgetting import forget as take_out
 
 
@@ -17,7 +21,10 @@ from streams.archive.forgetting import forget as take_out
 @json_option
 @click.option("--dry-run", is_flag=True, help="Say what would be rewritten; rewrite nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def forget(which: str, file: Path | None, root: Path | None, as_json: bool, dry_run: bool, yes: bool) -> int:
+@click.option("--as", "kind", type=click.Choice(["id", "ticket"]), help="What the word is, where it may be either.")
+def forget(
+    which: str, file: Path | None, root: Path | None, as_json: bool, dry_run: bool, yes: bool, kind: str | None
+) -> int:
     """Delete one request from the archive: raw, decisions, dead letters, labels, its rows in blocks.
 
     \b
@@ -25,13 +32,12 @@ def forget(which: str, file: Path | None, root: Path | None, as_json: bool, dry_
       rendezvous forget 0/1234 --yes
 
     Each file is written anew without it and a note is kept (offset, why, hash), so that nobody calls it a loss.
+    A ticket is of the topic's life of now, and takes the labels by its id along unless another request has that id.
     Kafka keeps its own copy until the topic's retention. It may be killed and run again. Exit 3 when there is none.
     """
     pipeline, folder = meant(file, root)
     layouts(pipeline, folder)
-    match = TICKET(which)
-    ticket = (int(match[1]), int(match[2])) if match else None
-    wanted = Wanted(None if match else which, ticket, tuple(pipeline.request.id.split(".")))
+    wanted = _wanted(which, kind, pipeline, folder)
 
     def run(*, dry: bool) -> list[Rewritten]:
         return list(take_out(folder, pipeline.name, wanted, writer_name(), dry_run=dry))
@@ -52,3 +58,16 @@ def forget(which: str, file: Path | None, root: Path | None, as_json: bool, dry_
     hours = pipeline.retention_hours
     click.echo(f"{len(found)} files {done}; Kafka's own copy goes with its retention ({hours:g} h)", err=True)
     return 0
+
+
+def _wanted(which: str, kind: str | None, pipeline: Pipeline, folder: Path) -> Wanted:
+    """What a word means; raises ConfigurationRefused where it is a ticket and somebody's id: it cannot be undone."""
+    match = TICKET(which)
+    by_id = Wanted(which, None, tuple(pipeline.request.id.split(".")))
+    if kind == "id" or (kind is None and match is None):
+        return by_id
+    if match is None:
+        raise click.UsageError(f"{which} is no ticket: write PARTITION/OFFSET, 0/1234")
+    if kind is None and any(True for _ in find(folder, Topics(pipeline.name), by_id)):
+        raise ConfigurationRefused(f"{which} is a ticket, and the id of a request, too: say --as id or --as ticket")
+    return replace(by_id, request_id=None, ticket=(int(match[1]), int(match[2])))

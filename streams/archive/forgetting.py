@@ -6,6 +6,7 @@ kept of its hour are deleted, and made anew without it.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,13 @@ from schemas.blocks import (
     scores_of,
 )
 from schemas.dead_letters import PREFIX
-from schemas.decisions import decode_decision
+from schemas.decisions import Decision, decode_decision
 from schemas.enriched import decode_enriched, encode_enriched, enriched_block, rows_of
 from schemas.errors import UNREADABLE, UnreadableRecord
 from schemas.labels import decode_label
 from schemas.topics import Topics
 from streams.archive.compared import HOUR_MS, drop_hours
-from streams.archive.layout import Layout, partitions
+from streams.archive.layout import NOW, Layout, partitions
 from streams.archive.marks import Forgotten, put_forgotten
 from streams.archive.rewriting import alone, rewrite
 from streams.archive.segment import SCHEMA, Record, read_batches, read_footer, records_of, table_of
@@ -44,6 +45,9 @@ from streams.kill_points import reached
 
 Place = tuple[str, int, int]
 """Tree, partition, offset of a raw record."""
+
+Here = Callable[[int, int], bool]
+"""Whether a ticket, in the tree at hand, is the request's."""
 
 Cut = Callable[[Record], Record | None]
 """What is left of a record: itself, another value, or nothing."""
@@ -57,6 +61,13 @@ class Wanted(Struct, frozen=True):
     id_parts: tuple[str, ...]
 
 
+class Known(Struct, frozen=True):
+    """What is known of the request: where its raw records are, and the id that names it and nobody else."""
+
+    places: frozenset[Place]
+    request_id: str | None
+
+
 class Rewritten(Struct, frozen=True):
     """A file, and the offsets that were taken out of it or are there without the request."""
 
@@ -68,39 +79,74 @@ class Rewritten(Struct, frozen=True):
 def forget(root: Path, pipeline: str, wanted: Wanted, writer: str, *, dry_run: bool) -> Iterator[Rewritten]:
     """Take out one request; yields each file as it is done. Raises ArchiveDamaged, ArchiveBusy, DiskTrouble."""
     topics = Topics(pipeline)
-    places = set(find(root, topics, wanted))
+    known = know(root, topics, wanted)
     for topic in (topics.scores, topics.enriched, topics.dead_letters, topics.labels, topics.decisions, topics.raw):
         for layout in partitions(root):
             if layout.topic == topic:
-                yield from _take_out(layout, topics, _cut(layout, topics, wanted, places), writer, dry_run=dry_run)
+                yield from _take_out(layout, topics, _cut(layout, topics, wanted, known), writer, dry_run=dry_run)
+
+
+def know(root: Path, topics: Topics, wanted: Wanted) -> Known:
+    """Where the request is, and its id. Raises ArchiveDamaged.
+
+    By ticket, an id that another record has too is left out: a label by that id may be the other's.
+    """
+    if wanted.ticket is None:
+        return Known(frozenset(find(root, topics, wanted)), wanted.request_id)
+    place = (NOW, *wanted.ticket)
+    name = _id_of(root, topics, wanted.ticket, wanted.id_parts)
+    alone = name is not None and {place}.issuperset(find(root, topics, replace(wanted, request_id=name, ticket=None)))
+    return Known(frozenset([place]), name if alone else None)
 
 
 def find(root: Path, topics: Topics, wanted: Wanted) -> Iterator[Place]:
-    """Where the request's raw records are, by raw itself and by what was decided."""
-    if wanted.ticket:
-        yield ("data", *wanted.ticket)
-        return
+    """Where the raw records of a request id are, by raw itself and by what was decided."""
     for layout in partitions(root):
         if layout.topic in (topics.raw, topics.decisions):
             for path in layout.segments():
                 for record in _candidates(path, wanted):
-                    if layout.topic == topics.raw and _is_request(record, layout.partition, wanted):
+                    decision = _decision(record) if layout.topic == topics.decisions else None
+                    if decision and decision.request_id == wanted.request_id:
+                        yield (layout.tree, decision.ticket.partition, decision.ticket.offset)
+                    elif layout.topic == topics.raw and _is_request(record, layout.partition, wanted):
                         yield (layout.tree, layout.partition, record.offset)
-                    elif layout.topic == topics.decisions and (ticket := _ticket(record, wanted)):
-                        yield (layout.tree, *ticket)
 
 
-def _cut(layout: Layout, topics: Topics, wanted: Wanted, places: set[Place]) -> Cut:
+def _id_of(root: Path, topics: Topics, ticket: tuple[int, int], id_parts: tuple[str, ...]) -> str | None:
+    """The id of the request that has a ticket, by raw, and where that is gone by what was decided."""
+    partition, offset = ticket
+    for path in Layout(root, topics.raw, partition).segments():
+        for batch in read_batches(path):
+            for record in records_of(batch.filter(pc.equal(batch.column(0), offset))):
+                try:
+                    return str(_named(record, partition, id_parts))
+                except UNREADABLE:
+                    return None
+    for layout in partitions(root):
+        if (layout.tree, layout.topic) == (NOW, topics.decisions):
+            for path in layout.segments():
+                for decision in map(_decision, chain.from_iterable(map(records_of, read_batches(path)))):
+                    if decision and (decision.ticket.partition, decision.ticket.offset) == ticket:
+                        return decision.request_id
+    return None
+
+
+def _cut(layout: Layout, topics: Topics, wanted: Wanted, known: Known) -> Cut:
     """What to do with the records of one topic."""
+    by_id = replace(wanted, request_id=known.request_id, ticket=None)
 
     def here(partition: int, offset: int) -> bool:
-        return (layout.tree, partition, offset) in places
+        return (layout.tree, partition, offset) in known.places
 
     def raw(record: Record) -> Record | None:
         return None if here(layout.partition, record.offset) else record
 
     def decisions(record: Record) -> Record | None:
-        return None if _ticket(record, wanted) else record
+        decision = _decision(record)
+        if decision is None:
+            return record
+        mine = here(decision.ticket.partition, decision.ticket.offset)
+        return None if mine or decision.request_id == known.request_id else record
 
     def scores(record: Record) -> Record | None:
         return _without_rows(record, lambda offset: here(layout.partition, offset))
@@ -109,11 +155,11 @@ def _cut(layout: Layout, topics: Topics, wanted: Wanted, places: set[Place]) -> 
         return _not_joined(record, lambda offset: here(layout.partition, offset))
 
     def dead_letters(record: Record) -> Record | None:
-        mine = wanted.request_id is not None and _is_request(record, -1, wanted)
+        mine = known.request_id is not None and _is_request(record, -1, by_id)
         return None if mine or any(here(*ticket) for ticket in _origins(record, topics)) else record
 
     def labels(record: Record) -> Record | None:
-        return None if _speaks_of(record, wanted, here) else record
+        return None if _speaks_of(record, known.request_id, here) else record
 
     cuts = {topics.raw: raw, topics.decisions: decisions, topics.scores: scores, topics.labels: labels}
     cuts[topics.enriched] = enriched
@@ -186,35 +232,36 @@ def _minted(wanted: Wanted) -> tuple[int, int] | None:
 
 def _is_request(record: Record, partition: int, wanted: Wanted) -> bool:
     """Whether a raw record is this request; one that nobody can read is, when the id stands in it."""
-    value = record.value or b""
     try:
-        found: Any = json.decode(value)
+        return _named(record, partition, wanted.id_parts) == wanted.request_id
     except UNREADABLE:
-        return bool(wanted.request_id) and (wanted.request_id or "").encode() in value
-    for part in wanted.id_parts:
+        return bool(wanted.request_id) and (wanted.request_id or "").encode() in (record.value or b"")
+
+
+def _named(record: Record, partition: int, id_parts: tuple[str, ...]) -> Any:
+    """The id in a raw record, or the one that is minted for it; raises what UNREADABLE names."""
+    found: Any = json.decode(record.value or b"")
+    for part in id_parts:
         found = found.get(part) if isinstance(found, dict) else None
-    return (found or minted(partition, record.offset)) == wanted.request_id
+    return found or minted(partition, record.offset)
 
 
-def _ticket(record: Record, wanted: Wanted) -> tuple[int, int] | None:
-    """The ticket of a decision, when it is the request's."""
+def _decision(record: Record) -> Decision | None:
     try:
-        decision = decode_decision(record.value or b"")
+        return decode_decision(record.value or b"")
     except UnreadableRecord:
         return None
-    ticket = (decision.ticket.partition, decision.ticket.offset)
-    return ticket if ticket == wanted.ticket or decision.request_id == wanted.request_id else None
 
 
-def _speaks_of(record: Record, wanted: Wanted, here: Callable[[int, int], bool]) -> bool:
+def _speaks_of(record: Record, request_id: str | None, here: Here) -> bool:
     """Whether a label is the request's, by its id or its ticket; one that nobody can read, when the id is in it."""
     try:
         label = decode_label(record.value)
     except UnreadableRecord:
-        return bool(wanted.request_id) and (wanted.request_id or "").encode() in (record.value or b"")
+        return bool(request_id) and (request_id or "").encode() in (record.value or b"")
     if label.ticket is not None and here(label.ticket.partition, label.ticket.offset):
         return True
-    return wanted.request_id is not None and label.request_id == wanted.request_id
+    return request_id is not None and label.request_id == request_id
 
 
 def _origins(record: Record, topics: Topics) -> Iterator[tuple[int, int]]:

@@ -354,6 +354,18 @@ def test_forget_by_ticket_takes_out_that_one_only(tmp_path: Path):
     assert left_of(found["decisions"]) == [offset for offset in range(40) if offset != 31]
 
 
+def test_forget_by_ticket_leaves_alone_who_had_it_in_an_earlier_life(tmp_path: Path):
+    for name in ("old", "new"):
+        archived(tmp_path, "small.raw", [plain(0, b'{"request_id": "%s"}' % name.encode())], 1)
+        archived(tmp_path, "small.decisions", [plain(0, decision(0, name))], 1)
+        for topic in ("small.raw", "small.decisions") if name == "old" else ():
+            assert settle(tmp_path, topic, "second", "w") == 1
+    list(forget(tmp_path, "small", Wanted(None, (0, 0), ("request_id",)), "w", dry_run=False))
+    for topic in ("small.raw", "small.decisions"):
+        assert left_of(Layout(tmp_path, topic, 0)) == []
+        assert [record.offset for record in read_partition(tmp_path, topic, 0, tree="data-1")] == [0]
+
+
 def test_an_id_that_was_minted_names_the_record_without_one(tmp_path: Path):
     found = whole(tmp_path)
     list(forget(tmp_path, "small", Wanted("0-31", None, ("request_id",)), "w", dry_run=False))
@@ -523,6 +535,20 @@ def test_compact_and_forget_by_command(tmp_path: Path, run: Run):
     table = run("archive", "scores", "--out", str(tmp_path / "scores.parquet"))
     assert (table.returncode, "scores.parquet: 37 rows" in table.stderr) == (0, True)
     assert all(a.end <= b.start for a, b in pairwise(map(holding, layouts_of(tmp_path / "kept", "small.raw"))))
+
+
+def test_a_word_that_is_an_id_and_a_ticket_is_asked_about(tmp_path: Path, run: Run):
+    records = [plain(n, b'{"request_id": "0/%d"}' % (n + 1)) for n in range(3)]
+    layout = archived(tmp_path / "kept", "small.raw", records, 3)
+    asked = run("forget", "0/1", "--yes")
+    assert (asked.returncode, "--as id or --as ticket" in asked.stderr) == (5, True), asked.stderr
+    assert left_of(layout) == [0, 1, 2]
+    assert run("forget", "0/1", "--yes", "--as", "id").returncode == 0
+    assert left_of(layout) == [1, 2]
+    assert run("forget", "0/1", "--yes").returncode == 0, "now it can be the ticket only"
+    assert left_of(layout) == [2]
+    assert run("forget", "0/3", "--yes", "--as", "ticket").returncode == 3
+    assert run("forget", "r7", "--yes", "--as", "ticket").returncode == 2
 
 
 def layouts_of(root: Path, topic: str) -> list[Layout]:

@@ -169,11 +169,10 @@ def test_a_line_that_is_no_label_is_named_and_the_others_are_sent(tmp_path: Path
     assert "2 lines are no labels" in found.stderr
 
 
-def test_forget_takes_a_request_s_labels_out(tmp_path: Path):
+def labelled(root: Path, *names: bytes) -> Path:
+    """Requests of these ids, and labels of them: of a by its id, its ticket and as no label at all, of b by its id."""
     topics = Topics("small")
-    raw = [
-        Record(offset, 1, 1, None, b'{"request_id": "%s"}' % name, None) for offset, name in enumerate((b"a", b"b"))
-    ]
+    raw = [Record(offset, 1, 1, None, b'{"request_id": "%s"}' % name, None) for offset, name in enumerate(names)]
     labels = [
         Record(0, 2, 1, None, encode_label(Label(True, "a")), None),
         Record(1, 2, 1, None, encode_label(Label(True, None, Ticket(0, 0))), None),
@@ -181,8 +180,23 @@ def test_forget_takes_a_request_s_labels_out(tmp_path: Path):
         Record(3, 2, 1, None, encode_label(Label(True, "b")), None),
     ]
     for topic, records in ((topics.raw, raw), (topics.labels, labels)):
-        writer = PartitionWriter(Layout(tmp_path, topic, 0), Limits(100, 1 << 20, 60.0), "id", "w")
+        writer = PartitionWriter(Layout(root, topic, 0), Limits(100, 1 << 20, 60.0), "id", "w")
         writer.append(records, 0.0)
         writer.close_segment()
-    list(forget(tmp_path, "small", Wanted("a", None, ("request_id",)), "w", dry_run=False))
-    assert [record.offset for record in read_partition(tmp_path, topics.labels, 0)] == [3]
+    return root
+
+
+def labels_left(root: Path) -> list[int]:
+    return [record.offset for record in read_partition(root, Topics("small").labels, 0)]
+
+
+@pytest.mark.parametrize("wanted", [Wanted("a", None, ("request_id",)), Wanted(None, (0, 0), ("request_id",))])
+def test_forget_takes_a_request_s_labels_out(tmp_path: Path, wanted: Wanted):
+    list(forget(labelled(tmp_path, b"a", b"b"), "small", wanted, "w", dry_run=False))
+    assert labels_left(tmp_path) == [3]
+
+
+def test_forget_by_ticket_leaves_the_labels_of_an_id_that_another_request_has_too(tmp_path: Path):
+    wanted = Wanted(None, (0, 0), ("request_id",))
+    list(forget(labelled(tmp_path, b"a", b"b", b"a"), "small", wanted, "w", dry_run=False))
+    assert labels_left(tmp_path) == [0, 2, 3]

@@ -1,7 +1,8 @@
 """Comparisons that are kept, an hour a file: `ROOT/comparisons/pipeline=<p>/hour=<2026-11-27T02>.parquet`.
 
 They are made of the archive and of nothing else, so an hour can be deleted at any time and is made anew: what is
-forgotten on request takes its hours with it, and is not in what was being made meanwhile.
+forgotten on request takes its hours with it. What was noted as forgotten before an hour is begun is not read for it
+(`streams.archive.reader`); what is noted later lets nothing be kept.
 """
 
 from collections.abc import Callable, Collection

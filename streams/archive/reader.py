@@ -1,9 +1,14 @@
-"""Reads an archive back: by start offset, overlap skipped, a gap that no note explains refused."""
+"""Reads an archive back: by start offset, overlap skipped, a gap that no note explains refused.
+
+A record that is noted as forgotten is given to nobody, also while its file is still to be written anew: what is made
+of the archive meanwhile is made without it.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from msgspec import Struct
 
 from streams.archive import segment
@@ -47,6 +52,7 @@ def read_batches(
     following, vanished = start, Path()
     while True:
         marks = read_marks(layout)
+        gone = pa.array([mark.offset for mark in marks.forgotten if not mark.altered], pa.int64())
         check_kept(layout, start, following, marks)
         following = max(following, marks.retired)
         try:
@@ -59,7 +65,7 @@ def read_batches(
                 check_place(path, footer, layout)
                 check_follows(path, footer, following, marks)
                 for batch in segment.read_batches(path, columns):
-                    found = within(batch, following, end)
+                    found = without(within(batch, following, end), gone)
                     if len(found):
                         yield found
                 following = footer.end
@@ -79,6 +85,13 @@ def within(batch: pa.RecordBatch, start: int, end: int | None) -> pa.RecordBatch
     low = int(offsets.searchsorted(start))
     high = len(offsets) if end is None else int(offsets.searchsorted(end))
     return batch.slice(low, max(0, high - low))
+
+
+def without(batch: pa.RecordBatch, gone: pa.Array) -> pa.RecordBatch:
+    """A batch without the records of some offsets."""
+    if not len(gone):
+        return batch
+    return batch.filter(pc.invert(pc.is_in(batch.column(0), gone)))
 
 
 def check_place(path: Path, footer: Footer, layout: Layout) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,16 @@ from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
 from agents.cli.archive import comparisons
+from agents.cli.comparisons import keep_comparisons
 from agents.compared_hours import ComparedHours
 from schemas.pipeline import Archive
+from schemas.topics import Topics
+from streams.archive import rewriting
 from streams.archive.compared import HOUR_MS, due_hours, keep_hour, kept_hours, place_of, retire_hours
 from streams.archive.disk import ArchiveBusy
 from streams.archive.forgetting import Wanted, forget
+from streams.archive.layout import Layout
+from streams.archive.marks import read_marks
 from streams.archive.segment import Record
 from streams.archive.store import open_root
 from tests.conftest import credentials
@@ -133,6 +139,25 @@ def test_nothing_is_kept_of_what_was_forgotten_while_it_was_made(root: Path):
     with pytest.raises(ArchiveBusy, match="was forgotten meanwhile"):
         keep_hour(root, SMALL, FIRST, "w", write)
     assert kept_hours(root, SMALL.name) == [FIRST + 1]
+
+
+def test_what_is_kept_while_a_forget_is_at_work_is_without_the_request(root: Path, monkeypatch: pytest.MonkeyPatch):
+    run(root)
+    wanted = ids(root, FIRST)[3]
+    file(root, FIRST).unlink()
+
+    raw = [Layout(root, Topics(SMALL.name).raw, number) for number in range(SMALL.partitions)]
+    kept = []
+
+    def between(point: str) -> None:
+        if point == "forget.written" and any(read_marks(layout).forgotten for layout in raw):
+            kept.extend(keep_comparisons(root, SMALL, "w", Counter(), lambda _: None))
+
+    monkeypatch.setattr(rewriting, "reached", between)
+    list(forget(root, SMALL.name, Wanted(wanted, None, ("request_id",)), "w", dry_run=False))
+    assert [path for path, _ in kept] == [file(root, FIRST)]
+    assert kept_hours(root, SMALL.name) == SETTLED
+    assert wanted not in ids(root, FIRST)
 
 
 def test_hours_go_with_the_archives_retention(root: Path):

@@ -18,7 +18,7 @@ from schemas.dead_letters import DeadLetter
 from schemas.decisions import Decision, Ticket, encode_decision
 from schemas.enriched import decode_enriched, encode_enriched, enriched_block, rows_of
 from schemas.errors import ConfigurationRefused
-from streams.archive import compaction, segment
+from streams.archive import compaction, reader, segment
 from streams.archive.compaction import compact
 from streams.archive.disk import ArchiveBusy
 from streams.archive.forgetting import Wanted, forget
@@ -132,6 +132,22 @@ def test_a_reader_that_is_overtaken_by_a_compaction_misses_and_doubles_nothing(t
     later(layout)
     found += reading
     assert found == raws(50)
+
+
+def test_a_compaction_between_a_footer_and_its_records_doubles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    layout = archived(tmp_path, TOPIC, raws(40), 10)
+    merged: list[compaction.Merged] = []
+
+    def overtaken(path: Path) -> segment.Footer:
+        found = segment.read_footer(path)
+        merged.extend(later(layout))
+        return found
+
+    monkeypatch.setattr(reader, "read_footer", overtaken)
+    assert list(read_partition(tmp_path, TOPIC, 0)) == raws(40)
+    assert [one.files for one in merged] == [3]
 
 
 def test_a_reader_that_is_overtaken_by_retention_says_so(tmp_path: Path):

@@ -17,7 +17,7 @@ from schemas.topics import Topics
 from streams.archive.compared import HOUR_MS, due_hours, keep_hour, place_of
 from streams.archive.comparisons import write_comparisons
 from streams.archive.ranges import Period, read_period, require
-from streams.archive.segment import Record
+from streams.archive.segment import ArchiveDamaged, Record
 from streams.core.again import Again
 from streams.core.comparison import UNDECIDED_MS, Comparing, Comparison, Roles
 from streams.core.entitlement import Spans, always
@@ -78,14 +78,24 @@ def keep_comparisons(
 ) -> Iterator[tuple[Path, int]]:
     """Keep every hour that is over, the oldest first; yields its file and its rows once it is there.
 
-    Raises what `read_comparisons` does, ArchiveBusy and DiskTrouble.
+    An hour that is not whole is passed over, and raised when the others are kept. Raises what `read_comparisons`
+    does, ArchiveBusy and DiskTrouble.
     """
     numbers, moved = range(pipeline.partitions), _moved(root, pipeline)
+    broken: list[ArchiveDamaged] = []
     for hour in due_hours(root, pipeline):
         period = Period(hour * HOUR_MS, (hour + 1) * HOUR_MS)
         every = _every(root, pipeline, moved, numbers, period, counts, advance)
-        rows = keep_hour(root, pipeline, hour, writer, partial(write_comparisons, every))
+        try:
+            rows = keep_hour(root, pipeline, hour, writer, partial(write_comparisons, every))
+        except ArchiveDamaged as error:
+            broken.append(error)
+            continue
         yield place_of(root, pipeline.name, hour), rows
+    if broken:
+        raise ArchiveDamaged(
+            f"{len(broken)} hours are not whole and not kept, the others are; the first: {broken[0]}"
+        )
 
 
 def _moved(root: Path, pipeline: Pipeline) -> tuple[Spans, Roles]:

@@ -23,8 +23,10 @@ from streams.archive.disk import ArchiveBusy
 from streams.archive.forgetting import Wanted, forget
 from streams.archive.layout import Layout
 from streams.archive.marks import read_marks
-from streams.archive.segment import Record
+from streams.archive.reader import read_partition
+from streams.archive.segment import ArchiveDamaged, Record
 from streams.archive.store import open_root
+from streams.archive.writer import Limits, PartitionWriter
 from tests.conftest import credentials
 from tests.unit.lived import START_MS, play
 from tests.unit.small import TEXT, pipeline
@@ -158,6 +160,28 @@ def test_what_is_kept_while_a_forget_is_at_work_is_without_the_request(root: Pat
     assert [path for path, _ in kept] == [file(root, FIRST)]
     assert kept_hours(root, SMALL.name) == SETTLED
     assert wanted not in ids(root, FIRST)
+
+
+def test_an_hour_with_a_gap_is_told_and_the_hours_after_it_are_kept(root: Path, tmp_path: Path):
+    topic = Topics(SMALL.name).raw
+    for number in range(SMALL.partitions):
+        if not (whole := Layout(root, topic, number).segments()):
+            continue
+        records = list(read_partition(root, topic, number))
+        for path in whole:
+            path.unlink()
+        writer = PartitionWriter(Layout(root, topic, number), Limits(100_000, 1 << 30, 60.0), "id", "w")
+        for part in records[:10], records[20:]:
+            if part[0].offset > writer.next_offset:
+                writer.note_gap(part[0].offset, "the topic's retention was shorter than our absence")
+            writer.append(part, 0.0)
+            writer.close_segment()
+    assert due_hours(root, SMALL) == SETTLED
+    done = run(root)
+    assert isinstance(done.exception, ArchiveDamaged), done.exception
+    assert "1 hours are not whole" in str(done.exception)
+    assert "are gone (the topic's retention" in str(done.exception)
+    assert kept_hours(root, SMALL.name) == [FIRST + 1]
 
 
 def test_hours_go_with_the_archives_retention(root: Path):

@@ -68,6 +68,6 @@ def _wanted(which: str, kind: str | None, pipeline: Pipeline, folder: Path) -> W
         return by_id
     if match is None:
         raise click.UsageError(f"{which} is no ticket: write PARTITION/OFFSET, 0/1234")
-    if kind is None and any(True for _ in find(folder, Topics(pipeline.name), by_id)):
+    if kind is None and find(folder, Topics(pipeline.name), by_id):
         raise ConfigurationRefused(f"{which} is a ticket, and the id of a request, too: say --as id or --as ticket")
     return replace(by_id, request_id=None, ticket=(int(match[1]), int(match[2])))

@@ -6,6 +6,7 @@ knows buckets and what a compaction moves meanwhile.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from msgspec import Struct
 from schemas.errors import RendezvousError
 from streams.archive.layout import NOW, Layout, partitions
 from streams.archive.marks import Marks, read_marks
+from streams.archive.overtaken import undisturbed
 from streams.archive.ranges import nothing_of
 from streams.archive.reader import check_place, read_batches
 from streams.archive.segment import ArchiveDamaged, read_footer, times_of
@@ -83,7 +85,7 @@ def parts_of(root: Path, topic: str, selection: Selection) -> list[Part]:
             known = ", ".join(map(str, own))
             raise NothingThere(f"{root}: no partition {span.partition} (offsets {span}); there are {known}")
     wanted = [(layout, selection.span(number)) for number, layout in own.items()]
-    return [_part(layout, span, selection) for layout, span in wanted if span is not None]
+    return [undisturbed(partial(_part, layout, span, selection)) for layout, span in wanted if span is not None]
 
 
 class _Holes:

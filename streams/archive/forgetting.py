@@ -6,6 +6,7 @@ kept of its hour are deleted, and made anew without it.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from schemas.topics import Topics
 from streams.archive.compared import HOUR_MS, drop_hours
 from streams.archive.layout import NOW, Layout, partitions
 from streams.archive.marks import Forgotten, put_forgotten
+from streams.archive.overtaken import undisturbed
 from streams.archive.rewriting import alone, rewrite
 from streams.archive.segment import SCHEMA, Record, read_batches, read_footer, records_of, table_of
 from streams.core.audit import digest_of
@@ -92,15 +94,19 @@ def know(root: Path, topics: Topics, wanted: Wanted) -> Known:
     By ticket, an id that another record has too is left out: a label by that id may be the other's.
     """
     if wanted.ticket is None:
-        return Known(frozenset(find(root, topics, wanted)), wanted.request_id)
+        return Known(find(root, topics, wanted), wanted.request_id)
     place = (NOW, *wanted.ticket)
-    name = _id_of(root, topics, wanted.ticket, wanted.id_parts)
+    name = undisturbed(partial(_id_of, root, topics, wanted.ticket, wanted.id_parts))
     alone = name is not None and {place}.issuperset(find(root, topics, replace(wanted, request_id=name, ticket=None)))
     return Known(frozenset([place]), name if alone else None)
 
 
-def find(root: Path, topics: Topics, wanted: Wanted) -> Iterator[Place]:
-    """Where the raw records of a request id are, by raw itself and by what was decided."""
+def find(root: Path, topics: Topics, wanted: Wanted) -> frozenset[Place]:
+    """Where the raw records of a request id are, by raw itself and by what was decided. Raises ArchiveDamaged."""
+    return undisturbed(lambda: frozenset(_find(root, topics, wanted)))
+
+
+def _find(root: Path, topics: Topics, wanted: Wanted) -> Iterator[Place]:
     for layout in partitions(root):
         if layout.topic in (topics.raw, topics.decisions):
             for path in layout.segments():

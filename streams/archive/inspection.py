@@ -1,14 +1,16 @@
 """What is in an archive, and everything that is wrong with it: all of it is read, and nothing stops at the first."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
 
 from streams.archive.layout import Layout
 from streams.archive.marks import Marks, read_marks
+from streams.archive.overtaken import undisturbed
 from streams.archive.reader import check_place
-from streams.archive.segment import ArchiveDamaged, Vanished, read_batches, read_footer, times_of
+from streams.archive.segment import ArchiveDamaged, Vanished, bytes_of, read_batches, read_footer, times_of
 
 
 class Holding(Struct, frozen=True):
@@ -40,12 +42,21 @@ class Trouble(Struct, frozen=True):
 
 def holding(layout: Layout) -> Holding:
     """What the footers of one partition say; raises ArchiveDamaged."""
+    return undisturbed(partial(_holding, layout))
+
+
+def troubles(layout: Layout) -> list[Trouble]:
+    """Every gap, overlap and damage of one partition, by offset."""
+    return undisturbed(lambda: list(_troubles(layout)))
+
+
+def _holding(layout: Layout) -> Holding:
     marks, rows, size, ends = read_marks(layout), 0, 0, [0]
     times: list[int] = []
     paths = layout.segments()
     for path in paths:
         footer = read_footer(path)
-        rows, size = rows + footer.count, size + path.stat().st_size
+        rows, size = rows + footer.count, size + bytes_of(path)
         ends.append(footer.end)
         times += times_of(path) or ()
     return Holding(
@@ -64,8 +75,7 @@ def holding(layout: Layout) -> Holding:
     )
 
 
-def troubles(layout: Layout) -> Iterator[Trouble]:
-    """Every gap, overlap and damage of one partition, by offset."""
+def _troubles(layout: Layout) -> Iterator[Trouble]:
     try:
         marks = read_marks(layout)
     except ArchiveDamaged as error:
@@ -81,7 +91,7 @@ def troubles(layout: Layout) -> Iterator[Trouble]:
             for _ in read_batches(path):
                 pass
         except Vanished:
-            continue  # a compaction at work: what it held lies in an earlier file
+            raise
         except ArchiveDamaged as error:
             end = int(paths[place + 1].stem) if place + 1 < len(paths) else max(marks.end, start)
             yield Trouble("damaged", path, start, end, str(error))

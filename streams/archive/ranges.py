@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -12,8 +13,9 @@ import pyarrow as pa
 from schemas.errors import ConfigurationRefused
 from streams.archive.layout import Layout
 from streams.archive.marks import Gap, read_marks
+from streams.archive.overtaken import undisturbed
 from streams.archive.reader import read_batches
-from streams.archive.segment import SCHEMA, ArchiveDamaged, Record, Vanished, read_footer, records_of, times_of
+from streams.archive.segment import SCHEMA, ArchiveDamaged, Record, read_footer, records_of, times_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,9 @@ def read_period_batches(
     since_ms = -1 if period.since_ms is None else period.since_ms - before_ms
     wanted = ("kafka_timestamp_ms", *columns)
     last: Place | None = None
-    for batch in read_batches(root, topic, partition, start=_start(folder, since_ms), columns=wanted):
+    for batch in read_batches(
+        root, topic, partition, start=undisturbed(partial(_start, folder, since_ms)), columns=wanted
+    ):
         at_ms = batch.column(1).to_numpy()
         if last is not None and gaps:  # they lie between files, never inside one
             _refuse_gap(folder, gaps, period, last, _place(batch, 0))
@@ -93,10 +97,7 @@ def _start(layout: Layout, since_ms: int) -> int:
     """Where to begin: with the last file that is wholly older, so that a gap after it is seen."""
     start = 0
     for path in layout.segments() if since_ms > 0 else ():
-        try:
-            footer, times = read_footer(path), times_of(path)
-        except Vanished:  # a compaction took it into an earlier file
-            break
+        footer, times = read_footer(path), times_of(path)
         if times is None or times[1] >= since_ms:
             break
         start = footer.start
@@ -138,6 +139,10 @@ def _files(root: Path) -> list[Path]:
 
 def times_held(root: Path, topic: str, numbers: Sequence[int]) -> tuple[int, int] | None:
     """The earliest and latest log time an archive holds of a topic; None when it holds no record."""
+    return undisturbed(partial(_times_held, root, topic, numbers))
+
+
+def _times_held(root: Path, topic: str, numbers: Sequence[int]) -> tuple[int, int] | None:
     paths = [path for number in numbers for path in Layout(root, topic, number).segments()]
     found = [times for path in paths if (times := times_of(path)) is not None]
     return (min(first for first, _ in found), max(last for _, last in found)) if found else None

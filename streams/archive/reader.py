@@ -14,7 +14,17 @@ from msgspec import Struct
 from streams.archive import segment
 from streams.archive.layout import NOW, Layout
 from streams.archive.marks import Marks, read_marks
-from streams.archive.segment import SCHEMA, ArchiveDamaged, Footer, Record, Vanished, read_footer, records_of
+from streams.archive.overtaken import Overtaken, undisturbed
+from streams.archive.segment import (
+    SCHEMA,
+    ArchiveDamaged,
+    Footer,
+    Record,
+    Vanished,
+    bytes_of,
+    read_footer,
+    records_of,
+)
 
 
 class Summary(Struct, frozen=True):
@@ -49,7 +59,7 @@ def read_batches(
 ) -> Iterator[pa.RecordBatch]:
     """The same as Arrow batches of the columns asked for (and `kafka_offset`): many times faster."""
     layout = Layout(root, topic, partition, tree)
-    following, vanished = start, Path()
+    following, overtaken = start, Overtaken()
     while True:
         marks = read_marks(layout)
         gone = pa.array([mark.offset for mark in marks.forgotten if not mark.altered], pa.int64())
@@ -72,10 +82,7 @@ def read_batches(
                         yield found
                 following = footer.end
         except Vanished as error:
-            # A compaction took it into an earlier file: look again, and refuse it the second time.
-            if vanished == path:
-                raise error from None
-            vanished = path
+            overtaken.look_again(error)
         else:
             check_end(layout, following, marks.end if end is None else min(end, marks.end), marks)
             return
@@ -134,7 +141,11 @@ def check_end(layout: Layout, following: int, end: int, marks: Marks) -> None:
 
 
 def summary(root: Path) -> Summary:
-    """Files, rows and bytes under an archive's root."""
-    paths = sorted((root / "data").glob("topic=*/partition=*/*.parquet"))
-    rows = sum(read_footer(path).count for path in paths)
-    return Summary(len(paths), rows, sum(path.stat().st_size for path in paths))
+    """Files, rows and bytes under an archive's root. Raises ArchiveDamaged."""
+
+    def look() -> Summary:
+        paths = sorted((root / "data").glob("topic=*/partition=*/*.parquet"))
+        rows = sum(read_footer(path).count for path in paths)
+        return Summary(len(paths), rows, sum(map(bytes_of, paths)))
+
+    return undisturbed(look)

@@ -54,6 +54,10 @@ class ArchiveDamaged(RendezvousError):
 class Vanished(ArchiveDamaged):
     """A file was there and is not any more: a compaction took it into another, or somebody deleted it."""
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: it is not there any more; restore it from a copy")
+        self.path = path
+
 
 class Footer(Struct, frozen=True):
     """What a file says of itself; `end` is the offset after its last record, `last` that record's own."""
@@ -120,9 +124,17 @@ def read_footer(path: Path) -> Footer:
         with opened(path) as file:
             return _footer(path, file)
     except FileNotFoundError as error:
-        raise Vanished(f"{path}: it is not there any more; restore it from a copy") from error
+        raise Vanished(path) from error
     except UNREADABLE as error:
         raise ArchiveDamaged(f"{path}: no readable Parquet file ({error!r}); restore it from a copy") from error
+
+
+def bytes_of(path: Path) -> int:
+    """A file's size; raises Vanished."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError as error:
+        raise Vanished(path) from error
 
 
 def times_of(path: Path) -> tuple[int, int] | None:
@@ -132,7 +144,7 @@ def times_of(path: Path) -> tuple[int, int] | None:
             _footer(path, file)
             about = pq.read_metadata(file)
     except FileNotFoundError as error:
-        raise Vanished(f"{path}: it is not there any more; restore it from a copy") from error
+        raise Vanished(path) from error
     except UNREADABLE as error:
         raise ArchiveDamaged(f"{path}: no readable Parquet file ({error!r}); restore it from a copy") from error
     found = [about.row_group(number).column(1).statistics for number in range(about.num_row_groups)]
@@ -169,7 +181,7 @@ def read_batches(path: Path, columns: Sequence[str] = tuple(SCHEMA.names)) -> It
                 count, last = count + len(offsets), int(offsets[-1])
                 yield batch
     except FileNotFoundError as error:
-        raise Vanished(f"{path}: it is not there any more; restore it from a copy") from error
+        raise Vanished(path) from error
     except UNREADABLE as error:
         raise ArchiveDamaged(
             f"{path}: no readable file, or a page after offset {last} is damaged ({error!r}); restore it from a copy"

@@ -13,25 +13,29 @@ import duckdb
 import numpy as np
 import pytest
 
+from agents.replay.source import parts_of
 from schemas.blocks import RowError, decode_scores, encode_scores, offsets_of, score_block, scores_of
 from schemas.dead_letters import DeadLetter
 from schemas.decisions import Decision, Ticket, encode_decision
 from schemas.enriched import decode_enriched, encode_enriched, enriched_block, rows_of
 from schemas.errors import ConfigurationRefused
+from schemas.topics import Topics
 from streams.archive import compaction, reader, segment
 from streams.archive.compaction import compact
 from streams.archive.disk import ArchiveBusy
-from streams.archive.forgetting import Wanted, forget
+from streams.archive.forgetting import Wanted, find, forget
 from streams.archive.inspection import holding, troubles
 from streams.archive.layout import Layout, partitions
 from streams.archive.lives import settle
 from streams.archive.marks import read_marks
+from streams.archive.ranges import Period, read_period, times_held
 from streams.archive.reader import read_partition, summary
 from streams.archive.retention import DAY_MS, retire
 from streams.archive.rewriting import alone
 from streams.archive.scores import write_scores
-from streams.archive.segment import ArchiveDamaged, Record
+from streams.archive.segment import ArchiveDamaged, Record, Vanished
 from streams.archive.writer import Limits, PartitionWriter
+from streams.core.replay_order import Selection
 from streams.kill_points import BY_HAND, VARIABLE
 from tests.broker.commands import rendezvous
 
@@ -148,6 +152,53 @@ def test_a_compaction_between_a_footer_and_its_records_doubles_nothing(
     monkeypatch.setattr(reader, "read_footer", overtaken)
     assert list(read_partition(tmp_path, TOPIC, 0)) == raws(40)
     assert [one.files for one in merged] == [3]
+
+
+LOOKS: dict[str, Callable[[Layout], object]] = {
+    "holding": holding,
+    "troubles": troubles,
+    "summary": lambda layout: summary(layout.root).rows,
+    "times_held": lambda layout: times_held(layout.root, layout.topic, [0]),
+    "read_period": lambda layout: list(read_period(layout.root, layout.topic, 0, Period(35_000))),
+    "replay": lambda layout: [part.rows for part in parts_of(layout.root, layout.topic, Selection())],
+    "forget": lambda layout: find(layout.root, Topics("small"), WANTED),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_whoever_looks_at_files_that_a_compaction_takes_away_looks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: str
+):
+    before = LOOKS[look](archived(tmp_path / "still", TOPIC, raws(40), 10))
+    layout = archived(tmp_path / "moved", TOPIC, raws(40), 10)
+    merged: list[compaction.Merged] = []
+    glob, busy = Path.glob, list[str]()
+
+    def overtaken(folder: Path, pattern: str) -> list[Path]:
+        listed = list(glob(folder, pattern))
+        if pattern.endswith("*.parquet"):
+            busy.append(pattern)
+        if len(busy) == (2 if look == "replay" else 1):  # it lists twice, and looks after the second time
+            busy.append("")
+            merged.extend(later(layout))
+        return listed
+
+    monkeypatch.setattr(Path, "glob", overtaken)
+    found = LOOKS[look](layout)
+    assert [one.files for one in merged] == [3]
+    if look == "holding":
+        assert (found.rows, found.end, found.to_ms) == (before.rows, before.end, before.to_ms)  # type: ignore[attr-defined]
+    else:
+        assert found == before
+
+
+def test_a_file_that_is_listed_and_never_there_is_a_loss(tmp_path: Path):
+    layout = archived(tmp_path, TOPIC, raws(40), 10)
+    layout.segments()[1].unlink()
+    layout.segment(10).symlink_to(tmp_path / "nowhere")
+    for look in LOOKS.values():
+        with pytest.raises(Vanished, match="0000010.parquet: it is not there any more; restore it from a copy"):
+            look(layout)
 
 
 def test_a_reader_that_is_overtaken_by_retention_says_so(tmp_path: Path):

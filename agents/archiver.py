@@ -321,6 +321,12 @@ def attach(
         except TopicMadeAnew as error:
             await app.crash(error)
 
+    async def or_next_time(upkeep: Awaitable[object]) -> None:
+        try:
+            await upkeep
+        except (RendezvousError, OSError) as error:  # a disk or bucket that is away: records are taken all the same
+            logger.error("%s", error)
+
     @app.task
     async def close_due() -> None:
         while not app.should_stop:
@@ -344,7 +350,7 @@ def attach(
         wait_s = UPKEEP_FIRST_S
         while not app.should_stop:
             await asyncio.sleep(wait_s)
-            await asyncio.to_thread(shelf.keep_up, time.time())
+            await or_next_time(asyncio.to_thread(shelf.keep_up, time.time()))
             wait_s = UPKEEP_S
 
     @app.task
@@ -353,9 +359,9 @@ def attach(
         while not app.should_stop:
             await asyncio.sleep(wait_s)
             if shelf.holds(first):  # of several members one
-                await maturing.store(time.time())
-                await told.tell(app.producer)
-                await compared.keep(time.time())
+                await or_next_time(maturing.store(time.time()))
+                await or_next_time(told.tell(app.producer))
+                await or_next_time(compared.keep(time.time()))
             wait_s = UPKEEP_S
 
 

@@ -22,7 +22,7 @@ from msgspec import DecodeError, Struct, ValidationError, json
 from msgspec.structs import replace
 
 from streams.archive import objects
-from streams.archive.disk import ArchiveBusy
+from streams.archive.disk import ArchiveBusy, DiskTrouble
 
 RENEW_S = 10.0
 LEASE_S = 60.0
@@ -89,7 +89,7 @@ class Lease:
             self.renew()
 
     def renew(self) -> None:
-        """Say that the holder lives; raises LockLost, OSError."""
+        """Say that the holder lives; raises LockLost, OSError, DiskTrouble."""
         with self._one:
             began_s = time.monotonic()
             holder = replace(self._holder, beat=self._holder.beat + 1)
@@ -125,14 +125,14 @@ class Lease:
                 self.renew()
             except LockLost:
                 return  # `check` says it where the work is
-            except OSError:
+            except (OSError, DiskTrouble):
                 continue  # the store is away: tried again, and overdue for `check`
 
     def _let_go(self) -> None:
         try:
             if not self._lost:
                 objects.put(self._path, json.encode(Holder("", 0, "")), self._seen)
-        except OSError:
+        except (OSError, DiskTrouble):
             return  # the store is away: who comes next waits until the lease is over
 
 

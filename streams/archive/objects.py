@@ -1,16 +1,13 @@
 """One object of a store, put or deleted only while it is as it was seen.
 
 A version is the store's own mark of what an object holds (S3: its ETag). Where a store has no such marks the version
-is "", which means: whatever is there. None means: nothing is there.
+is "", which means: whatever is there. None means: nothing is there. A store that is away is DiskTrouble
+(`streams.archive.s3`).
 """
 
-import errno
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-from botocore.exceptions import BotoCoreError
 
 REFUSALS = {409, 412}
 """How S3 answers a condition that does not hold, or a twin that is quicker; s3fs knows the former by words of AWS."""
@@ -18,31 +15,20 @@ GONE = "NoSuchKey"
 """And a condition on what is there, when nothing is; a bucket that is not there is another matter."""
 
 
-@contextmanager
-def as_disk() -> Iterator[None]:
-    """A store that cannot be reached is a disk that takes nothing."""
-    try:
-        yield
-    except BotoCoreError as error:
-        raise OSError(errno.EIO, str(error)) from error
-
-
 def version(path: Path) -> str | None:
     """What the store says of the object now."""
-    with as_disk():
-        try:
-            return str(_fs(path).info(_key(path)).get("ETag") or "")
-        except FileNotFoundError:
-            return None
+    try:
+        return str(_fs(path).info(_key(path)).get("ETag") or "")
+    except FileNotFoundError:
+        return None
 
 
 def read(path: Path) -> bytes | None:
     """All of a small object at once, so that it may be replaced meanwhile; None: there is none. Raises OSError."""
-    with as_disk():
-        try:
-            return bytes(_fs(path).cat_file(_key(path)))
-        except FileNotFoundError:
-            return None
+    try:
+        return bytes(_fs(path).cat_file(_key(path)))
+    except FileNotFoundError:
+        return None
 
 
 def put(path: Path, data: bytes, seen: str | None = "") -> str | None:
@@ -71,17 +57,16 @@ def delete(path: Path, seen: str) -> bool:
 
 def _unless_refused(call: Callable[[], Any]) -> Any:
     """What the store answers; None when it refuses."""
-    with as_disk():
-        try:
-            return call()
-        except FileExistsError:
+    try:
+        return call()
+    except FileExistsError:
+        return None
+    except OSError as error:
+        answer = getattr(error.__cause__, "response", {})
+        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if status in REFUSALS or answer.get("Error", {}).get("Code") == GONE:
             return None
-        except OSError as error:
-            answer = getattr(error.__cause__, "response", {})
-            status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if status in REFUSALS or answer.get("Error", {}).get("Code") == GONE:
-                return None
-            raise
+        raise
 
 
 def _conditional(path: Path) -> bool:

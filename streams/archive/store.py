@@ -68,11 +68,15 @@ def open_root(root: str, folder: Path) -> Path:
     if root.startswith("file://"):  # the disk has links and locks, which fsspec does not
         return Path(unquote(urlsplit(root).path))
     try:
+        from fsspec import register_implementation
         from upath import UPath
+
+        from streams.archive.s3 import S3
     except ImportError as error:
         raise ConfigurationRefused(
             f"archive.root: {root} needs the packages of the extra s3; install rendezvous-kafka[s3]"
         ) from error
+    register_implementation("s3", S3, clobber=True)
     try:
         # What others write must be seen: no listing is kept. UPath has pathlib's methods but is no Path.
         found = UPath(root, use_listings_cache=False)

@@ -1,6 +1,8 @@
 """The same archive in a bucket: a server that speaks S3, on loopback, with the conditional put."""
 
 import json
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ from agents.cli.backtest import backtest
 from agents.cli.replay import replay
 from agents.cli.simulate import simulate
 from schemas.errors import ConfigurationRefused
-from streams.archive import marks, store
+from streams.archive import figures, marks, segment, store
 from streams.archive.compaction import compact
 from streams.archive.disk import DiskTrouble
+from streams.archive.figures import read_figures
 from streams.archive.forgetting import forget
 from streams.archive.inspection import holding, troubles
 from streams.archive.layout import Layout, partitions
@@ -22,9 +25,11 @@ from streams.archive.lives import settle
 from streams.archive.marks import put_end, read_marks
 from streams.archive.reader import read_partition
 from streams.archive.retention import DAY_MS, retire
-from streams.archive.segment import ArchiveDamaged
+from streams.archive.s3 import S3
+from streams.archive.segment import ArchiveDamaged, read_footer
 from streams.archive.store import open_root
 from streams.archive.writer import LostRace, PartitionWriter
+from tests.broker.commands import rendezvous
 from tests.conftest import credentials
 from tests.unit.lived import play
 from tests.unit.small import TEXT, pipeline
@@ -37,6 +42,7 @@ from tests.unit.test_archive_upkeep import (
     plain,
     raws,
 )
+from tests.unit.test_backtest import pipeline_file
 
 
 @pytest.fixture
@@ -158,6 +164,48 @@ def test_a_store_that_does_not_answer_is_waited_for(root: Path, s3: str, monkeyp
         writer.close_segment()
     monkeypatch.setattr(writer, "layout", Layout(root, TOPIC, 0))
     assert writer.close_segment() == 3
+
+
+ASKED: dict[str, Callable[[Layout], object]] = {
+    "partitions": lambda layout: partitions(layout.root),
+    "segments": lambda layout: layout.segments(),
+    "notes": read_marks,
+    "a footer": lambda layout: read_footer(layout.segment(0)),
+    "records": lambda layout: list(segment.read_batches(layout.segment(0))),
+    "figures": lambda layout: read_figures(figures.place_of(layout.root, "small", "2026-11-27", "")),
+    "a lock": lambda layout: list(compact(layout, OLD_S)),
+    "a note": lambda layout: put_end(layout, 5, "w"),
+}
+
+
+@pytest.fixture(params=["nobody listens", "no credentials"])
+def away(request: pytest.FixtureRequest, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket that cannot be reached, or not by us."""
+    given = credentials(s3) | {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    if request.param == "no credentials":
+        given = {"AWS_ENDPOINT_URL": s3, "AWS_DEFAULT_REGION": "us-east-1", "HOME": str(tmp_path)}
+        for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(variable, raising=False)
+    for variable, value in (given | {"AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1"}).items():
+        monkeypatch.setenv(variable, value)
+    S3.clear_instance_cache()  # fsspec keeps clients, and looks at the environment once
+    yield "s3://away/archive"
+    S3.clear_instance_cache()
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_a_bucket_that_is_away_is_no_damage(away: str, asked: str):
+    layout = Layout(open_root(away, Path()), TOPIC, 0)
+    with pytest.raises(DiskTrouble, match=r"s3://away.*(connect to the endpoint|credentials).*AWS_ENDPOINT_URL"):
+        ASKED[asked](layout)
+
+
+def test_every_command_says_in_one_line_that_the_bucket_is_away(away: str, tmp_path: Path):
+    file = pipeline_file(tmp_path, TEXT)
+    done = rendezvous(["archive", "ls", "-P", str(file), "--root", away], os.environ)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("rendezvous: s3://away")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_topic_made_anew_asks_for_an_operator(root: Path):

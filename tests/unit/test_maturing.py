@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from faust.types import TP
@@ -15,6 +15,7 @@ from agents.archiver import Shelf
 from agents.compared_hours import ComparedHours
 from agents.maturing import Maturing
 from agents.told_days import ToldDays
+from streams.archive.disk import DiskTrouble
 from streams.archive.figures import place_of, read_figures
 from streams.core.judged import DAY_MS, SETTLE_MS, day_name, look_again_ms, over_ms
 from tests.unit.small import TEXT, pipeline
@@ -127,6 +128,31 @@ class Tasks:
     @property
     def should_stop(self) -> bool:
         return next(self.rounds)
+
+
+@pytest.mark.parametrize("error", [DiskTrouble("away"), OSError(5, "away")])
+def test_a_disk_or_bucket_that_is_away_ends_no_upkeep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+):
+    def away(*_: object) -> NoReturn:
+        raise error
+
+    async def later(*_: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(archiver, "UPKEEP_FIRST_S", 0.0)
+    of = pipeline()
+    shelf, app = Shelf(of, tmp_path, dict, "w"), Tasks()
+    shelf.writer(TP("small.raw", 0))
+    maturing, told, compared = Maturing(of, tmp_path, tmp_path), ToldDays(of, tmp_path, "w"), SimpleNamespace()
+    monkeypatch.setattr(shelf, "keep_up", away)
+    for one, name in ((maturing, "store"), (told, "tell"), (compared, "keep")):
+        monkeypatch.setattr(one, name, later, raising=False)
+    archiver.attach(app, of, shelf, maturing, told, compared)  # type: ignore[arg-type]
+    asyncio.run(app.tasks["keep_up"]())
+    app.rounds = iter([False, True])
+    asyncio.run(app.tasks["store_mature_days"]())
+    assert [record.message for record in caplog.records] == [str(error)] * 4
 
 
 @pytest.mark.parametrize(("partition", "stores"), [(0, True), (1, False)])

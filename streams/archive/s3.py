@@ -1,0 +1,41 @@
+"""The client of S3 as the archive uses it: a store that does not answer, or lets nobody in, is trouble with a disk.
+
+Told as DiskTrouble wherever the store is asked, so that nobody takes it for damage: commands end with one line, and
+the archiver waits.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from botocore.exceptions import BotoCoreError
+from fsspec.asyn import sync_wrapper
+from s3fs import S3FileSystem
+
+from streams.archive.disk import DiskTrouble
+
+
+@contextmanager
+def away_named(bucket: str) -> Iterator[None]:
+    """What the client says of a store that is away, or of credentials, is told as DiskTrouble."""
+    try:
+        yield
+    except (BotoCoreError, PermissionError) as error:
+        raise DiskTrouble(
+            f"s3://{bucket}: {error}; nothing is lost, the archive waits and tries again: look at AWS_ENDPOINT_URL, "
+            "the network and the credentials"
+        ) from error
+
+
+class S3(S3FileSystem):
+    """Every request goes through `_call_s3`, or through a listing."""
+
+    async def _call_s3(self, method: str, *words: Any, **more: Any) -> Any:
+        with away_named(more.get("Bucket", "")):
+            return await super()._call_s3(method, *words, **more)
+
+    call_s3 = sync_wrapper(_call_s3)
+
+    async def _lsdir(self, path: str, *words: Any, **more: Any) -> Any:
+        with away_named(path):
+            return await super()._lsdir(path, *words, **more)

@@ -50,12 +50,13 @@ def keep_hour(root: Path, pipeline: Pipeline, hour: int, writer: str, write: Cal
     """Keep what is written of an hour into a file; returns its rows. Raises ArchiveBusy, DiskTrouble."""
     path, before = place_of(root, pipeline.name, hour), _forgotten(root, pipeline)
     store, staging = store_of(root), root / "staging" / FOLDER
-    with trouble_named(path):
+    with trouble_named(path), store.locked(staging / "keeping.lock") as still_ours:
         store.prepare(path.parent, staging, writer)
         with store.workshop(staging) as folder:
-            made = folder / f"{path.stem}.{writer}.part"
+            made = folder / f"{path.stem}.part"
             try:
                 rows = write(made)
+                still_ours()
                 store.replace(made, path, store.version(path))
             finally:
                 made.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Tables that are made of an archive, for SQL: one Parquet file, whole or not there, written group by group."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def write_derived(out: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> i
     What making them raises leaves nothing behind either.
     """
     refuse_special(out)
-    temporary, count = out.with_name(f".{out.name}.tmp"), 0
+    temporary, count = out.with_name(f".{out.name}.{os.getpid()}.tmp"), 0
     try:
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             for group in groups:

@@ -16,6 +16,10 @@ STALE_S = 3600.0
 """A temporary file of another host is left alone for so long; closing a file takes seconds."""
 
 
+WRITER = "~"
+"""Before the writer in a temporary file's name. No host has it in its name, no file of ours either."""
+
+
 class DiskTrouble(RendezvousError):
     """The disk did not take a file: nothing was lost, nothing is committed, try again later."""
 
@@ -67,7 +71,7 @@ def prepare(data: Path, staging: Path, writer: str) -> None:
 
 def create(final: Path, staging: Path, writer: str, parts: Iterable[bytes | memoryview]) -> bool:
     """A new file that lasts, whole; false when somebody was first."""
-    temporary = staging / f"{final.stem}.{writer}.tmp"
+    temporary = staging / _temporary(final.stem, writer)
     try:
         write_whole(temporary, parts, "archive")
         return link_new(temporary, final)
@@ -82,7 +86,7 @@ def version(path: Path) -> str | None:
 
 def put(path: Path, data: bytes, writer: str, seen: str | None = "") -> None:
     """A small file that lasts, in the place of an older one."""
-    temporary = path.parent / f"{path.name}.{writer}.tmp"
+    temporary = path.parent / _temporary(path.name, writer)
     try:
         write_whole(temporary, [data], "mark")
         replace(temporary, path, seen)
@@ -92,8 +96,11 @@ def put(path: Path, data: bytes, writer: str, seen: str | None = "") -> None:
 
 @contextmanager
 def workshop(staging: Path) -> Iterator[Path]:
-    """The folder beside the data, where a file can take another's name at once; what was left there is removed."""
-    for path in staging.glob("*.part"):
+    """The folder beside the data, where a file can take another's name at once; what was left there is removed.
+
+    For whoever is alone there: it may be another's work.
+    """
+    for path in staging.glob("*.part*"):
         path.unlink()
     yield staging
 
@@ -148,7 +155,7 @@ def settle(folder: Path) -> None:
 
 def probe_links(folder: Path, writer: str) -> None:
     """Raise DiskTrouble where there are no hard links, which keep two writers from overwriting each other."""
-    probe = folder / f"probe.{writer}.tmp"
+    probe = folder / _temporary("probe", writer)
     linked = probe.with_suffix(".link")
     try:
         probe.write_bytes(b"")
@@ -168,9 +175,13 @@ def drop_leftovers(folder: Path, writer: str) -> None:
     """Remove temporary files of this writer, of dead ones on this host, and of whoever left them long ago."""
     host = writer.rpartition("-")[0]
     for path in folder.glob("*.tmp"):
-        name = path.name.split(".", 1)[1].removesuffix(".tmp")
+        name = path.name.removesuffix(".tmp").rpartition(WRITER)[2]
         if name == writer or _dead(name, host) or _stale(path):
             path.unlink(missing_ok=True)
+
+
+def _temporary(name: str, writer: str) -> str:
+    return f"{name}{WRITER}{writer}.tmp"
 
 
 def free_share(path: Path) -> float:

@@ -60,7 +60,7 @@ def test_keys_values_headers_and_holes_come_back_exactly(rows, tmp_path_factory:
 def test_duckdb_polars_pandas_and_pyarrow_read_it_while_it_is_written(tmp_path: Path):
     found = write(tmp_path, 3, 4)
     found.append([record(7)], 0.0)
-    (found.layout.staging / "0000000000000000007.w.tmp").write_bytes(b"half a file")
+    (found.layout.staging / "0000000000000000007~w.tmp").write_bytes(b"half a file")
     data = tmp_path / "data"
     assert duckdb.sql(f"select count(*), max(kafka_offset) from '{data}/**/*.parquet'").fetchall() == [(7, 6)]
     assert pl.scan_parquet(f"{data}/**/*.parquet").select(pl.len()).collect().item() == 7

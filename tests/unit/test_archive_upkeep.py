@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import duckdb
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from agents.replay.source import parts_of
@@ -22,7 +24,8 @@ from schemas.errors import ConfigurationRefused
 from schemas.topics import Topics
 from streams.archive import compaction, reader, segment
 from streams.archive.compaction import compact
-from streams.archive.disk import ArchiveBusy
+from streams.archive.derived import write_derived
+from streams.archive.disk import ArchiveBusy, drop_leftovers
 from streams.archive.forgetting import Wanted, find, forget
 from streams.archive.inspection import holding, troubles
 from streams.archive.layout import Layout, partitions
@@ -478,6 +481,38 @@ def test_scores_become_a_table_for_sql(tmp_path: Path):
         f"select model, count(score), count(error), sum(score) from '{out}' group by model order by model"
     )
     assert rows.fetchall() == [("m", 40, 1, pytest.approx(7.8)), ("n", 1, 0, 0.5)]
+
+
+def test_two_that_write_one_table_at_once_each_write_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    out, schema = tmp_path / "x.parquet", pa.schema([("x", pa.int64())])
+
+    def meanwhile() -> Iterator[pa.Table]:
+        yield pa.table({"x": [1]}, schema)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(os, "getpid", lambda: 1)
+            assert write_derived(out, schema, [pa.table({"x": [2]}, schema)]) == 1
+            assert pq.read_table(out).column("x").to_pylist() == [2]
+        yield pa.table({"x": [3]}, schema)
+
+    assert write_derived(out, schema, meanwhile()) == 2
+    assert pq.read_table(out).column("x").to_pylist() == [1, 3]
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_temporary_files_of_dead_writers_of_this_host_go_whatever_they_are_of(tmp_path: Path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    host, dead = "a.b-c", process.pid
+    names = {
+        f"by=payment.amount~{host}-{dead}.tmp": False,
+        f"0000000000000000007~{host}-{dead}.tmp": False,
+        f"by=payment.amount~{host}-{os.getpid()}.tmp": True,
+        f"0000000000000000007~b-c-{dead}.tmp": True,
+    }
+    for name in names:
+        (tmp_path / name).write_bytes(b"half")
+    drop_leftovers(tmp_path, f"{host}-1")
+    assert {name: (tmp_path / name).exists() for name in names} == names
 
 
 def test_a_table_takes_no_devices_place_and_leaves_nothing_where_it_cannot_be_written(tmp_path: Path):

@@ -184,6 +184,28 @@ def test_an_hour_with_a_gap_is_told_and_the_hours_after_it_are_kept(root: Path, 
     assert kept_hours(root, SMALL.name) == [FIRST + 1]
 
 
+def test_of_two_that_keep_hours_at_once_the_second_touches_nothing_of_the_first(root: Path):
+    def write(made: Path) -> int:
+        made.write_bytes(b"whole")
+        with pytest.raises(ArchiveBusy, match="try again when it is done"):
+            keep_hour(root, SMALL, FIRST + 1, "w2", write)
+        return 1
+
+    assert keep_hour(root, SMALL, FIRST, "w1", write) == 1
+    assert file(root, FIRST).read_bytes() == b"whole"
+    assert kept_hours(root, SMALL.name) == [FIRST]
+
+
+def test_what_a_killed_keeper_left_goes_with_the_next(root: Path):
+    left = [root / "staging" / "comparisons" / name for name in ("hour=x.part", ".hour=x.part.1.tmp")]
+    left[0].parent.mkdir(parents=True)
+    for path in left:
+        path.write_bytes(b"half")
+    assert run(root).exception is None
+    assert kept_hours(root, SMALL.name) == SETTLED
+    assert [path for path in left if path.exists()] == []
+
+
 def test_hours_go_with_the_archives_retention(root: Path):
     run(root)
     of = replace(SMALL, archive=Archive(retention_days=1))

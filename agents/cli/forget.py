@@ -34,6 +34,7 @@ def forget(
     Each file is written anew without it and a note is kept (offset, why, hash), so that nobody calls it a loss.
     A ticket is of the topic's life of now, and takes the labels by its id along unless another request has that id.
     Kafka keeps its own copy until the topic's retention. It may be killed and run again. Exit 3 when there is none.
+    Not found are copies under another id: the monitor's probes, and what `replay` wrote to topics of its own.
     """
     pipeline, folder = meant(file, root)
     layouts(pipeline, folder)
@@ -57,7 +58,18 @@ def forget(
     done = "would be rewritten" if dry_run else "rewritten"
     hours = pipeline.retention_hours
     click.echo(f"{len(found)} files {done}; Kafka's own copy goes with its retention ({hours:g} h)", err=True)
+    if pipeline.monitor and pipeline.monitor.probes:
+        click.echo(_of_probes(pipeline, pipeline.monitor.probes), err=True)
     return 0
+
+
+def _of_probes(pipeline: Pipeline, count: int) -> str:
+    """What forgetting does not reach where a monitor freezes records."""
+    snapshot = f".rendezvous/{pipeline.name}/monitor/snapshot"
+    return (
+        f"if the monitor froze it as one of its {count} probes, its payload is sent again under other ids: once "
+        f"Kafka's copy is gone, remove {snapshot} with the pipeline down"
+    )
 
 
 def _wanted(which: str, kind: str | None, pipeline: Pipeline, folder: Path) -> Wanted:

@@ -653,5 +653,15 @@ def test_a_word_that_is_an_id_and_a_ticket_is_asked_about(tmp_path: Path, run: R
     assert run("forget", "r7", "--yes", "--as", "ticket").returncode == 2
 
 
+def test_forget_says_what_a_monitor_may_have_kept_of_it(tmp_path: Path, run: Run):
+    archived(tmp_path / "kept", "small.raw", raws(3), 3)
+    assert "probes" not in run("forget", "r1", "--yes").stderr
+    file = tmp_path / "pipeline.toml"
+    file.write_text(FILE + "[monitor]\nprobes = 17\n")
+    done = run("forget", "r2", "--yes")
+    assert "one of its 17 probes" in done.stderr
+    assert ".rendezvous/small/monitor/snapshot" in done.stderr
+
+
 def layouts_of(root: Path, topic: str) -> list[Layout]:
     return [layout for layout in partitions(root) if layout.topic == topic]

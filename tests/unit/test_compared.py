@@ -162,25 +162,30 @@ def test_what_is_kept_while_a_forget_is_at_work_is_without_the_request(root: Pat
     assert wanted not in ids(root, FIRST)
 
 
-def test_an_hour_with_a_gap_is_told_and_the_hours_after_it_are_kept(root: Path, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("broken", "why"), [("gap", "are gone (the topic's retention"), ("page", "as they were sealed")]
+)
+def test_an_hour_that_is_not_whole_is_told_and_the_hours_after_it_are_kept(root: Path, broken: str, why: str):
     topic = Topics(SMALL.name).raw
-    for number in range(SMALL.partitions):
-        if not (whole := Layout(root, topic, number).segments()):
-            continue
-        records = list(read_partition(root, topic, number))
-        for path in whole:
-            path.unlink()
-        writer = PartitionWriter(Layout(root, topic, number), Limits(100_000, 1 << 30, 60.0), "id", "w")
-        for part in records[:10], records[20:]:
-            if part[0].offset > writer.next_offset:
-                writer.note_gap(part[0].offset, "the topic's retention was shorter than our absence")
-            writer.append(part, 0.0)
-            writer.close_segment()
+    layout = Layout(root, topic, 0)
+    records = list(read_partition(root, topic, 0))
+    for path in layout.segments():
+        path.unlink()
+    writer = PartitionWriter(layout, Limits(100_000, 1 << 30, 60.0), "id", "w")
+    for part in records[:10], records[20:100], records[100:200], records[200:]:
+        if broken == "gap" and part[0].offset > writer.next_offset:
+            writer.note_gap(part[0].offset, "the topic's retention was shorter than our absence")
+        writer.append(part if broken == "gap" else records[: part[-1].offset + 1], 0.0)
+        writer.close_segment()
+    if broken == "page":
+        first = layout.segments()[0]
+        held = first.read_bytes()
+        first.write_bytes(held[:40] + bytes([held[40] ^ 1]) + held[41:])
     assert due_hours(root, SMALL) == SETTLED
     done = run(root)
     assert isinstance(done.exception, ArchiveDamaged), done.exception
     assert "1 hours are not whole" in str(done.exception)
-    assert "are gone (the topic's retention" in str(done.exception)
+    assert why in str(done.exception)
     assert kept_hours(root, SMALL.name) == [FIRST + 1]
 
 

@@ -45,8 +45,9 @@ def forget(
 
     if not dry_run and not yes:
         planned = run(dry=True)
-        if planned:
-            click.confirm(f"Rewrite {len(planned)} files without {which}? It cannot be undone", abort=True, err=True)
+        if planned and not _agreed(f"Rewrite {len(planned)} files without {which}? It cannot be undone"):
+            click.echo("nothing was changed; --yes does not ask", err=True)
+            return 1
     found = run(dry=dry_run)
     for one in found:
         story = msgspec.to_builtins(one, enc_hook=str)
@@ -61,6 +62,15 @@ def forget(
     if pipeline.monitor and pipeline.monitor.probes:
         click.echo(_of_probes(pipeline, pipeline.monitor.probes), err=True)
     return 0
+
+
+def _agreed(question: str) -> bool:
+    """What is answered; no answer is none."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        click.echo(err=True)
+        return False
 
 
 def _of_probes(pipeline: Pipeline, count: int) -> str:

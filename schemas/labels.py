@@ -8,6 +8,8 @@ from schemas.decisions import Ticket
 from schemas.errors import UNREADABLE, UnreadableRecord
 
 MAX_OFFSET = (1 << 63) - 1
+MAX_WEIGHT = 1e9
+"""No label is drawn from more requests; one that outweighs all others would teach a bandit nothing else ever again."""
 
 
 class Label(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -15,14 +17,14 @@ class Label(Struct, frozen=True, omit_defaults=True, gc=False):
 
     Labels may come in any order, and again: of those of one request the one that is last in the log counts.
     `known_at_ms` is when the truth was known (default: when the label was appended). `weight` is how many requests
-    this one stands for, when it was drawn (`rendezvous label-next` says it); without a draw it is 1.
+    this one stands for, when it was drawn (`rendezvous label-next` says it), a billion at most; without a draw it is 1.
     """
 
     truth: bool | Literal[0, 1]
     request_id: Annotated[str, Meta(min_length=1)] | None = None
     ticket: Ticket | None = None
     known_at_ms: Annotated[int, Meta(ge=0, le=MAX_OFFSET)] | None = None
-    weight: Annotated[float, Meta(ge=1)] = 1.0
+    weight: Annotated[float, Meta(ge=1, le=MAX_WEIGHT)] = 1.0
 
 
 _encoder = json.Encoder()

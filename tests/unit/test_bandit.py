@@ -13,7 +13,7 @@ from agents.cli.golden import golden_check
 from agents.cli.taught import taught
 from schemas.decisions import Decision, Outcome, ScoreSeen, Ticket, encode_decision
 from schemas.errors import UnreadableRecord
-from schemas.labels import Label, encode_label
+from schemas.labels import MAX_WEIGHT, Label, encode_label
 from schemas.pipeline import Pipeline, Policy, PolicyKind, Role
 from schemas.tallies import LEAD_MS, Counted, Tally, decode_tally, encode_tally
 from schemas.topics import Topics
@@ -235,6 +235,29 @@ def test_a_label_for_nobody_teaches_nothing_and_stops_nothing(value: bytes | Non
     assert learning.due() is None
     learning.labelled(0, 1, label(True, 0))
     assert told(learning) == {"first": (1, 0), "second": (0, 1)}
+
+
+def test_a_label_that_outweighs_the_world_stops_no_learner_nor_does_what_it_once_made_of_a_tally():
+    first = Learning(0.5, 100)
+    first.decided(decision(0, 0.9, 0.2))
+    first.labelled(0, 0, label(True, 0))
+    before = first.due()
+    assert before is not None
+    unreadable = encode_tally(replace(before, counted=(Counted("first", "1", 1, 0, (1e200, 0.0, float("inf"))),)))
+    known = NOTHING.after(encode_tally(before), 1_000).after(unreadable, 2_000)
+    assert known.last == before
+    learning = Learning(0.5, 100, known.last)
+    for offset in range(3):
+        learning.decided(decision(offset, 0.9, 0.2))
+    learning.recalled(label(True, 0))
+    huge = b'{"request_id": "r1", "truth": true, "weight": 1e200}'
+    for offset, value in enumerate([huge, label(True, 2, weight=MAX_WEIGHT)], 1):
+        learning.labelled(0, offset, value)
+    tally = learning.due()
+    assert tally is not None
+    assert decode_tally(encode_tally(tally)) == tally
+    assert tally.labels == {0: 3}
+    assert known.after(encode_tally(tally), 3_000).last == tally
 
 
 def test_a_request_teaches_by_its_first_final_decision_and_a_repeat_does_not_teach():

@@ -50,6 +50,8 @@ HOSTILE = [
     b'{"truth": true, "request_id": 7}',
     b'{"truth": true, "request_id": "a", "weight": 0.5}',
     b'{"truth": true, "request_id": "a", "weight": 1e999}',
+    b'{"truth": true, "request_id": "a", "weight": 1e200}',
+    b'{"truth": true, "request_id": "a", "weight": 1000000001}',
     b'{"truth": true, "request_id": "a", "known_at_ms": -1}',
     b'{"truth": true, "ticket": "0/1"}',
     b'{"truth": true, "ticket": {"partition": -1, "offset": 1}}',

@@ -2,6 +2,7 @@
 
 RendezvousError
 ├── ConfigurationRefused   5  retrying will not help: change the file or the topic
+│   └── NothingInRange     5  what is asked for has no record here: choose another range
 ├── KafkaUnreachable       4  retrying may help
 ├── UnreadableRecord       1  a record that this program cannot read
 └── Superseded            75  somebody else may be doing this process's work
@@ -26,6 +27,10 @@ class ConfigurationRefused(RendezvousError):
     """A pipeline file, an environment or a topic that contradicts what the program needs."""
 
     exit_code = 5
+
+
+class NothingInRange(ConfigurationRefused):
+    """An archive that holds no request of the range: what was stored of it may still be told."""
 
 
 class KafkaUnreachable(RendezvousError):

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agents.cli.moved import by_columns, moved
-from agents.cli.past import DECISIONS_AFTER_MS, Part, Seen, horizon_ms, join, through_core
+from agents.cli.past import DECISIONS_AFTER_MS, Part, Seen, horizon_ms, join, reaching, through_core
 from agents.cli.taught import taught
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
@@ -82,7 +82,7 @@ def _read(root: Path, pipeline: Pipeline, number: int, ways: Sequence[Way], seen
     last_ms = read_requests(root, topics.raw, number, period, before_ms, recorded)
     if not last_ms:
         return 0
-    decisions = Period(period.since_ms, last_ms + DECISIONS_AFTER_MS)
+    decisions = reaching(period, last_ms + DECISIONS_AFTER_MS)
     for batch in read_period_batches(root, topics.decisions, number, decisions, before_ms, ("value",)):
         _, at_ms, values = batch.columns
         recorded.decided(values.to_numpy(zero_copy_only=False).tolist(), at_ms.to_numpy())

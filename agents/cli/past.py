@@ -18,7 +18,7 @@ from agents.cli.taught import taught
 from agents.cli.when import instant
 from schemas.blocks import Matrix, Offsets
 from schemas.decisions import Decision, decode_decision
-from schemas.errors import ConfigurationRefused, UnreadableRecord
+from schemas.errors import ConfigurationRefused, NothingInRange, UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
 from streams.archive.ranges import Period, iso, read_period, require, times_held
@@ -51,6 +51,14 @@ def period_of(since: int | None, until: int | None) -> Period:
         return Period(since, until)
     except ConfigurationRefused as error:
         raise click.UsageError(str(error)) from error
+
+
+def reaching(period: Period, until_ms: int) -> Period:
+    """From where a period begins up to a log time, and never nothing.
+
+    The last request that is read may be one of before the period: its partition has been idle since.
+    """
+    return Period(period.since_ms, max(until_ms, (period.since_ms or 0) + 1))
 
 
 @dataclass
@@ -202,9 +210,7 @@ def live_decisions(
     root: Path, topic: str, number: int, period: Period, raw_end_ms: int, before_ms: int = 0
 ) -> Iterator[tuple[Record, Decision]]:
     """Archived decisions of a range, in the order of their log; nothing when none are archived."""
-    for record in read_period(
-        root, topic, number, Period(period.since_ms, raw_end_ms + DECISIONS_AFTER_MS), before_ms
-    ):
+    for record in read_period(root, topic, number, reaching(period, raw_end_ms + DECISIONS_AFTER_MS), before_ms):
         try:
             yield record, decode_decision(record.value or b"")
         except UnreadableRecord:
@@ -224,7 +230,7 @@ def join(
         )
     if not parts:
         numbers = range(pipeline.partitions)
-        raise ConfigurationRefused(f"{root}: no request of {topic} in {seen.period}; {held(root, topic, numbers)}")
+        raise NothingInRange(f"{root}: no request of {topic} in {seen.period}; {held(root, topic, numbers)}")
     for part in parts:
         seen.ids += part.ids
     seen.partitions = np.concatenate([np.full(len(part.ids), part.number) for part in parts])

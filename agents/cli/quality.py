@@ -12,7 +12,7 @@ from agents.cli.archive import writer_name
 from agents.cli.past import Moment, period_of
 from agents.cli.races import Found, read_races
 from agents.cli.report_page import lines
-from schemas.errors import ConfigurationRefused
+from schemas.errors import NothingInRange
 from schemas.pipeline import Pipeline
 from streams.archive.figures import place_of, read_figures, store_figures, stored_days
 from streams.archive.ranges import Period, iso
@@ -100,7 +100,7 @@ def told_of(root: Path, pipeline: Pipeline, period: Period, by: str) -> Report:
     """Figures of a range, from the archive; of what it does not hold any more, those that were stored."""
     try:
         found = read_races(root, pipeline, period, (by,) if by else ())
-    except ConfigurationRefused:
+    except NothingInRange:
         stored = [day for day in stored_days(root, pipeline.name, by) if _whole(day, period)]
         if not stored:
             raise

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agents.cli.past import DECISIONS_AFTER_MS, held, read_labels_topic
+from agents.cli.past import DECISIONS_AFTER_MS, held, reaching, read_labels_topic
 from schemas.blocks import Offsets, decode_scores
-from schemas.errors import ConfigurationRefused, UnreadableRecord
+from schemas.errors import ConfigurationRefused, NothingInRange, UnreadableRecord
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
 from streams.archive.inspection import holding
@@ -57,10 +57,13 @@ def read_races(root: Path, pipeline: Pipeline, period: Period, fields: Sequence[
     """Every request that was decided in the period, with these fields of its event, and its labels.
 
     A request without a decision counts at its own log time. Raises ArchiveDamaged, naming file and range, and
-    ConfigurationRefused when there is nothing.
+    NothingInRange when there is nothing.
     """
     topics, counts = Topics(pipeline.name), Counter[str]()
-    numbers = require(root, topics.raw, pipeline.partitions)
+    try:
+        numbers = require(root, topics.raw, pipeline.partitions)
+    except ConfigurationRefused as error:
+        raise NothingInRange(str(error)) from error
     names, ways = Names(), Names()
     values: dict[str, dict[str, int]] = {field: {} for field in fields}
     parts = [
@@ -73,9 +76,7 @@ def read_races(root: Path, pipeline: Pipeline, period: Period, fields: Sequence[
     if period.until_ms is not None:
         rows &= races.decided_ms < period.until_ms
     if not rows.any():
-        raise ConfigurationRefused(
-            f"{root}: no request of {topics.raw} in {period}; {held(root, topics.raw, numbers)}"
-        )
+        raise NothingInRange(f"{root}: no request of {topics.raw} in {period}; {held(root, topics.raw, numbers)}")
     races = races.only(rows)
     labels = read_labels_topic(root, pipeline, period)
     truths = labels.join(races.partitions, races.offsets, races.ids, races.at_ms)
@@ -96,7 +97,7 @@ def _partition(
         racing.request_seen(record.offset, last_ms, record.value)
     if not last_ms:
         return racing.races(pipeline.request.budget_ms)
-    after = Period(period.since_ms, last_ms + DECISIONS_AFTER_MS)
+    after = reaching(period, last_ms + DECISIONS_AFTER_MS)
     longest_ms = pipeline.request.budget_ms
     for record in read_period(root, topics.decisions, number, after, DECISIONS_AFTER_MS):
         try:
@@ -106,7 +107,7 @@ def _partition(
             continue
         longest_ms = max(longest_ms, told.budget_ms)
         racing.decided(told, record.offset, record.timestamp_ms)
-    after = Period(period.since_ms, last_ms + longest_ms + SCORES_AFTER_MS)
+    after = reaching(period, last_ms + longest_ms + SCORES_AFTER_MS)
     for record in read_period(root, topics.scores, number, after, DECISIONS_AFTER_MS):
         try:
             racing.scores_offered(record.offset, record.timestamp_ms, decode_scores(record.value))

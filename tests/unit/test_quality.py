@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from agents.cli.quality import quality
 from schemas.blocks import ScoreBlock, decode_scores, encode_scores, offsets_of, scores_of
 from schemas.decisions import decode_decision
-from schemas.errors import RendezvousError
+from schemas.errors import ConfigurationRefused, RendezvousError
 from schemas.labels import Label, encode_label
 from schemas.pipeline import RequestShape
 from schemas.topics import Topics
@@ -75,9 +75,9 @@ def label(root: Path, labels: dict[str, bool], log_ms: int) -> None:
     writer.close_segment()
 
 
-def told(tmp_path: Path, *words: str, settings: str = SETTINGS) -> dict:
+def told(tmp_path: Path, *words: str, settings: str = SETTINGS, text: str = TEXT) -> dict:
     file = tmp_path / "p.toml"
-    file.write_text(TEXT + settings)
+    file.write_text(text + settings)
     words = (*words, "-P", str(file), "--archive", str(tmp_path / "archive"), "--json")
     found = CliRunner().invoke(quality, list(words), standalone_mode=False)
     if found.exception:
@@ -246,6 +246,38 @@ def test_what_was_stored_outlives_the_archive_s_retention(tmp_path: Path):
     later = told(tmp_path, "--until", str(DAY_START_MS + DAY_MS))
     assert later["days"] == first["days"]
     assert "stored of it is shown" in later["notes"][0]
+
+
+def test_what_was_stored_is_told_without_any_raw_file_but_in_place_of_no_other_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root = archived(tmp_path)
+    label(root, {f"r{number}": truth_of(number) for number in range(200)}, DAY_START_MS + 2 * DAY_MS)
+    first = told(tmp_path)
+
+    def refused(*_: object) -> None:
+        raise ConfigurationRefused("something else is wrong")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("agents.cli.quality.read_races", refused)
+        with pytest.raises(ConfigurationRefused, match="something else is wrong"):
+            told(tmp_path)
+    for file in (root / "data" / "topic=small.raw").rglob("*.parquet"):
+        file.unlink()
+    assert told(tmp_path)["days"] == first["days"]
+
+
+def test_a_partition_that_has_been_idle_since_before_the_range_stops_neither_its_figures_nor_their_storing(
+    tmp_path: Path,
+):
+    root = archived(tmp_path)
+    idle = Lived([replace(lived(1).raw[0], timestamp_ms=DAY_START_MS - 300_000)])
+    idle.write(root, "small", partition=1)
+    label(root, {f"r{number}": truth_of(number) for number in range(200)}, DAY_START_MS + 2 * DAY_MS)
+    words = ("--since", str(DAY_START_MS), "--until", str(DAY_START_MS + DAY_MS))
+    found = told(tmp_path, *words, text=f"partitions = 2\n{TEXT}")
+    assert found["requests"] == 200
+    assert {(state, stored) for _, state, stored in states(found)} == {("mature", True)}
 
 
 def test_stored_figures_with_a_flipped_bit_are_refused_by_name(tmp_path: Path):

@@ -1,16 +1,16 @@
 """`rendezvous verify`: was every request answered once, and is the archive exact?"""
 
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import click
 import msgspec
+from confluent_kafka import Message
 
 from agents.cli import place
+from agents.cli.progress import progress
 from schemas.dead_letters import origin_of
 from schemas.decisions import decode_answer
 from schemas.errors import UnreadableRecord
@@ -21,11 +21,12 @@ from streams.archive.marks import read_marks
 from streams.archive.reader import read_partition
 from streams.archive.segment import ArchiveDamaged
 from streams.core.audit import Audit, Findings, digest_of, total
+from streams.core.validator import Validator
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 
-GRACE_S = 2.0
-"""What the last request is given after its deadline before it counts as lost."""
+GRACE_MS = 2_000
+"""What a request is given after its deadline before it counts as lost."""
 
 STRIDE = 1000
 """Records between two steps of the counter."""
@@ -90,11 +91,8 @@ def verify(file: Path | None, as_json: bool, no_archive: bool) -> int:
 def audit(cluster: Cluster, pipeline: Pipeline, root: Path | None) -> Findings:
     """Check every partition; `root` is the archive's, None to leave it out."""
     topics = Topics(pipeline.name)
-    audits, last_ms = _raw(cluster, topics.raw)
-    # Requests that were sent just now have until their deadline.
-    wait_ms = pipeline.request.budget_ms
-    time.sleep(max(0.0, min((last_ms + wait_ms) / 1e3 + GRACE_S - time.time(), wait_ms / 1e3 + GRACE_S)))
-    _decisions(cluster, topics.decisions, audits)
+    audits = _raw(cluster, topics.raw)
+    _decisions(cluster, pipeline, audits)
     rest = _dead_letters(cluster, topics, audits)
     if root is not None:
         for number, one in audits.items():
@@ -102,31 +100,65 @@ def audit(cluster: Cluster, pipeline: Pipeline, root: Path | None) -> Findings:
     return total([rest, *(one.close(archive=root is not None) for one in audits.values())])
 
 
-def _raw(cluster: Cluster, topic: str) -> tuple[dict[int, Audit], int]:
-    """Every raw record; and the last log time."""
-    last_ms = 0
+def _raw(cluster: Cluster, topic: str) -> dict[int, Audit]:
+    """Every raw record."""
     with TopicReader(cluster, topic) as reader:
         audits = {number: Audit(low) for number, (low, _) in reader.bounds().items()}
         for message in _counted(reader.to_end(), "raw"):
             at_ms = message.timestamp()[1]
             digest = digest_of(at_ms, message.key(), message.value(), message.headers())
             audits[message.partition() or 0].accepted(message.offset() or 0, at_ms, digest)
-            last_ms = max(last_ms, at_ms)
-    return audits, last_ms
+    return audits
 
 
-def _decisions(cluster: Cluster, topic: str, audits: dict[int, Audit]) -> None:
-    ends = {number: one.end for number, one in audits.items()}
-    with TopicReader(cluster, topic) as reader:
-        for message in _counted(reader.to_end(), "decisions"):
-            number = message.partition() or 0
-            try:
-                answer = decode_answer(message.value() or b"")
-            except UnreadableRecord:
-                audits[number].findings.unreadable += 1
-                continue
-            if answer.ticket.offset < ends[number]:  # later ones came while we read
-                audits[number].decided(answer, message.timestamp()[1])
+def _decisions(cluster: Cluster, pipeline: Pipeline, audits: Mapping[int, Audit]) -> None:
+    """Every decision; and what comes after them, as long as a request without one has time left."""
+    with TopicReader(cluster, Topics(pipeline.name).decisions) as reader:
+        for message in _counted(_to_end(reader), "decisions"):
+            _take(message, audits)
+        since_ms = int(time.time() * 1e3) - pipeline.request.max_budget_ms - GRACE_MS
+        until_s = time.monotonic() + _left_ms(cluster, pipeline, audits, since_ms) / 1e3
+        while any(len(one.open(since_ms)) for one in audits.values()) and time.monotonic() < until_s:
+            for message in reader.poll():
+                _take(message, audits)
+
+
+def _to_end(reader: TopicReader) -> Iterator[Message]:
+    """Everything up to what is the end now, and what was read with it: the next poll goes on from there."""
+    ends = {number: end for number, (low, end) in reader.bounds().items() if end > low}
+    reader.start("beginning")
+    while not reader.has_read(ends):
+        yield from reader.poll()
+
+
+def _left_ms(cluster: Cluster, pipeline: Pipeline, audits: Mapping[int, Audit], since_ms: int) -> float:
+    """How long those requests of this log time on that have no decision may take, each by its own budget.
+
+    Never more than that budget and the grace, should the broker's clock be ahead of ours.
+    """
+    open_ = {number: set(found.tolist()) for number, one in audits.items() if len(found := one.open(since_ms))}
+    if not open_:
+        return 0.0
+    validator, left_ms = Validator(pipeline), 0.0
+    with TopicReader(cluster, Topics(pipeline.name).raw) as reader:
+        for message in reader.to_end({number: min(offsets) for number, offsets in open_.items()}):
+            number, offset, at_ms = message.partition() or 0, message.offset() or 0, message.timestamp()[1]
+            if offset in open_[number]:
+                one = validator.read(message.value(), message.headers(), message.key(), number, offset, at_ms)
+                left_ms = max(left_ms, one.budget_ms + GRACE_MS - max(0.0, time.time() * 1e3 - at_ms))
+    return left_ms
+
+
+def _take(message: Message, audits: Mapping[int, Audit]) -> None:
+    """A record of decisions."""
+    one = audits[message.partition() or 0]
+    try:
+        answer = decode_answer(message.value() or b"")
+    except UnreadableRecord:
+        one.findings.unreadable += 1
+        return
+    if answer.ticket.offset < one.end:  # later ones came while we read
+        one.decided(answer, message.timestamp()[1])
 
 
 def _dead_letters(cluster: Cluster, topics: Topics, audits: dict[int, Audit]) -> Findings:
@@ -169,23 +201,8 @@ def lines(found: Findings) -> Iterator[str]:
 
 def _counted(records: Iterable[T], what: str) -> Iterator[T]:
     """The same records, with a counter on a terminal."""
-    with _progress(what) as advance:
+    with progress(f"reading {what}", None) as advance:
         for number, record in enumerate(records, 1):
             if not number % STRIDE:
-                advance()
+                advance(STRIDE)
             yield record
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[], None]]:
-    """A counter on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
-
-    columns = (SpinnerColumn(), TextColumn(f"reading {what}"), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda: progress.advance(task, STRIDE)

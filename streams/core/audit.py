@@ -7,8 +7,10 @@ from array import array
 from collections.abc import Mapping
 from hashlib import blake2b
 
+import numpy as np
 from msgspec import Struct
 
+from schemas.blocks import Offsets
 from schemas.decisions import Answer, Decision
 from schemas.requests import Headers
 
@@ -146,6 +148,11 @@ class Audit:
         late_ms = log_ms - self._raw_ms[place] - decision.budget_ms
         found.late += late_ms > GRACE_MS
         found.worst_late_ms = max(found.worst_late_ms, late_ms)
+
+    def open(self, since_ms: int) -> Offsets:
+        """Offsets of raw records of this log time on that no final decision was read of."""
+        raw_ms = np.frombuffer(self._raw_ms, np.int64)
+        return self.first + np.flatnonzero((raw_ms >= since_ms) & (np.frombuffer(self._answers, np.int64) == NONE))
 
     def dead_letter(self, offset: int) -> None:
         """A dead letter that says it comes from this offset of raw."""

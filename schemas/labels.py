@@ -9,7 +9,7 @@ from schemas.errors import UNREADABLE, UnreadableRecord
 
 MAX_OFFSET = (1 << 63) - 1
 MAX_WEIGHT = 1e9
-"""No label is drawn from more requests; one that outweighs all others would teach a bandit nothing else ever again."""
+"""No label is drawn from more requests; one that outweighs all others is all that a bandit ever learns."""
 
 
 class Label(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -17,7 +17,8 @@ class Label(Struct, frozen=True, omit_defaults=True, gc=False):
 
     Labels may come in any order, and again: of those of one request the one that is last in the log counts.
     `known_at_ms` is when the truth was known (default: when the label was appended). `weight` is how many requests
-    this one stands for, when it was drawn (`rendezvous label-next` says it), a billion at most; without a draw it is 1.
+    this one stands for, a billion at most, when it was drawn (`rendezvous label-next` says it); without a draw it
+    is 1.
     """
 
     truth: bool | Literal[0, 1]

@@ -32,6 +32,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#5
 
 SETTINGS = {
     "svg.hashsalt": "rendezvous",
+    "text.parse_math": False,  # a version, a field, a file may be called anything: between two $ it is no formula
     "svg.fonttype": "none",
     "font.size": 10,
     "axes.spines.top": False,

@@ -328,6 +328,15 @@ def test_pictures_have_no_other_colours(folder: Path):
     assert found - greys <= OKABE_ITO
 
 
+def test_a_version_may_be_called_anything_and_is_drawn_as_it_is_written(tmp_path: Path):
+    values = [json.encode({"request_id": f"r{number}", "x": number}) for number in range(200)]
+    play(OF, values, rate=0.02, beside={"mirror": r"$\foo$"}).write(tmp_path / "archive", "small")
+    (tmp_path / "p.toml").write_text(TEXT)
+    page = told(tmp_path)
+    drawn = [svg for svg in page.split("<svg ")[1:] if r"mirror $\foo$" in svg.partition("</svg>")[0]]
+    assert drawn
+
+
 def test_two_reports_have_the_same_bytes(folder: Path):
     assert told(folder, out="again.html") == (folder / "page.html").read_text()
 

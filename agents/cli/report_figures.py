@@ -1,19 +1,23 @@
 """Every number of a report, before anything is drawn: the page shows these and holds them as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from agents.cli.moved import history_of
 from agents.cli.quality import Report as QualityReport
 from agents.cli.quality import judged
 from agents.cli.races import Found
 from agents.cli.report_fields import fields_of
 from agents.cli.report_verdicts import Verdicts, verdicts_of
 from schemas.blocks import Matrix, Offsets
+from schemas.errors import ConfigurationRefused
 from schemas.pipeline import ModelKey, Pipeline, Role
 from streams.archive.ranges import Period, iso
+from streams.core.comparison import PASSED_OVER, Roles
+from streams.core.entitlement import always
 from streams.core.overview import Overview, overview
 from streams.core.pairs import Pair, pair
 from streams.core.quality import quantiles
@@ -22,10 +26,15 @@ from streams.core.shifts import FEWEST, Shift, of_numbers
 
 BINS = 40
 OF_A_MODEL = (0.5, 0.99, 1.0)
+YARDSTICKS = ((Role.CHAMPION, PASSED_OVER), (Role.CANARY,))
+NEVER = "not in the pipeline"
 
 
 class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What one version of a model did. `in_time` are scores no later than their request's budget, by log times."""
+    """What one version of a model did. `in_time` are scores no later than their request's budget, by log times.
+
+    `role` is the one it had at the end of the range, else "was" and its last.
+    """
 
     model: str
     version: str
@@ -74,17 +83,19 @@ def figures(root: Path, pipeline: Pipeline, period: Period, found: Found) -> Fig
     if not len(first):
         notes.append(f"fewer than {3 * FEWEST} requests: no part of the range is compared with another")
     fields = fields_of(root, pipeline, races, first, last, notes)
+    roles = roles_of(root, pipeline, int(races.at_ms.max()), notes)
+    keys = keys_of(roles, races)
     return Figures(
         pipeline=pipeline.name,
         period=str(period),
         budget_ms=pipeline.request.budget_ms,
         verdicts=verdicts,
         overview=all_,
-        models=[_model(pipeline, races, key) for key in keys_of(pipeline, races)],
-        pairs=_pairs(pipeline, races),
+        models=[_model(roles.get(key, NEVER), races, key) for key in keys],
+        pairs=_pairs(roles, keys, races, pipeline.labels.threshold),
         then=_span(races, first),
         now=_span(races, last),
-        scores=[_then_and_now(key, races.scores[key], first, last) for key in keys_of(pipeline, races) if len(first)],
+        scores=[_then_and_now(key, races.scores[key], first, last) for key in keys if len(first)],
         fields=fields,
         quality=judged(root, pipeline, period, "", found),
         notes=notes,
@@ -98,10 +109,24 @@ def thirds(races: Races) -> tuple[Offsets, Offsets]:
     return (order[:count], order[-count:]) if count >= FEWEST else (order[:0], order[:0])
 
 
-def keys_of(pipeline: Pipeline, races: Races) -> list[ModelKey]:
-    """Models that scored, in the order of the pipeline file; what it does not name comes last."""
-    named = [(model.name, model.version) for model in pipeline.models]
-    return sorted(races.scores, key=lambda key: (named.index(key) if key in named else len(named), key))
+def roles_of(root: Path, pipeline: Pipeline, at_ms: int, notes: list[str]) -> dict[ModelKey, str]:
+    """What each model was for at a log time, by the archived moves; the pipeline file's roles where there are none.
+
+    So it is too, with a note, where this pipeline file contradicts the moves.
+    """
+    try:
+        history = history_of(root, pipeline)
+    except ConfigurationRefused as error:
+        notes.append(f"roles are those of the pipeline file: {error}")
+        history = None
+    roles = Roles(history.spans, history.beside) if history else Roles(always(pipeline))
+    return roles.until(at_ms)
+
+
+def keys_of(roles: Mapping[ModelKey, str], races: Races) -> list[ModelKey]:
+    """Models that scored, in the order of their roles; what has none comes last."""
+    named = list(roles)
+    return sorted(races.scores, key=lambda key: (named.index(key) if key in roles else len(named), key))
 
 
 def _span(races: Races, rows: Offsets) -> str:
@@ -110,7 +135,7 @@ def _span(races: Races, rows: Offsets) -> str:
     return f"{len(rows):,} requests, {iso(int(races.at_ms[rows[0]]))} to {iso(int(races.at_ms[rows[-1]]))}"
 
 
-def _model(pipeline: Pipeline, races: Races, key: ModelKey) -> ModelFigures:
+def _model(role: str, races: Races, key: ModelKey) -> ModelFigures:
     model, version = key
     took = races.took_ms[key]
     scored = ~np.isnan(took)
@@ -118,7 +143,7 @@ def _model(pipeline: Pipeline, races: Races, key: ModelKey) -> ModelFigures:
     return ModelFigures(
         model=model,
         version=version,
-        role=_roles(pipeline).get(key, "not in the pipeline file"),
+        role=role,
         scored=int(scored.sum()),
         in_time=int((took[scored] <= races.budgets_ms[scored]).sum()),
         failed=int(races.failed.get(model, none).sum()),
@@ -127,20 +152,13 @@ def _model(pipeline: Pipeline, races: Races, key: ModelKey) -> ModelFigures:
     )
 
 
-def _roles(pipeline: Pipeline) -> Mapping[ModelKey, str]:
-    return {(model.name, model.version): str(model.role) for model in pipeline.models}
-
-
-def _pairs(pipeline: Pipeline, races: Races) -> list[Pair]:
-    """Every model against the champion and against each canary."""
-    roles = _roles(pipeline)
-    yardsticks = [
-        key for role in (Role.CHAMPION, Role.CANARY) for key in keys_of(pipeline, races) if roles.get(key) == role
-    ]
+def _pairs(roles: Mapping[ModelKey, str], keys: Sequence[ModelKey], races: Races, threshold: float) -> list[Pair]:
+    """Every model against the champion, passed over or not, and against each canary."""
+    yardsticks = [key for wanted in YARDSTICKS for key in keys if roles.get(key) in wanted]
     found = [
-        pair(" ".join(key), races.scores[key], " ".join(other), races.scores[other], pipeline.labels.threshold)
+        pair(" ".join(key), races.scores[key], " ".join(other), races.scores[other], threshold)
         for other in yardsticks
-        for key in keys_of(pipeline, races)
+        for key in keys
         if key != other
     ]
     return [one for one in found if one is not None]

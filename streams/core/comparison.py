@@ -134,6 +134,15 @@ class Roles:
             self._made[place, other] = found
         return found
 
+    def until(self, at_ms: float) -> dict[ModelKey, str]:
+        """What each version was asked for at a log time; after these, what those that were asked before had been."""
+        found = dict(self.at(at_ms))
+        begins_ms = sorted({*(span.from_ms for span in self._spans.spans), *self._since_ms}, reverse=True)
+        for begin_ms in (one for one in begins_ms if one < at_ms):
+            for key, role in self.at(begin_ms).items():
+                found.setdefault(key, f"was {role}")
+        return found
+
 
 Told = Callable[[Comparison], None]
 

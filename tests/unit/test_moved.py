@@ -11,8 +11,10 @@ from agents.cli.columns import read_columns
 from agents.cli.golden import golden_check
 from agents.cli.moved import by_columns, moved
 from agents.cli.past import UNCHANGED, read_past
+from agents.cli.races import read_races
+from agents.cli.report_figures import Figures, figures
 from schemas.errors import ConfigurationRefused
-from schemas.pipeline import Feature, FeatureType, Policy, PolicyKind, Role, Step
+from schemas.pipeline import Feature, FeatureType, Pipeline, Policy, PolicyKind, Role, Step
 from schemas.roster import LEAD_MS as ROSTER_LEAD_MS
 from schemas.roster import Moved, State
 from schemas.topics import Topics
@@ -142,3 +144,31 @@ def test_a_candidates_policy_changes_nothing_of_who_was_there(root: Path):
     ]
     assert "second" not in {model.name for model in combined.spans.spans[-1].pipeline.models}
     assert {span.pipeline.policy.kind for span in combined.spans.spans} == {PolicyKind.COMBINE}
+
+
+def test_a_report_knows_the_moves_too_and_says_where_the_file_contradicts_them(root: Path):
+    def told(of: Pipeline = OF) -> Figures:
+        return figures(root, of, Period(), read_races(root, of, Period()))
+
+    def roles(found: Figures) -> dict[str, str]:
+        return {one.model: one.role for one in found.models}
+
+    assert {one.other for one in told().pairs} == {"first 1", "yardstick 1"}
+    keep(root, (*MOVES, move("mirror", State.SHADOW, State.RETIRED)))
+    found = told()
+    assert roles(found) == {
+        "first": "challenger",
+        "second": "passed-over",
+        "yardstick": "canary",
+        "mirror": "was shadow",
+    }
+    assert list(roles(found))[-1] == "mirror"
+    assert {one.other for one in found.pairs} == {"second 1", "yardstick 1"}
+    fewer = replace(OF, features=OF.features[:1])
+    assert any("roles are those of the pipeline file: small.roster-history" in note for note in told(fewer).notes)
+    assert roles(told(fewer)) == {
+        "first": "champion",
+        "second": "challenger",
+        "mirror": "shadow",
+        "yardstick": "canary",
+    }

@@ -8,6 +8,7 @@ from msgspec import Struct, json
 
 from agents.cli import place
 from agents.cli.fingerprint import model_of
+from agents.cli.moved import as_moved
 from agents.cli.past import Moment, period_of
 from agents.cli.slices import Slice, read_slice
 from schemas.blocks import Matrix
@@ -80,6 +81,8 @@ def diff(
 ) -> int:
     """Is it code, or data? OLD and NEW are model files or models of the pipeline, given the same archived input.
 
+    The pipeline's models are those that are asked by now: its file's, and what the archived moves have made of them.
+
     \b
       rendezvous diff full models/b.txt                 same input, another score: code
       rendezvous diff old.txt new.txt --since 1d        in the champion's place
@@ -93,6 +96,7 @@ def diff(
     path = place.pipeline_path(file)
     pipeline, folder = place.pipeline(path), path.resolve().parent
     root = archive or place.archive(pipeline, folder)
+    pipeline = as_moved(root, pipeline)
     period = period_of(since, until)
     if training:
         from streams.models.fingerprints import as_it_is, read_fingerprint

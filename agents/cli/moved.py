@@ -1,4 +1,4 @@
-"""Which models were in which role by when, for running the past again: the archived history of the roster.
+"""Which models are and were in which role by when, for whoever reads the past: the archived history of the roster.
 
 A way of answering that changes the models, or scores some itself, is run with the pipeline file's all the time: what
 was moved while others were there says nothing of it. Any other changes nothing of who was there.
@@ -50,6 +50,15 @@ def history_of(root: Path, pipeline: Pipeline) -> History | None:
     if reason := not_counting(history):
         raise ConfigurationRefused(f"{topic}: by this pipeline file {reason}. {TAKE_BACK}")
     return history
+
+
+def as_moved(root: Path, pipeline: Pipeline) -> Pipeline:
+    """The pipeline with the models that are asked after the archived moves, each in its role, its champion well.
+
+    As it is where there are none. Raises ConfigurationRefused, as `history_of`.
+    """
+    history = history_of(root, pipeline)
+    return history.roster.whole(pipeline) if history else pipeline
 
 
 def _spans(history: History, of: Pipeline) -> Spans:

@@ -9,6 +9,7 @@ import numpy as np
 from msgspec import json
 
 from agents.cli import place
+from agents.cli.moved import as_moved
 from agents.cli.past import Moment, period_of
 from agents.settings import environ, reference_file
 from schemas.errors import ConfigurationRefused
@@ -122,6 +123,8 @@ def _looked_at(root: Path, pipeline: Pipeline, period: Period, since: int, by: s
 def show(file: Path | None, archive: Path | None, as_json: bool) -> int:
     """Say which window is the reference, and whether it still fits the models and the archive of now.
 
+    The models are those that the pipeline file and the moves of models, as far as they are archived, come to.
+
     \b
       rendezvous reference show
       rendezvous reference show --json | jq .misfits
@@ -140,7 +143,7 @@ def show(file: Path | None, archive: Path | None, as_json: bool) -> int:
             else f"{pipeline.name}: no reference is set; set one with `rendezvous reference set --since ...`"
         )
         return 3
-    models = {model.name: model.version for model in pipeline.models if model.role is not Role.DECOY}
+    models = {model.name: model.version for model in as_moved(root, pipeline).models if model.role is not Role.DECOY}
     held_ms = times_held(root, Topics(pipeline.name).raw, range(pipeline.partitions))
     why = misfits(found, models, held_ms, [feature.name for feature in pipeline.features])
     if as_json:

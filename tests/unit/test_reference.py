@@ -1,5 +1,6 @@
 """The frozen reference: which window, when and by whom; written whole, and shown with what no longer fits."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -11,11 +12,14 @@ from msgspec.structs import replace
 from agents.cli.reference import reference
 from agents.settings import reference_file
 from schemas.errors import ConfigurationRefused
+from schemas.roster import State
 from streams.core.frozen_reference import FrozenReference, misfits
 from streams.reference_file import read_reference, write_reference
 from streams.state_file import write_atomically
 from tests.unit.lived import START_MS, play
 from tests.unit.small import TEXT, pipeline
+from tests.unit.test_moved import keep
+from tests.unit.test_roster import NEW, move, staged
 
 FOUND = FrozenReference(
     pipeline="small", since_ms=10, until_ms=20, set_at_ms=30, by="anna", requests=2000, models={"first": "1"}
@@ -56,6 +60,20 @@ def test_what_is_set_is_shown_and_fits(archived: Path, tmp_path: Path):
     told = json.decode(run(archived, tmp_path, "show", "--json").stdout)
     assert told["misfits"] == ["model mirror did not score in it"]  # it never answered
     assert shown.return_value == 3
+
+
+def test_what_fits_is_asked_of_the_models_that_were_moved_since_as_the_monitor_does(tmp_path: Path):
+    (tmp_path / "p.toml").write_text(TEXT)
+    values = [b'{"request_id":"r%d","x":1}' % number for number in range(20)]
+    play(pipeline(), values, rate=0.2).write(tmp_path / "archive", "small")
+    of_file = {model.name: model.version for model in pipeline().models}
+    window = replace(FOUND, since_ms=START_MS + 1_000, until_ms=START_MS + 2_000, models=of_file)
+    write_reference(reference_file({"RENDEZVOUS_STATE": str(tmp_path)}, "small"), window)
+    assert run(tmp_path, tmp_path, "show").return_value == 0
+    states = (State.STAGED, State.WARMING, State.SHADOW)
+    keep(tmp_path / "archive", [staged(), *(move(NEW.name, *both, NEW.version) for both in pairwise(states))])
+    told = json.decode(run(tmp_path, tmp_path, "show", "--json").stdout)
+    assert told["misfits"] == ["model third did not score in it"]
 
 
 def test_a_window_that_begins_before_the_archive_is_noted_from_where_there_are_requests(

@@ -1,6 +1,7 @@
 """Code or data, proved: which two files are asked the same, and what is said of it."""
 
 import asyncio
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from agents.beside import Beside
 from agents.replayed import Replayed
 from agents.roster_watch import Moves
 from schemas.pipeline import Kind, Role
+from schemas.roster import State
 from schemas.verdicts import Word
 from streams.core.entitlement import Span, Spans
 from streams.core.verdicts.telling import BARE
@@ -20,6 +22,8 @@ from streams.pipeline_file import load
 from tests.unit.lived import play
 from tests.unit.small import TEXT, pipeline
 from tests.unit.test_diff import TREES, event, trained
+from tests.unit.test_moved import keep
+from tests.unit.test_roster import move, staged
 from tests.unit.test_watching import ROWS, SETTINGS, fresh, stream, told, two_fields
 
 PIPELINE = pipeline()
@@ -133,3 +137,16 @@ def test_the_same_archived_input_goes_through_both_files_in_a_process_of_its_own
     assert same.startswith("same input, same score: ")
     assert asked(tmp_path, OLD, replace(NEW, artifact="gone.txt")).said == ""
     assert "what was asked could not be replayed: " in caplog.text
+
+
+def test_a_model_that_was_added_while_the_pipeline_ran_is_asked_as_one_of_its_file(tmp_path: Path):
+    (tmp_path / "p.toml").write_text(TEXT + TREES)
+    trees = replace(load(tmp_path / "p.toml").model("trees"), role=Role.SHADOW)
+    (tmp_path / "p.toml").write_text(TEXT)
+    trained(tmp_path / "trees.txt")
+    trained(tmp_path / "b.txt", -1.0)
+    play(PIPELINE, [event(number) for number in range(400)]).write(tmp_path / "archive", "small")
+    assert asked(tmp_path, OLD, NEW).said == "", "the file has no such model, and nobody has moved one"
+    states = (State.STAGED, State.WARMING, State.SHADOW)
+    keep(tmp_path / "archive", [staged(trees), *(move("trees", *both, trees.version) for both in pairwise(states))])
+    assert asked(tmp_path, OLD, NEW).said.startswith("same input, different score: trees 1 (trees.txt) and 2 (b.txt)")

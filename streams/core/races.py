@@ -20,11 +20,10 @@ from schemas.decisions import Outcome, Ticket
 from schemas.errors import UNREADABLE, UnreadableRecord
 from schemas.pipeline import ModelKey
 from streams.core.answers import NOBODY, OUTCOMES, Answered, Answers, Codes, Names, ScoreColumn, places
+from streams.core.event_fields import as_segment, value_at
 
 REJECTED = OUTCOMES.index(Outcome.REJECTED)
 NUMBERS = re.compile(r" by \d+ % of the budget|: .*")
-
-ABSENT = "(absent)"
 
 
 class Told(Struct, frozen=True, gc=False):
@@ -186,6 +185,7 @@ class Racing:
         self._way_names = ways
         self._values = values
         self._segments = {field: array("q") for field in values}
+        self._paths = {field: tuple(field.split(".")) for field in values}
         self._offsets, self._at_ms = array("q"), array("q")
         self._outcomes: list[Outcome] = []
         self._models: list[str | None] = []
@@ -206,7 +206,8 @@ class Racing:
             event = _event(value)
             for field, column in self._segments.items():
                 codes = self._values[field]
-                column.append(codes.setdefault(value_at(event, field), len(codes)))
+                named = as_segment(value_at(event, self._paths[field]))
+                column.append(codes.setdefault(named, len(codes)))
 
     def decided(self, told: Told, position: int, log_ms: int) -> None:
         """A decision that lies at `position`, in the order of their log; of a ticket, the first final one counts."""
@@ -292,16 +293,3 @@ def _event(value: bytes | None) -> Any:
         return json.decode(value or b"")
     except UNREADABLE:
         return None
-
-
-def value_at(event: Any, path: str) -> str:
-    """A field of an event, as a word."""
-    for part in path.split("."):
-        event = event.get(part) if isinstance(event, dict) else None
-    if isinstance(event, bool):
-        return "true" if event else "false"
-    if isinstance(event, str):
-        return event
-    if isinstance(event, int | float):
-        return f"{event:g}"
-    return ABSENT if event is None else "(an object)"

@@ -24,6 +24,7 @@ from streams.archive.layout import Layout
 from streams.archive.reader import read_partition
 from streams.archive.segment import WRITING, Record
 from streams.archive.writer import Limits, PartitionWriter
+from streams.core.event_fields import as_segment
 from streams.core.judged import DAY_MS, SETTLE_MS
 from tests.unit.lived import START_MS, Lived, play
 from tests.unit.small import TEXT, pipeline
@@ -173,7 +174,17 @@ def test_a_segment_s_rows_are_the_whole_s(tmp_path: Path):
         assert sum(part["labelled"] for part in parts) == all_rows["labelled"]
         right = sum(part["labelled"] * part["accuracy"]["value"] for part in parts)
         assert right == pytest.approx(all_rows["labelled"] * all_rows["accuracy"]["value"], abs=1e-3)
-    assert {row["value"] for row in told(tmp_path, "--by", "limits.ms")["range"]} == {"(absent)"}
+    assert {row["value"] for row in told(tmp_path, "--by", "limits.ms")["range"]} == {"(none)"}
+
+
+def test_whatever_producers_put_there_is_a_segment_named_as_the_monitor_names_it(tmp_path: Path):
+    given = [b"1000001", b"1000002", b"1" + b"0" * 400, b'"\\u001b[1m"', b"[1]", b"null", b"true", b"2.50"] * 5
+    values = [b'{"request_id":"r%d","x":1,"n":%b}' % (number, n) for number, n in enumerate(given)]
+    play(OF, values, rate=0.05).write(tmp_path / "archive", "small")
+    found = told(tmp_path, "--by", "n", settings='[labels]\nsegments = ["n"]\n')
+    names = {as_segment(json.decode(one)) for one in given}
+    assert names >= {"1000001", "1000002", "(int)", "?[1m", "(list)", "(none)", "true", "2.5"}
+    assert {row["value"] for row in found["range"]} == names
 
 
 def test_a_field_that_is_not_declared_is_refused_by_name(tmp_path: Path):

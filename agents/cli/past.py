@@ -1,7 +1,7 @@
 """What `backtest` and `simulate` share: the range, the labels, the archive read through every way of answering."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from math import inf
@@ -33,6 +33,17 @@ HAPPENED, UNCHANGED = "happened", "unchanged"
 
 DECISIONS_AFTER_MS = 600_000
 """How long after the range decisions are looked for: a rendezvous that was away decides late."""
+
+
+def told_apart(names: Iterable[str]) -> list[str]:
+    """Names of ways that are tried, in their order, each its own, and none that of what is always there."""
+    taken = [HAPPENED, UNCHANGED]
+    for name in names:
+        own = name
+        while own in taken:
+            own += "'"
+        taken.append(own)
+    return taken[2:]
 
 
 class Moment(click.ParamType):

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from agents.cli import place
 from agents.cli.columns import read_columns
-from agents.cli.past import UNCHANGED, Moment, Seen, period_of, read_labels
+from agents.cli.past import UNCHANGED, Moment, Seen, period_of, read_labels, told_apart
 from agents.cli.ways_page import give
 from agents.cli.ways_report import Point, report, summed
 from schemas.pipeline import Pipeline
@@ -77,7 +77,8 @@ def simulate(
     root = archive or place.archive(pipeline, path.resolve().parent)
     if not (files or budgets):
         raise click.UsageError("what is to be tried? Name --policy FILE, or --budgets 20,50,100")
-    ways = [Way(name, load_candidate(one, pipeline)) for name, one in _named(files)]
+    names = told_apart(one.stem for one in files)
+    ways = [Way(name, load_candidate(one, pipeline)) for name, one in zip(names, files, strict=True)]
     bases = [Way(UNCHANGED, pipeline), *ways]
     sweep = [(base, budget, _at(base, budget)) for base in bases for budget in budgets]
     from agents.desk import LEAD_MS
@@ -89,19 +90,6 @@ def simulate(
     )
     found = replace(found, sweep=_swept(seen, pipeline, bases if budgets else [], sweep, threshold))
     give(found, seen, html, as_json=as_json)
-
-
-def _named(files: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Candidates by the names of their files, told apart where these are equal."""
-    names: list[tuple[str, Path]] = []
-    taken = {UNCHANGED, "happened"}
-    for file in files:
-        name = file.stem
-        while name in taken:
-            name += "'"
-        taken.add(name)
-        names.append((name, file))
-    return names
 
 
 def _at(base: Way, budget_ms: int) -> Way:

@@ -7,6 +7,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from agents.cli.columns import read_requests, read_scores
+from agents.cli.past import told_apart
 from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Enrich, Model, Pipeline
 from schemas.topics import Topics
@@ -42,11 +43,11 @@ class Tried:
         others = changed_models(self._folder, self._base, folder, changed)
         if not models:
             return [self._way("candidate", changed, [(folder, model) for model in others])]
+        given = [self._with_file(changed, text) for text in models]
+        names = told_apart(model.version for _, model, _ in given)
         ways: list[Way] = []
-        for text in models:
-            pipeline, model, own = self._with_file(changed, text)
+        for name, (pipeline, model, own) in zip(names, given, strict=True):
             scored = [(folder, other) for other in others if other.name != model.name]
-            name = model.version if all(way.name != model.version for way in ways) else f"{model.version}.{len(ways)}"
             ways.append(self._way(name, pipeline, [*scored, (own, model)], instead=model.name))
         return ways
 

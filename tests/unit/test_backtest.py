@@ -211,6 +211,19 @@ def test_a_model_of_other_features_is_refused_with_what_can_be_done_where_it_was
     assert said.endswith("or list those of the pipeline's that it takes, in its order, as the model's `features`")
 
 
+def test_a_file_may_be_called_as_what_it_is_held_against_and_twice(tmp_path: Path, trained: Path):
+    lived = play(SMALL, values(100, repeats=False), 1, steady(first=20.0), score=lambda *_: 0.2)
+    options = []
+    for folder in ("one", "two"):
+        file = tmp_path / folder / "unchanged.txt"
+        file.parent.mkdir()
+        file.write_bytes(trained.read_bytes())
+        options += ["--model", str(file)]
+    found = said(asked(pipeline_file(tmp_path), lived.write(tmp_path / "a", "small"), *options))
+    assert set(found["ways"]) == {"happened", "unchanged", "unchanged'", "unchanged''"}
+    assert found["compared"]["unchanged'"]["different"] == found["compared"]["unchanged''"]["different"] > 40
+
+
 def test_the_models_that_are_not_changed_keep_their_scores_and_their_times(tmp_path: Path, trained: Path):
     lived = play(SMALL, values(200, repeats=False), 1, steady(first=90.0, second=30.0))
     archive, file = lived.write(tmp_path / "a", "small"), pipeline_file(tmp_path)

@@ -23,7 +23,7 @@ LIVE_SINCE = "1h"
 @click.option("-P", "--pipeline", "file", type=click.Path(path_type=Path), help="Pipeline file.")
 @click.option("--since", metavar="TIME", help="Requests decided from this log time on; with --live, 1h if not given.")
 @click.option("--until", metavar="TIME", help="Requests decided before this log time.")
-@click.option("--archive", type=click.Path(path_type=Path), help="The archive's root; default: the pipeline's.")
+@click.option("--archive", type=place.Root(), help="The archive's root; default: the pipeline's.")
 @click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="The HTML file.")
 @click.option("--json", "as_json", is_flag=True, help="The page's numbers as one JSON object.")
 @click.option("--request", "wanted", metavar="ID|TICKET", multiple=True, help="Show this request's race; repeatable.")

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from agents.cli.backtest import backtest
 from agents.cli.replay import replay
+from agents.cli.report import report
 from agents.cli.simulate import simulate
 from schemas.errors import ConfigurationRefused
 from streams.archive import figures, marks, segment, store
@@ -134,7 +135,7 @@ def test_another_file_system_of_fsspec_does_and_what_it_lacks_is_named(
             open_root(elsewhere, Path())
 
 
-def test_an_archive_there_is_replayed_backtested_and_simulated(root: Path, tmp_path: Path):
+def test_an_archive_there_is_replayed_backtested_simulated_and_reported(root: Path, tmp_path: Path):
     lived = play(pipeline(), [b'{"request_id":"r%d","x":%d}' % (n, n) for n in range(200)], 1, lambda *_: 10.0)
     lived.write(root, "small", rows=60)
     file = tmp_path / "small.toml"
@@ -147,6 +148,7 @@ def test_an_archive_there_is_replayed_backtested_and_simulated(root: Path, tmp_p
     assert said(backtest, "--golden")["equal"] > 150
     assert said(backtest, "--budget-ms", "5")["ways"]["candidate"]["outcomes"]["default"] == 1.0
     assert said(simulate, "--budgets", "5")["requests"] == 200
+    assert said(report)["overview"]["requests"] == 200
     since = str(lived.raw[100].timestamp_ms)
     assert said(replay, "--dry-run", "--where", "event->>'x' in ('7', '190')")["sent"] == 2
     assert said(replay, "--dry-run", "--since", since)["sent"] >= 100

@@ -20,7 +20,7 @@ from schemas.decisions import Outcome, Ticket
 from schemas.errors import UNREADABLE, UnreadableRecord
 from schemas.pipeline import ModelKey
 from streams.core.answers import NOBODY, OUTCOMES, Answered, Answers, Codes, Names, ScoreColumn, places
-from streams.core.event_fields import as_segment, value_at
+from streams.core.event_fields import LARGEST, as_segment, value_at
 
 REJECTED = OUTCOMES.index(Outcome.REJECTED)
 NUMBERS = re.compile(r" by \d+ % of the budget|: .*")
@@ -72,6 +72,7 @@ class Races:
     """n requests. `answers.used_ms` is from raw's log time to that of the decision, NaN without one.
 
     `scores` and `took_ms` are NaN where a model has not scored; `took_ms` is from raw's log time to the score's.
+    Scores beyond plus and minus `LARGEST` are that: sums and spans of what is larger are no numbers any more.
     `ways` are numbers into `way_names`; `failed` and `not_asked` say for which requests a model had no score, and
     why. `decided_ms` is the decision's log time, else that of the request; `decision_at` where it lies, NOBODY
     without one. `segments` are the event's own fields, by number; `values` has the numbers of a field's values.
@@ -278,7 +279,7 @@ class Racing:
             ways,
             self._way_names,
             self._names,
-            {key: scores for key, (scores, _, _) in found.items()},
+            {key: np.clip(scores, -LARGEST, LARGEST) for key, (scores, _, _) in found.items()},
             {key: np.where(np.isnan(scores), np.nan, log_ms - at_ms) for key, (scores, log_ms, _) in found.items()},
             {model: ~np.isnan(column.rows(offsets)[0]) for model, column in self._failed.items()},
             {model: ~np.isnan(column.rows(offsets)[0]) for model, column in self._not_asked.items()},

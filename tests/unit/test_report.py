@@ -5,6 +5,7 @@ import doctest
 import gzip
 import random
 import re
+import sys
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -335,6 +336,23 @@ def test_a_version_may_be_called_anything_and_is_drawn_as_it_is_written(tmp_path
     page = told(tmp_path)
     drawn = [svg for svg in page.split("<svg ")[1:] if r"mirror $\foo$" in svg.partition("</svg>")[0]]
     assert drawn
+
+
+def test_a_model_may_say_any_finite_number(tmp_path: Path):
+    values = [json.encode({"request_id": f"r{number}", "x": number}) for number in range(600)]
+    most = sys.float_info.max
+
+    def score(model: str, offset: int) -> float:
+        return (most, -most, 0.5, 0.25)[offset % 4] if model in ("first", "mirror") else offset / 600
+
+    root = play(OF, values, rate=0.02, score=score).write(tmp_path / "archive", "small")
+    label(root, {f"r{number}": number % 3 == 0 for number in range(600)}, 1_764_000_100_000)
+    (tmp_path / "p.toml").write_text(TEXT + SETTINGS)
+    found = convert(Elements(told(tmp_path)).held["figures"], Figures)
+    (one,) = [one for one in found.scores if one.shift.name == "mirror 1"]
+    assert sum(one.then) == sum(one.now) == 200
+    assert one.then[0] == pytest.approx(50, abs=2)
+    assert one.then[-1] == pytest.approx(50, abs=2)
 
 
 def test_two_reports_have_the_same_bytes(folder: Path):

@@ -74,7 +74,10 @@ def reaching(period: Period, until_ms: int) -> Period:
 
 @dataclass
 class Seen:
-    """Every request of a range, and what each way of answering made of it; rows are equal in all columns."""
+    """Every request of a range, and what each way of answering made of it; rows are equal in all columns.
+
+    `weight` is how many requests each one's label stands for.
+    """
 
     period: Period
     partitions: Offsets = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -83,6 +86,7 @@ class Seen:
     at_ms: Offsets = field(default_factory=lambda: np.zeros(0, np.int64))
     budgets_ms: Offsets = field(default_factory=lambda: np.zeros(0, np.int64))
     truth: Truth = field(default_factory=lambda: np.zeros(0, np.int8))
+    weight: Matrix = field(default_factory=lambda: np.zeros(0))
     names: Names = field(default_factory=Names)
     happened: Answers | None = None
     ways: dict[str, Answers] = field(default_factory=dict)
@@ -248,7 +252,7 @@ def join(
     seen.offsets = np.concatenate([part.offsets for part in parts])
     seen.at_ms = np.concatenate([part.at_ms for part in parts])
     seen.budgets_ms = np.concatenate([part.budgets_ms for part in parts])
-    seen.truth = _truth(root, pipeline, seen, labels)
+    seen.truth, seen.weight = _truth(root, pipeline, seen, labels)
     happened = Answers.joined([part.happened for part in parts])
     seen.happened = happened if (happened.outcome != NOBODY).any() else None
     seen.ways = {name: Answers.joined([part.ways[name] for part in parts]) for name in parts[0].ways}
@@ -257,14 +261,15 @@ def join(
     return seen
 
 
-def _truth(root: Path, pipeline: Pipeline, seen: Seen, labels: Mapping[str, bool]) -> Truth:
-    """By the labels that are given, else by those that are archived."""
+def _truth(root: Path, pipeline: Pipeline, seen: Seen, labels: Mapping[str, bool]) -> tuple[Truth, Matrix]:
+    """By the labels that are given, else by those that are archived; and what each of them stands for."""
     if labels:
-        return truth_of(seen.ids, labels)
+        return truth_of(seen.ids, labels), np.ones(len(seen.ids))
     archived = read_labels_topic(root, pipeline, seen.period)
     if not len(archived):
-        return truth_of(seen.ids, {})
-    return archived.join(seen.partitions, seen.offsets, seen.ids, seen.at_ms).truth
+        return truth_of(seen.ids, {}), np.ones(len(seen.ids))
+    found = archived.join(seen.partitions, seen.offsets, seen.ids, seen.at_ms)
+    return found.truth, found.weight
 
 
 def read_labels_topic(root: Path, pipeline: Pipeline, period: Period) -> Labels:

@@ -82,15 +82,15 @@ def summed(seen: Seen, pipeline: Pipeline, answers: Answers, budget_ms: int | No
     """Figures of one way; a budget of its own is for requests that had the pipeline's."""
     own = pipeline.request.budget_ms
     budgets = seen.budgets_ms if budget_ms is None else np.where(seen.budgets_ms == own, budget_ms, seen.budgets_ms)
-    return figures(answers, seen.names, budgets, seen.truth, threshold)
+    return figures(answers, seen.names, budgets, seen.truth, seen.weight, threshold)
 
 
 def _models(seen: Seen, ways: Sequence[Way], threshold: float) -> dict[str, Quality]:
     """Each model alone, whoever answered: as archived, and as scored here."""
-    found = {model: quality(scores, seen.truth, threshold) for model, scores in seen.scores.items()}
+    found = {model: quality(scores, seen.truth, seen.weight, threshold) for model, scores in seen.scores.items()}
     for way in ways:
         for model, scores in seen.own.get(way.name, {}).items():
-            found[f"{model} of {way.name}"] = quality(scores, seen.truth, threshold)
+            found[f"{model} of {way.name}"] = quality(scores, seen.truth, seen.weight, threshold)
     return found
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from schemas.decisions import Decision
 from schemas.pipeline import Pipeline
-from streams.core.quality import auc
+from streams.core.quality import quality
 
 GRACE_MS = 10
 
@@ -77,9 +77,10 @@ class Run:
             found = self.scores.get(model.name, {})
             tickets = [ticket for ticket in found if ticket in truth]
             scores = np.array([found[ticket] for ticket in tickets])
-            late = np.array([truth[ticket] for ticket in tickets], dtype=bool)
-            accuracy = float(np.mean((scores >= 0.5) == late)) if tickets else float("nan")
-            rows.append((model.name, str(model.role), len(tickets), accuracy, auc(scores, late)))
+            late = np.array([truth[ticket] for ticket in tickets], dtype=np.int8)
+            one = quality(scores, late, np.ones(len(tickets)), 0.5)
+            accuracy, area = (float("nan") if share is None else share for share in (one.accuracy, one.auc))
+            rows.append((model.name, str(model.role), one.labelled, accuracy, area))
         return rows
 
 

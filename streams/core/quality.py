@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from schemas.blocks import Matrix, Offsets
 from streams.core.answers import NOBODY, OUTCOMES, Answers, Names
+from streams.core.intervals import auc, share
 
 GRACE_MS = 10
 QUANTILES = (0.5, 0.9, 0.99, 0.999, 1.0)
@@ -19,7 +20,7 @@ Truth = NDArray[np.int8]
 
 
 class Quality(Struct, frozen=True, kw_only=True):
-    """How well scores tell what became of it, over the rows that have score and label."""
+    """How well scores tell what became of it, over the rows that have score and label, by the labels' own weights."""
 
     labelled: int
     accuracy: float | None
@@ -52,8 +53,10 @@ class Comparison(Struct, frozen=True, kw_only=True):
     score_difference: dict[str, float | None]
 
 
-def figures(answers: Answers, names: Names, budgets_ms: Offsets, truth: Truth, threshold: float) -> Figures:
-    """Sum up one way of answering; `budgets_ms` are those of its requests."""
+def figures(
+    answers: Answers, names: Names, budgets_ms: Offsets, truth: Truth, weight: Matrix, threshold: float
+) -> Figures:
+    """Sum up one way of answering; `budgets_ms` are those of its requests, `weight` what each label stands for."""
     answered = answers.outcome != NOBODY
     total = int(answered.sum())
     outcomes = {str(word): _share(answers.outcome == code, total) for code, word in enumerate(OUTCOMES)}
@@ -69,7 +72,7 @@ def figures(answers: Answers, names: Names, budgets_ms: Offsets, truth: Truth, t
         winners=winners,
         on_time=_share(on_time, total) if total else None,
         latency_ms=quantiles(answers.used_ms[answered], QUANTILES),
-        quality=quality(answers.score, truth, threshold),
+        quality=quality(answers.score, truth, weight, threshold),
     )
 
 
@@ -96,30 +99,15 @@ def different(one: Answers, other: Answers, threshold: float) -> NDArray[np.bool
     return both & ((one.model != other.model) | (one.outcome != other.outcome) | sides)
 
 
-def quality(scores: Matrix, truth: Truth, threshold: float) -> Quality:
+def quality(scores: Matrix, truth: Truth, weight: Matrix, threshold: float) -> Quality:
     """Accuracy at the threshold, and AUC."""
     known = (truth >= 0) & ~np.isnan(scores)
-    count = int(known.sum())
-    if not count:
-        return Quality(labelled=0, accuracy=None, auc=None)
-    right = (scores[known] >= threshold) == (truth[known] == 1)
-    return Quality(labelled=count, accuracy=_share(right, count), auc=_rounded(auc(scores[known], truth[known] == 1)))
-
-
-def auc(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Area under the ROC curve, by ranks (Mann-Whitney); ties count half. NaN when one class is missing.
-
-    >>> auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
-    0.75
-    """
-    positives = int(truth.sum())
-    negatives = len(truth) - positives
-    if not positives or not negatives:
-        return float("nan")
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks = (last - (counts - 1) / 2)[place]
-    return float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    score, true, heavy = scores[known], truth[known] == 1, weight[known]
+    return Quality(
+        labelled=len(score),
+        accuracy=share((score >= threshold) == true, heavy).value,
+        auc=auc(score, true, heavy).value,
+    )
 
 
 def truth_of(ids: Sequence[str], labels: Mapping[str, bool]) -> Truth:

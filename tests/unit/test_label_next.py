@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import json
 
+from agents.cli.backtest import backtest
 from agents.cli.label_next import label_next
+from agents.cli.simulate import simulate
 from schemas.labels import decode_label
 from streams.core import label_next as core
 from streams.core.intervals import share
@@ -88,7 +90,7 @@ def test_the_list_has_no_labelled_request_and_goes_back_as_labels(tmp_path: Path
     assert sum(one.weight for one in labels) == pytest.approx(150, rel=0.3)
 
 
-def test_quality_weighs_by_what_the_list_says(tmp_path: Path):
+def test_quality_backtest_and_simulate_weigh_by_what_the_list_says(tmp_path: Path):
     from streams.archive.layout import Layout
     from streams.archive.segment import Record
     from streams.archive.writer import Limits, PartitionWriter
@@ -105,3 +107,10 @@ def test_quality_weighs_by_what_the_list_says(tmp_path: Path):
     assert measures["base"]["value"] == pytest.approx((weights * truth).sum() / weights.sum(), abs=1e-6)
     right = np.array([(one["answer"] >= 0.5) == is_true for one, is_true in zip(found, truth, strict=True)])
     assert measures["accuracy"]["value"] == pytest.approx((weights * right).sum() / weights.sum(), abs=1e-6)
+    for command, *words in ((backtest, "--budget-ms", "5"), (simulate, "--budgets", "5")):
+        where = ("-P", str(tmp_path / "p.toml"), "--archive", str(root), "--json")
+        done = CliRunner().invoke(command, [*words, *where], catch_exceptions=False)
+        happened = json.decode(done.stdout)["ways"]["happened"]["quality"]
+        assert happened["labelled"] == measures["labelled"]
+        for name in ("accuracy", "auc"):
+            assert happened[name] == pytest.approx(measures[name]["value"], abs=1e-6)

@@ -66,6 +66,22 @@ def test_garbage_between_the_lines_is_counted_and_changes_nothing(tmp_path: Path
     assert "lines are no events: no JSON object" in done.stderr
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_reference_with_huge_numbers_and_events_that_nobody_scored_is_learnt_without_a_warning(
+    tmp_path: Path, lines: list[str]
+):
+    name = Made.fields[0]
+    spoiled = lines.copy()
+    for place in range(40):
+        event = json.loads(lines[place])
+        event["features"][name] = (1e308, -1e308)[place % 2]
+        event["scores"] = {} if place % 3 == 0 else dict.fromkeys(event["scores"], 1e308)
+        spoiled[place] = json.dumps(event)
+    done = run(written(tmp_path, spoiled), "--json")
+    assert "Warning" not in done.stderr
+    assert [json.loads(line)["verdict"] for line in done.stdout.splitlines()] == ["healthy", "healthy", "too-few"]
+
+
 def test_nan_as_others_write_it_is_read_and_counted(tmp_path: Path, lines: list[str]):
     spoiled = lines.copy()
     for place in range(ROWS + 100, ROWS + 140):

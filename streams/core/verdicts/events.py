@@ -112,14 +112,18 @@ def number(value: Any) -> float | None:
 
 
 def numbers(values: Sequence[Any]) -> tuple[Matrix, int]:
-    """Finite numbers, NaN elsewhere; and how many values are there without being one (None is not there)."""
+    """Finite numbers, NaN elsewhere; and how many values are there without being one (None is not there).
+
+    >>> numbers([1, None, 1e308]), numbers([1, None, 1e308, "2"])
+    ((array([ 1., nan, nan]), 1), (array([ 1., nan, nan, nan]), 2))
+    """
     kinds = frozenset(map(type, values))
     if kinds <= WHOLE:
         try:
             found = np.array(values, np.float64)
         except OverflowError:
             return _one_by_one(values)
-        bad = ~np.isfinite(found)
+        bad = ~(np.abs(found) < LARGEST)  # as `number` has it
         if not bad.any():
             return found, 0
         found[bad] = np.nan

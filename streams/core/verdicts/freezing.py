@@ -208,7 +208,8 @@ def _bin_scores(fields: list[Column], bins: Bins, ranks: Matrix) -> tuple[Matrix
     """Two scores of each bin: normal scores of its rank; a category's bins are ordered by what models say of them."""
     counts = np.stack([np.bincount(column, minlength=BINS + 1)[:BINS] for column in bins.T]).astype(float)
     first, second = normal_scores(counts)
-    mean = np.nanmean(ranks, 1)
+    there = ~np.isnan(ranks)
+    mean = np.where(there, ranks, 0.0).sum(1) / np.where(there.any(1), there.sum(1), np.nan)
     for place, one in enumerate(fields):
         if one.kind == "category":
             usual = np.bincount(bins[:, place], np.nan_to_num(mean), BINS + 1)[:BINS] / np.maximum(counts[place], 1)

@@ -13,7 +13,7 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from agents.cli import place
-from schemas.errors import UNREADABLE
+from schemas.errors import UNREADABLE, KafkaUnreachable, RendezvousError
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
 from streams.kafka.clients import Cluster
@@ -91,18 +91,34 @@ class Sender:
         self._producer = Producer(cluster.producer_settings(LINGER_MS))
 
     def send_all(self, values: Iterable[bytes], rate: float | None) -> tuple[int, float]:
-        """Send and confirm everything; returns how many, and in how many seconds."""
+        """Send and confirm everything; returns how many, and in how many seconds.
+
+        Raises KafkaUnreachable when a broker has not confirmed all of them FLUSH_S after the last, and what reading
+        `values` raises once those before it are confirmed.
+        """
         started_s = time.monotonic()
         sent = 0
         with _progress(len(values) if isinstance(values, Sized) else None) as advance:
-            for value in values:
-                if rate:
-                    self._wait_until(started_s + sent / rate)
-                self._send(value)
-                sent += 1
-                advance(sent)
-            self._producer.flush(FLUSH_S)
+            try:
+                for value in values:
+                    if rate:
+                        self._wait_until(started_s + sent / rate)
+                    self._send(value)
+                    sent += 1
+                    advance(sent)
+            except RendezvousError:
+                self._confirm(sent)
+                raise
+            self._confirm(sent)
         return sent, time.monotonic() - started_s
+
+    def _confirm(self, sent: int) -> None:
+        """The client gives no record up by itself, so one that no broker takes is in its queue, and nowhere else."""
+        if left := self._producer.flush(FLUSH_S):
+            raise KafkaUnreachable(
+                f"{left:,} of {sent:,} records are not confirmed after {FLUSH_S:g} s, and may be lost: does a broker "
+                f"lead every partition of {self._topic}? Send them again when it does"
+            )
 
     def _wait_until(self, due_s: float) -> None:
         """Sleep rather than poll: librdkafka rounds a wait of under a millisecond down to none."""

@@ -10,7 +10,8 @@ import msgspec
 
 from agents.cli import place
 from agents.cli.explain import TICKET
-from agents.cli.send import Sender, limited, read_values
+from agents.cli.given import limited, read_values
+from agents.cli.send import Sender
 from schemas.errors import UNREADABLE, UnreadableRecord
 from schemas.labels import decode_label
 from schemas.topics import Topics
@@ -73,11 +74,12 @@ class Reading:
     def __init__(self, file: Path, truth: str, id_field: str, known_at: str) -> None:
         self.wrong = 0
         self._file = file
+        self._id_field = id_field
         self._names = {id_field: "request_id", known_at: "known_at_ms", truth: "truth"}
 
     def labels(self, count: int | None) -> Iterator[bytes]:
         """Every line that is a label, as it is sent."""
-        for number, value in enumerate(limited(read_values(self._file), count), 1):
+        for number, value in enumerate(limited(read_values(self._file, {self._id_field}), count), 1):
             try:
                 yield self._label(value)
             except UnreadableRecord as error:
@@ -107,14 +109,14 @@ class Reading:
 
 
 def _read(name: str, found: Any) -> Any:
-    """A CSV's words and numbers as a label has them."""
+    """What a file says as a label has it."""
     if name == "truth":
         if isinstance(found, str):
             return WORDS.get(found.strip().lower(), found)
         return bool(found) if found in (0, 1) else found
     if name == "ticket" and isinstance(found, str) and (match := TICKET(found)):
         return {"partition": int(match[1]), "offset": int(match[2])}
-    if name == "request_id" and isinstance(found, int | float):
+    if name == "request_id" and isinstance(found, int | float) and not isinstance(found, bool):
         return str(int(found)) if float(found).is_integer() else str(found)
     if name == "known_at_ms" and isinstance(found, float) and found.is_integer():
         return int(found)

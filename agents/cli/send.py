@@ -1,6 +1,5 @@
 """`rendezvous send`: events from a file or stdin to raw, or records to a table, at a steady rate."""
 
-import csv
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -13,9 +12,11 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from agents.cli import place
+from agents.cli.given import limited, read_values
 from schemas.errors import UNREADABLE, KafkaUnreachable, RendezvousError
-from schemas.pipeline import Pipeline
+from schemas.pipeline import FeatureType, Pipeline
 from schemas.topics import Topics
+from streams.core.table import key_of
 from streams.kafka.clients import Cluster
 
 FLUSH_S = 60
@@ -50,13 +51,15 @@ def send(
       head -5 events.jsonl | rendezvous send -
       rendezvous send reports.jsonl --table weather --key airport
 
-    Lines of a .jsonl file are sent as they are, the malformed ones too.
+    Lines of a .jsonl file are sent as they are, the malformed ones too. Cells of a .csv that read as numbers or
+    booleans are sent as such, but for the request's id, the --key, and the pipeline's categories: these are text.
     """
     pipeline = place.pipeline(pipeline_file)
     topic = _topic(pipeline, table, key)
     if str(file) == "-" and sys.stdin.isatty():
         click.echo("reading JSON lines from the keyboard; Ctrl-D ends", err=True)
-    values = list(limited(read_values(file), count)) if str(file) != "-" else limited(read_values(file), count)
+    found = limited(read_values(file, _texts(pipeline, table, key)), count)
+    values = found if str(file) == "-" else list(found)
     if dry_run:
         click.echo(f"{sum(1 for _ in values)} events would be sent to {topic}", err=True)
         return
@@ -77,6 +80,14 @@ def _topic(pipeline: Pipeline, table: str | None, key: str | None) -> str:
     if not key:
         raise click.UsageError(f"--table {table}: which field of its records is their key? Say --key")
     return topics.table(table)
+
+
+def _texts(pipeline: Pipeline, table: str | None, key: str | None) -> set[str]:
+    """The fields that are text to the pipeline, whatever a CSV's cell looks like: id, key and categories."""
+    own = f"{table}." if table else ""
+    paths = [".".join(one.parts) for one in pipeline.features if one.type is FeatureType.CATEGORY]
+    texts = {path.removeprefix(own) for path in paths if path.startswith(own)}
+    return texts | {key or ""} | ({pipeline.request.id} if table is None else set())
 
 
 class Sender:
@@ -155,51 +166,8 @@ class Sender:
             found = msgspec.json.decode(value).get(self._key)
         except (*UNREADABLE, AttributeError):
             return None
-        return None if found is None else str(found).encode()
-
-
-def read_values(file: Path) -> Iterator[bytes]:
-    """The JSON values of a file, by its ending."""
-    if str(file) == "-":
-        yield from (line.rstrip(b"\r\n") for line in sys.stdin.buffer if line.strip())
-    elif file.suffix == ".parquet":
-        yield from map(_encode, _parquet_rows(file))
-    elif file.suffix == ".csv":
-        with file.open(newline="") as lines:
-            yield from map(_encode, map(_typed, csv.DictReader(lines)))
-    elif file.suffix in (".jsonl", ".ndjson", ".json"):
-        yield from (line for line in file.read_bytes().split(b"\n") if line.strip())
-    else:
-        raise click.UsageError(f"{file}: what is a {file.suffix or 'nameless'} file? Use .jsonl, .csv or .parquet")
-
-
-def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
-    from pyarrow import parquet
-
-    for batch in parquet.ParquetFile(file).iter_batches():
-        yield from batch.to_pylist()
-
-
-def _typed(row: dict[str, str]) -> dict[str, Any]:
-    """A CSV's words as JSON would have them: numbers and booleans are recognised, an empty cell is absent."""
-    return {name: _word(text) for name, text in row.items() if text not in (None, "")}
-
-
-def _word(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text.lower() if text.lower() in ("true", "false") else text, type=float | bool)
-    except UNREADABLE:
-        return text
-
-
-_encode = msgspec.json.Encoder().encode
-
-
-def limited(values: Iterable[bytes], count: int | None) -> Iterable[bytes]:
-    """The first so many, or all."""
-    from itertools import islice
-
-    return values if count is None else islice(values, count)
+        # As the router looks for it in a table: a whole number without a point.
+        return key_of(found) or (None if found in (None, "") else msgspec.json.encode(found))
 
 
 def _header(text: str) -> tuple[str, bytes]:

@@ -155,6 +155,18 @@ def test_a_file_of_any_kind_becomes_labels(tmp_path: Path):
     ]
 
 
+def test_an_id_of_a_csv_is_taken_as_it_stands(tmp_path: Path):
+    ids = ["9007199254740993", "1e5", "12e34", "true", "0017", "17.0"]
+    table = "\n".join(["request_id,truth", *(f"{one},1" for one in ids)])
+    assert sent(tmp_path, "l.csv", table) == [Label(True, one) for one in ids]
+
+
+def test_a_boolean_is_no_id(tmp_path: Path):
+    assert sent(tmp_path, "l.jsonl", '{"request_id": true, "truth": true}\n{"request_id": 7, "truth": true}\n') == [
+        Label(True, "7")
+    ]
+
+
 def test_a_line_that_is_no_label_is_named_and_the_others_are_sent(tmp_path: Path):
     from agents.cli.label import label
 

@@ -1,28 +1,102 @@
 """`rendezvous send`: what is said of records that no broker took, and what a file's cells become."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from click.testing import CliRunner
 
 from agents.cli import send as sending
-from agents.cli.send import Sender
+from agents.cli.send import Sender, send
 from schemas.errors import ConfigurationRefused, KafkaUnreachable
 from streams.kafka.clients import Cluster
+from tests.unit.small import TEXT
 
 NOBODY = Cluster("127.0.0.1:1")
 
 
+class Heard:
+    """A producer whose broker takes everything, unless it is away."""
+
+    away = False
+    last: "Heard"
+
+    def __init__(self, _: object) -> None:
+        self.records: list[tuple[bytes | None, Any]] = []
+        Heard.last = self
+
+    def produce(self, _: str, value: bytes, key: bytes | None, **_more: object) -> None:
+        self.records.append((key, msgspec.json.decode(value)))
+
+    def flush(self, _: float) -> int:
+        return len(self.records) if self.away else 0
+
+
+@pytest.fixture(autouse=True)
+def producer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "Producer", Heard)
+
+
 def test_records_that_no_broker_confirmed_are_no_success(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sending, "FLUSH_S", 0.1)
+    monkeypatch.setattr(Heard, "away", True)
     with pytest.raises(KafkaUnreachable, match=r"3 of 3 records are not confirmed .* of small\.labels"):
         Sender(NOBODY, "small.labels", None, []).send_all([b"{}"] * 3, None)
 
 
-def test_a_file_that_ends_in_nonsense_has_what_was_before_it_confirmed(monkeypatch: pytest.MonkeyPatch):
+def test_what_came_before_the_line_that_ends_a_file_is_confirmed_first(monkeypatch: pytest.MonkeyPatch):
     def lines() -> Iterator[bytes]:
         yield b"{}"
         raise ConfigurationRefused("line 2 is no UTF-8")
 
-    monkeypatch.setattr(sending, "FLUSH_S", 0.1)
+    monkeypatch.setattr(Heard, "away", True)
     with pytest.raises(KafkaUnreachable, match="1 of 1 records are not confirmed"):
         Sender(NOBODY, "small.raw", None, []).send_all(lines(), None)
+
+
+TABLE = """
+[[features]]
+name = "tier"
+path = "terms.tier"
+type = "category"
+vocabulary = ["1", "2"]
+default = "1"
+
+[[enrich]]
+name = "terms"
+key = "customer"
+"""
+
+
+def heard(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, text: str, *options: str) -> list[Any]:
+    """Keys and values of what `send` hands over."""
+    monkeypatch.setattr(sending.place, "cluster_to_ask", lambda *_: NOBODY)
+    file, pipeline = folder / name, folder / "p.toml"
+    file.write_text(text)
+    pipeline.write_text(TEXT + TABLE)
+    result = CliRunner().invoke(send, [str(file), "-P", str(pipeline), *options], standalone_mode=False)
+    assert result.exception is None, result.exception
+    return Heard.last.records
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("l.csv", "customer,limit,tier\n17,3,2\n"),
+        ("l.jsonl", '{"customer": 17.0, "limit": 3, "tier": "2"}'),
+        ("l.jsonl", '{"customer": "17", "limit": 3, "tier": "2"}'),
+    ],
+)
+def test_a_table_is_fed_by_the_keys_the_router_looks_for(monkeypatch, tmp_path: Path, name: str, text: str):
+    ((key, value),) = heard(monkeypatch, tmp_path, name, text, "--table", "terms", "--key", "customer")
+    assert key == b"17"
+    assert (value["limit"], value["tier"]) == (3, "2")
+
+
+def test_cells_of_a_csv_are_numbers_to_the_last_digit_and_ids_and_categories_are_text(monkeypatch, tmp_path: Path):
+    table = "request_id,x,n,colour,late\n0017,0.5,9007199254740993,1e5,TRUE\n18,3,,2,no\n"
+    assert heard(monkeypatch, tmp_path, "e.csv", table) == [
+        (None, {"request_id": "0017", "x": 0.5, "n": 9007199254740993, "colour": "1e5", "late": True}),
+        (None, {"request_id": "18", "x": 3, "colour": "2", "late": "no"}),
+    ]

@@ -1,0 +1,62 @@
+"""The lines of a file that a person hands over (.jsonl, .csv, .parquet, or stdin), as JSON values.
+
+A CSV says of no cell whether it is text: one that reads as a JSON number or boolean is taken for one, but not in
+the columns a caller names as text, where "12e34" and "0017" are ids.
+"""
+
+import csv
+import sys
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from schemas.errors import UNREADABLE
+
+
+def read_values(file: Path, as_text: Collection[str] = ()) -> Iterator[bytes]:
+    """The JSON values of a file, by its ending; the columns `as_text` of a CSV as they stand."""
+    if str(file) == "-":
+        yield from (line.rstrip(b"\r\n") for line in sys.stdin.buffer if line.strip())
+    elif file.suffix == ".parquet":
+        yield from map(_encode, _parquet_rows(file))
+    elif file.suffix == ".csv":
+        with file.open(newline="") as lines:
+            yield from (_encode(_typed(row, as_text)) for row in csv.DictReader(lines))
+    elif file.suffix in (".jsonl", ".ndjson", ".json"):
+        yield from (line for line in file.read_bytes().split(b"\n") if line.strip())
+    else:
+        raise click.UsageError(f"{file}: what is a {file.suffix or 'nameless'} file? Use .jsonl, .csv or .parquet")
+
+
+def limited(values: Iterable[bytes], count: int | None) -> Iterable[bytes]:
+    """The first so many, or all."""
+    return values if count is None else islice(values, count)
+
+
+def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
+    from pyarrow import parquet
+
+    for batch in parquet.ParquetFile(file).iter_batches():
+        yield from batch.to_pylist()
+
+
+def _typed(row: dict[str, str], as_text: Collection[str]) -> dict[str, Any]:
+    """A CSV's words as JSON would have them; an empty cell is absent."""
+    return {name: text if name in as_text else _word(text) for name, text in row.items() if text not in (None, "")}
+
+
+def _word(text: str) -> Any:
+    """A whole number stays one, to its last digit: as a float it would be another above 2**53, and 3 would be 3.0."""
+    try:
+        return msgspec.json.decode(
+            text.lower() if text.lower() in ("true", "false") else text, type=int | float | bool
+        )
+    except UNREADABLE:
+        return text
+
+
+_encode = msgspec.json.Encoder().encode

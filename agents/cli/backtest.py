@@ -8,7 +8,8 @@ import msgspec
 
 from agents.cli import place
 from agents.cli.golden import golden_check, golden_lines
-from agents.cli.past import UNCHANGED, Moment, period_of, read_labels, read_past
+from agents.cli.known import labels_in, labels_option
+from agents.cli.past import UNCHANGED, Moment, period_of, read_past
 from agents.cli.tried import Tried
 from agents.cli.ways_page import give
 from agents.cli.ways_report import report
@@ -30,9 +31,7 @@ MISMATCHES_SHOWN = 20
 @click.option("--policy", type=click.Path(path_type=Path), help="A file with another policy (see simulate).")
 @click.option("--budget-ms", type=int, help="Another budget, for requests that do not name their own.")
 @click.option("--latency-ms", type=int, help="How long a model scored here takes; default: as the one it replaces.")
-@click.option(
-    "--labels", type=click.Path(path_type=Path), help="JSONL: request_id, and label or late; else as archived."
-)
+@labels_option
 @click.option("--threshold", default=0.5, show_default=True, help="Scores from here on mean yes.")
 @click.option("--list", "listed", default=10, show_default=True, help="How many different decisions to show.")
 @click.option("--archive", type=place.Root(), help="The archive's root; default: the pipeline's.")
@@ -85,7 +84,7 @@ def backtest(
     from agents.desk import LEAD_MS
 
     unchanged = Way(UNCHANGED, pipeline)
-    seen = read_past(root, pipeline, [unchanged, *ways], period, read_labels(labels), LEAD_MS)
+    seen = read_past(root, pipeline, [unchanged, *ways], period, labels_in(labels), LEAD_MS)
     found = report(seen, pipeline, ways, tried.notes, threshold, listed)
     give(found, seen, html, as_json=as_json)
     return 0

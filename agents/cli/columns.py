@@ -1,6 +1,6 @@
 """An archive's range in columns, for schedules over millions of requests; the core does what columns cannot."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,14 @@ from streams.archive.ranges import Period, read_period_batches, require
 from streams.core.alike import Values
 from streams.core.answers import Answers
 from streams.core.column_limits import cannot, own_budgets
+from streams.core.labels import Labels
 from streams.core.past import SCORES_AFTER_MS, Way
 from streams.core.recorded import Recorded
 from streams.core.simulate import answers
 
 
 def read_columns(
-    root: Path, pipeline: Pipeline, ways: Sequence[Way], period: Period, labels: Mapping[str, bool], lead_ms: float
+    root: Path, pipeline: Pipeline, ways: Sequence[Way], period: Period, labels: Labels | None, lead_ms: float
 ) -> tuple[Seen, dict[str, str]]:
     """Every way over the range, and why the core had to do which; raises what is wrong with the archive."""
     topics = Topics(pipeline.name)

@@ -1,7 +1,7 @@
 """`rendezvous label`: what became of requests, from a file or stdin to `labels`."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from agents.cli import place
 from agents.cli.explain import TICKET
 from agents.cli.given import limited, read_values
 from agents.cli.send import Sender
-from schemas.errors import UNREADABLE, UnreadableRecord
+from schemas.errors import UNREADABLE, ConfigurationRefused, UnreadableRecord
 from schemas.labels import decode_label
 from schemas.topics import Topics
 
@@ -54,7 +54,7 @@ def label(
     pipeline = place.pipeline(pipeline_file)
     if str(file) == "-" and sys.stdin.isatty():
         click.echo("reading JSON lines from the keyboard; Ctrl-D ends", err=True)
-    reading = Reading(file, truth, id_field, known_at)
+    reading = Reading(file, (truth,), id_field, known_at)
     labels = reading.labels(count)
     if dry_run:
         click.echo(f"{sum(1 for _ in labels):,} labels would be sent to {Topics(pipeline.name).labels}", err=True)
@@ -69,23 +69,45 @@ def label(
 
 
 class Reading:
-    """The lines of a file as records for `labels`; what is none is told on stderr and counted."""
+    """The lines of a file as records for `labels`; of the fields `truths` the last that a line has is its truth."""
 
-    def __init__(self, file: Path, truth: str, id_field: str, known_at: str) -> None:
+    def __init__(
+        self,
+        file: Path,
+        truths: Sequence[str] = ("late", "label", "truth"),
+        id_field: str = "request_id",
+        known_at: str = "known_at_ms",
+    ) -> None:
         self.wrong = 0
         self._file = file
         self._id_field = id_field
-        self._names = {id_field: "request_id", known_at: "known_at_ms", truth: "truth"}
+        self._names = {id_field: "request_id", known_at: "known_at_ms", **dict.fromkeys(truths, "truth")}
 
     def labels(self, count: int | None) -> Iterator[bytes]:
-        """Every line that is a label, as it is sent."""
-        for number, value in enumerate(limited(read_values(self._file, {self._id_field}), count), 1):
+        """Every line that is a label, as it is sent; what is none is told on stderr and counted."""
+        for number, value in enumerate(limited(self._values(), count), 1):
             try:
                 yield self._label(value)
             except UnreadableRecord as error:
                 self.wrong += 1
                 if self.wrong <= SHOWN:
                     click.echo(f"{self._file}:{number}: {error}", err=True)
+
+    def whole(self) -> Iterator[bytes]:
+        """Every line as a label; raises ConfigurationRefused at the first that is none, or when there is none."""
+        number = 0
+        for number, value in enumerate(self._values(), 1):
+            try:
+                yield self._label(value)
+            except UnreadableRecord as error:
+                raise ConfigurationRefused(
+                    f'{self._file}:{number}: {error}; write {{"request_id": "...", "truth": true}}'
+                ) from error
+        if not number:
+            raise ConfigurationRefused(f"{self._file}: no label; name a file that holds some")
+
+    def _values(self) -> Iterator[bytes]:
+        return read_values(self._file, {self._id_field})
 
     def exit_code(self) -> int:
         """1 when lines were left out, which is said."""

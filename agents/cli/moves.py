@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from agents.cli import place
 from agents.cli.beside import asked_of, beside_s, decided_since, enough, oldest_ms, shown
-from agents.cli.known import labels_of
+from agents.cli.known import labels_of, labels_option
 from agents.cli.roster import as_line, json_option, look, member_of, pipeline_option
 from agents.cli.topic_end import end_topics, refuse_shared
 from schemas import roster
@@ -44,9 +44,7 @@ who_option = click.option("--who", default="", metavar="NAME", help="Who moves i
 @click.option(
     "--last", type=int, help="How many decisions of each partition are looked at; else what the gates need."
 )
-@click.option(
-    "--labels", type=click.Path(path_type=Path), help="JSONL with request_id and label, instead of archived labels."
-)
+@labels_option
 @click.option("--archive", type=place.Root(), help="Where labels are archived; default: the pipeline's.")
 @click.option("--force", is_flag=True, help="Although a gate says no; the history keeps what it said.")
 @click.option("--dry-run", is_flag=True, help="Only hold it against the gates.")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,7 +25,7 @@ from streams.archive.segment import Record
 from streams.core.answers import NOBODY, Answered, Answers, Names
 from streams.core.labels import Labels
 from streams.core.past import Past, Way, needs_enriched
-from streams.core.quality import Truth, truth_of
+from streams.core.quality import Truth
 
 HAPPENED, UNCHANGED = "happened", "unchanged"
 """What was answered, and what the pipeline as it is answers when it is run again."""
@@ -97,7 +96,7 @@ class Seen:
 
 
 def read_past(
-    root: Path, pipeline: Pipeline, ways: Sequence[Way], period: Period, labels: Mapping[str, bool], lead_ms: float
+    root: Path, pipeline: Pipeline, ways: Sequence[Way], period: Period, labels: Labels | None, lead_ms: float
 ) -> Seen:
     """Run the range through every way; raises what is wrong with the archive, naming file and range."""
     topics = Topics(pipeline.name)
@@ -232,9 +231,7 @@ def live_decisions(
             continue
 
 
-def join(
-    root: Path, pipeline: Pipeline, seen: Seen, found: Sequence[Part | None], labels: Mapping[str, bool]
-) -> Seen:
+def join(root: Path, pipeline: Pipeline, seen: Seen, found: Sequence[Part | None], labels: Labels | None) -> Seen:
     """Put the partitions one after the other; raises ConfigurationRefused when they hold nothing of the range."""
     parts = [part for part in found if part is not None and part.ids]
     topic = Topics(pipeline.name).raw
@@ -261,14 +258,10 @@ def join(
     return seen
 
 
-def _truth(root: Path, pipeline: Pipeline, seen: Seen, labels: Mapping[str, bool]) -> tuple[Truth, Matrix]:
+def _truth(root: Path, pipeline: Pipeline, seen: Seen, labels: Labels | None) -> tuple[Truth, Matrix]:
     """By the labels that are given, else by those that are archived; and what each of them stands for."""
-    if labels:
-        return truth_of(seen.ids, labels), np.ones(len(seen.ids))
-    archived = read_labels_topic(root, pipeline, seen.period)
-    if not len(archived):
-        return truth_of(seen.ids, {}), np.ones(len(seen.ids))
-    found = archived.join(seen.partitions, seen.offsets, seen.ids, seen.at_ms)
+    given = read_labels_topic(root, pipeline, seen.period) if labels is None else labels
+    found = given.join(seen.partitions, seen.offsets, seen.ids, seen.at_ms)
     return found.truth, found.weight
 
 
@@ -295,26 +288,3 @@ def held(root: Path, topic: str, numbers: Sequence[int]) -> str:
     """The times an archive holds of a topic, as a sentence."""
     found = times_held(root, topic, numbers)
     return f"it holds {iso(found[0])} to {iso(found[1])}" if found else "it holds none at all"
-
-
-def read_labels(path: Path | None) -> dict[str, bool]:
-    """Labels by request id, from a JSONL file with `request_id` and `label` (or `late`)."""
-    labels: dict[str, bool] = {}
-    if path is None:
-        return labels
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise ConfigurationRefused(
-            f"{path}: {error.strerror}; name a file of labels, one JSON object a line"
-        ) from error
-    for number, line in enumerate(lines, 1):
-        try:
-            found = msgspec.json.decode(line)
-            truth = found["label"] if "label" in found else found["late"]
-            labels[str(found["request_id"])] = {True: True, False: False}[truth]
-        except (msgspec.DecodeError, KeyError, TypeError) as error:
-            raise ConfigurationRefused(
-                f'{path}:{number}: no label; write {{"request_id": "...", "label": true}}'
-            ) from error
-    return labels

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from agents.cli import place
 from agents.cli.columns import read_columns
-from agents.cli.past import UNCHANGED, Moment, Seen, period_of, read_labels, told_apart
+from agents.cli.known import labels_in, labels_option
+from agents.cli.past import UNCHANGED, Moment, Seen, period_of, told_apart
 from agents.cli.ways_page import give
 from agents.cli.ways_report import Point, report, summed
 from schemas.pipeline import Pipeline
@@ -41,9 +42,7 @@ class Budgets(click.ParamType):
 @click.option("--budgets", type=Budgets(), default=(), help="Sweep over these, as 20,50,100,200.")
 @click.option("--since", type=Moment(), help="Requests from this log time on.")
 @click.option("--until", type=Moment(), help="Requests before this log time.")
-@click.option(
-    "--labels", type=click.Path(path_type=Path), help="JSONL: request_id, and label or late; else as archived."
-)
+@labels_option
 @click.option("--threshold", default=0.5, show_default=True, help="Scores from here on mean yes.")
 @click.option("--list", "listed", default=5, show_default=True, help="How many different decisions to show.")
 @click.option("--archive", type=place.Root(), help="The archive's root; default: the pipeline's.")
@@ -84,7 +83,7 @@ def simulate(
     from agents.desk import LEAD_MS
 
     every = [*bases, *(way for _, _, way in sweep)]
-    seen, slow = read_columns(root, pipeline, every, period_of(since, until), read_labels(labels), LEAD_MS)
+    seen, slow = read_columns(root, pipeline, every, period_of(since, until), labels_in(labels), LEAD_MS)
     found = report(
         seen, pipeline, ways, [f"{name} was run by the core: {why}" for name, why in slow.items()], threshold, listed
     )

@@ -1,6 +1,6 @@
 """Figures of answers: how many were answered how, how fast and how well, and how two ways of answering differ."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -108,13 +108,6 @@ def quality(scores: Matrix, truth: Truth, weight: Matrix, threshold: float) -> Q
         accuracy=share((score >= threshold) == true, heavy).value,
         auc=auc(score, true, heavy).value,
     )
-
-
-def truth_of(ids: Sequence[str], labels: Mapping[str, bool]) -> Truth:
-    """The labels of these requests."""
-    if not labels:
-        return np.full(len(ids), -1, dtype=np.int8)
-    return np.array([labels.get(request_id, -1) for request_id in ids], dtype=np.int8)
 
 
 def quantiles(values: np.ndarray, at: Sequence[float]) -> dict[str, float | None]:

@@ -443,11 +443,28 @@ def test_a_mistake_in_a_candidate_file_is_named_with_the_file(text: str, words: 
         assert str(file) in str(result.exception)
 
 
-def test_labels_that_are_none_are_refused_by_line(tmp_path: Path, archive: Path):
+@pytest.mark.parametrize("line", [b'{"request_id":"r2"}', b'{"request_id":"\xff","truth":true}', b"[" * 100_000])
+def test_labels_that_are_none_are_refused_by_line(line: bytes, tmp_path: Path, archive: Path):
     labels = tmp_path / "labels.jsonl"
-    labels.write_text('{"request_id":"r1","label":true}\n{"request_id":"r2"}\n')
+    labels.write_bytes(b'{"request_id":"r1","label":true}\n' + line + b"\n")
     result = asked(pipeline_file(tmp_path), archive, "--budget-ms", "20", "--labels", str(labels))
     refused(result, 5, f"{labels}:2")
+
+
+def test_a_file_without_a_label_is_refused(tmp_path: Path, archive: Path):
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text("\n")
+    refused(asked(pipeline_file(tmp_path), archive, "--budget-ms", "20", "--labels", str(labels)), 5, "no label")
+
+
+def test_a_file_of_labels_is_one_that_label_sends(tmp_path: Path, archive: Path):
+    """As documented, with an empty line at its end; a ticket names its request as well as an id does."""
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text(
+        '{"request_id":"r1","truth":true}\n{"ticket":"0/2","truth":0}\n{"request_id":"r3","late":true}\n\n'
+    )
+    found = said(asked(pipeline_file(tmp_path), archive, "--budget-ms", "50", "--labels", str(labels)))
+    assert found["ways"]["unchanged"]["quality"]["labelled"] == 3
 
 
 def test_golden_exits_3_with_the_request(tmp_path: Path, archive: Path):

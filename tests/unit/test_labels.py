@@ -141,7 +141,7 @@ def test_the_order_of_reading_changes_nothing(found: list[tuple[int, bool, str]]
 def sent(tmp_path: Path, name: str, text: str, truth: str = "truth", id_field: str = "request_id") -> list[Label]:
     file = tmp_path / name
     file.write_text(text)
-    reading = Reading(file, truth, id_field, "known_at_ms")
+    reading = Reading(file, (truth,), id_field, "known_at_ms")
     return [decode_label(value) for value in reading.labels(None)]
 
 

@@ -32,7 +32,7 @@ Tickets = dict[tuple[int, int], None]
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes; alone, from now on.")
 @click.option("--from-beginning", is_flag=True, help="From the oldest; without --follow this is the default.")
 @click.option("--format", "form", type=click.Choice(["json", "table"]), help="Default: table on a terminal.")
-@click.option("-c", "--count", type=int, help="Stop after so many.")
+@click.option("-c", "--count", type=click.IntRange(min=1), help="Stop after so many.")
 @click.option("--all", "everything", is_flag=True, help="Also what is not final, second finals, and the monitor's.")
 def decisions(
     file: Path | None,

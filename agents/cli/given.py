@@ -14,18 +14,33 @@ from typing import Any
 import click
 import msgspec
 
-from schemas.errors import UNREADABLE
+from schemas.errors import UNREADABLE, ConfigurationRefused
 
 
 def read_values(file: Path, as_text: Collection[str] = ()) -> Iterator[bytes]:
-    """The JSON values of a file, by its ending; the columns `as_text` of a CSV as they stand."""
+    """The JSON values of a file, by its ending; the columns `as_text` of a CSV as they stand.
+
+    Raises ConfigurationRefused, naming the file, when it is not there or cannot be read to its end.
+    """
+    try:
+        yield from _values(file, as_text)
+    except OSError as error:
+        raise ConfigurationRefused(
+            f"{file}: {error.strerror or error}; name a file that is there, or - for stdin"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationRefused(f"{file}: no UTF-8 ({error.reason}); save it as UTF-8") from error
+    except csv.Error as error:
+        raise ConfigurationRefused(f"{file}: no CSV: {error}; mend it, or write .jsonl") from error
+
+
+def _values(file: Path, as_text: Collection[str]) -> Iterator[bytes]:
     if str(file) == "-":
         yield from (line.rstrip(b"\r\n") for line in sys.stdin.buffer if line.strip())
     elif file.suffix == ".parquet":
         yield from map(_encode, _parquet_rows(file))
     elif file.suffix == ".csv":
-        with file.open(newline="") as lines:
-            yield from (_encode(_typed(row, as_text)) for row in csv.DictReader(lines))
+        yield from map(_encode, _csv_rows(file, as_text))
     elif file.suffix in (".jsonl", ".ndjson", ".json"):
         yield from (line for line in file.read_bytes().split(b"\n") if line.strip())
     else:
@@ -38,15 +53,25 @@ def limited(values: Iterable[bytes], count: int | None) -> Iterable[bytes]:
 
 
 def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
-    from pyarrow import parquet
+    from pyarrow import ArrowException, parquet
 
-    for batch in parquet.ParquetFile(file).iter_batches():
-        yield from batch.to_pylist()
+    try:
+        for batch in parquet.ParquetFile(file).iter_batches():
+            yield from batch.to_pylist()
+    except ArrowException as error:
+        raise ConfigurationRefused(f"{file}: no Parquet that can be read: {error}; write it again") from error
 
 
-def _typed(row: dict[str, str], as_text: Collection[str]) -> dict[str, Any]:
-    """A CSV's words as JSON would have them; an empty cell is absent."""
-    return {name: text if name in as_text else _word(text) for name, text in row.items() if text not in (None, "")}
+def _csv_rows(file: Path, as_text: Collection[str]) -> Iterator[dict[str, Any]]:
+    """A CSV's words as JSON would have them; an empty cell is absent. A byte order mark is no part of the head."""
+    with file.open(newline="", encoding="utf-8-sig") as lines:
+        rows = csv.DictReader(lines)
+        for row in rows:
+            if None in row:
+                raise ConfigurationRefused(
+                    f"{file}:{rows.line_num}: more cells than the head has; quote the commas within cells"
+                )
+            yield {name: text if name in as_text else _word(text) for name, text in row.items() if text}
 
 
 def _word(text: str) -> Any:

@@ -29,7 +29,7 @@ LINGER_MS = 2
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("-P", "--pipeline", "pipeline_file", type=click.Path(path_type=Path), help="Pipeline file.")
 @click.option("--rate", type=float, help="Events per second; as fast as it goes when not given.")
-@click.option("-c", "--count", type=int, help="Stop after so many.")
+@click.option("-c", "--count", type=click.IntRange(min=1), help="Stop after so many.")
 @click.option("--key", help="Field that becomes the record's key.")
 @click.option("--table", help="Feed this table of [[enrich]] instead of raw; its records need a --key.")
 @click.option("-H", "--header", "headers", multiple=True, help="k=v, on every record; may be repeated.")

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from agents.cli import send as sending
+from agents.cli.given import read_values
 from agents.cli.send import Sender, send
 from schemas.errors import ConfigurationRefused, KafkaUnreachable
 from streams.kafka.clients import Cluster
@@ -100,3 +101,36 @@ def test_cells_of_a_csv_are_numbers_to_the_last_digit_and_ids_and_categories_are
         (None, {"request_id": "0017", "x": 0.5, "n": 9007199254740993, "colour": "1e5", "late": True}),
         (None, {"request_id": "18", "x": 3, "colour": "2", "late": "no"}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("nosuch.jsonl", None, "No such file"),
+        ("nosuch.csv", None, "No such file"),
+        ("nosuch.parquet", None, "No such file"),
+        ("l.csv", b"a,b\n1,\xff\n", "no UTF-8"),
+        ("l.csv", b"a,b\n1,2\n1,2,3\n", "l.csv:3: more cells"),
+        ("l.csv", b"a\n" + b"1" * 200_000, "no CSV"),
+        ("l.parquet", b"nonsense", "no Parquet"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_what_to_do(name: str, content: bytes | None, words: str, tmp_path):
+    file = tmp_path / name
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigurationRefused, match=words) as refused:
+        list(read_values(file))
+    assert name in str(refused.value)
+    assert ";" in str(refused.value)
+
+
+def test_a_folder_is_no_file(tmp_path: Path):
+    (tmp_path / "l.jsonl").mkdir()
+    with pytest.raises(ConfigurationRefused, match=r"l\.jsonl: Is a directory"):
+        list(read_values(tmp_path / "l.jsonl"))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path):
+    (tmp_path / "l.csv").write_bytes(b"\xef\xbb\xbfrequest_id,x\n7,8\n")
+    assert list(read_values(tmp_path / "l.csv", {"request_id"})) == [b'{"request_id":"7","x":8}']

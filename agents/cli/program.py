@@ -1,5 +1,6 @@
 """The program: its commands, its exit codes, and errors as one message instead of a traceback."""
 
+import select
 import sys
 from typing import NoReturn
 
@@ -58,6 +59,9 @@ Completion: eval "$(_RENDEZVOUS_COMPLETE=bash_source rendezvous)"
 """
 
 
+STDOUT = 1
+
+
 class Lazy(click.Group):
     """Imports a command when it is asked for: `--help` and a typing error answer at once."""
 
@@ -106,15 +110,25 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read us (head, less) has seen enough.
-        sys.stderr.close()
+    except SystemExit as end:
+        # Click makes 1 of any broken pipe, and says nothing. Whoever read our output (head, less) has seen enough.
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        if not _unread(STDOUT):
+            raise end.__context__ from None
         sys.exit(0)
     except RendezvousError as error:
         _end(error)
     except Exception as error:
         _end(_of_kafka(error))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _unread(pipe: int) -> bool:
+    """Whether nobody reads a pipe any more."""
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _end(error: RendezvousError) -> NoReturn:

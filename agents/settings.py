@@ -1,6 +1,7 @@
 """What the environment says: the only module that reads it. Flags win over it; files come after it."""
 
 import os
+import pwd
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,14 @@ REFERENCE = "reference.json"
 def environ() -> Mapping[str, str]:
     """The environment, to be handed down as a plain mapping."""
     return os.environ
+
+
+def user() -> str:
+    """Whom this process runs as; in a container that may be a number without a name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"user {os.getuid()}"
 
 
 def state_dir(environment: Mapping[str, str]) -> Path:

@@ -1,7 +1,5 @@
 """The moves of `rendezvous models`: promote, rollback, retire."""
 
-import os
-import pwd
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from agents.cli.beside import asked_of, beside_s, decided_since, enough, oldest_
 from agents.cli.known import labels_of, labels_option
 from agents.cli.roster import as_line, json_option, look, member_of, pipeline_option
 from agents.cli.topic_end import end_topics, refuse_shared
+from agents.settings import user
 from schemas import roster
 from schemas.errors import UnreadableRecord
 from schemas.pipeline import Model
@@ -214,14 +213,7 @@ def retire(
 
 def move_of(model: Model, before: State | None, to: State, why: str, who: str, **more: Any) -> Moved:
     """A move by whoever runs this program, now."""
-    return roster.move_of(model, before, to, who or _user(), why, int(time.time() * 1e3), **more)
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"user {os.getuid()}"
+    return roster.move_of(model, before, to, who or user(), why, int(time.time() * 1e3), **more)
 
 
 def refuse(history: History, move: Moved) -> None:

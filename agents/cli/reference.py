@@ -1,6 +1,5 @@
 """`rendezvous reference`: the frozen window that live requests are held against: which, when, and by whom."""
 
-import getpass
 import time
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from msgspec import json
 from agents.cli import place
 from agents.cli.moved import as_moved
 from agents.cli.past import Moment, period_of
-from agents.settings import environ, reference_file
+from agents.settings import environ, reference_file, user
 from schemas.errors import ConfigurationRefused
 from schemas.pipeline import Pipeline, Role
 from schemas.topics import Topics
@@ -63,7 +62,7 @@ def set_(
     path = place.pipeline_path(file)
     pipeline = place.pipeline(path)
     root = archive or place.archive(pipeline, path.resolve().parent)
-    found = _looked_at(root, pipeline, period_of(since, until), since, by or getpass.getuser(), why)
+    found = _looked_at(root, pipeline, period_of(since, until), since, by or user(), why)
     place_ = reference_file(environ(), pipeline.name)
     before = _before(place_)
     if not dry_run:

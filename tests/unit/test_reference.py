@@ -1,5 +1,6 @@
 """The frozen reference: which window, when and by whom; written whole, and shown with what no longer fits."""
 
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -161,3 +162,11 @@ def test_a_damaged_reference_can_be_set_anew(archived: Path, tmp_path: Path):
     path.write_bytes(b"damaged")
     run(archived, tmp_path, "set", "--since", str(START_MS))
     assert read_reference(path) is not None
+
+
+def test_a_user_without_a_name_is_noted_by_number(archived: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_123)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    said = run(archived, tmp_path, "set", "--since", str(START_MS), "--json")
+    assert json.decode(said.stdout)["by"] == "user 4000123"

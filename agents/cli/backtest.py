@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from agents.cli import place
 from agents.cli.golden import golden_check, golden_lines
@@ -20,6 +21,8 @@ from streams.core.past import Way
 from streams.pipeline_file import load
 
 MISMATCHES_SHOWN = 20
+OF_GOLDEN = ("file", "since", "until", "archive", "golden", "as_json")
+"""What --golden can be told; it tries nothing."""
 
 
 @click.command(short_help="what another model, policy or budget would have answered")
@@ -29,11 +32,24 @@ MISMATCHES_SHOWN = 20
 @click.option("--model", "models", multiple=True, help="A LightGBM file instead of the champion, or NAME=FILE.")
 @click.option("--pipeline-candidate", type=click.Path(path_type=Path), help="A changed pipeline file.")
 @click.option("--policy", type=click.Path(path_type=Path), help="A file with another policy (see simulate).")
-@click.option("--budget-ms", type=int, help="Another budget, for requests that do not name their own.")
-@click.option("--latency-ms", type=int, help="How long a model scored here takes; default: as the one it replaces.")
+@click.option(
+    "--budget-ms", type=click.IntRange(min=1), help="Another budget, for requests that do not name their own."
+)
+@click.option(
+    "--latency-ms",
+    type=click.IntRange(min=0),
+    help="How long a model scored here takes; default: as the one it replaces.",
+)
 @labels_option
 @click.option("--threshold", default=0.5, show_default=True, help="Scores from here on mean yes.")
-@click.option("--list", "listed", default=10, show_default=True, help="How many different decisions to show.")
+@click.option(
+    "--list",
+    "listed",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="How many different decisions to show.",
+)
 @click.option("--archive", type=place.Root(), help="The archive's root; default: the pipeline's.")
 @click.option("--golden", is_flag=True, help="Check that the unchanged pipeline answers as it did.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -70,6 +86,7 @@ def backtest(
     root = archive or place.archive(pipeline, folder)
     period = period_of(since, until)
     if golden:
+        _refuse_others(click.get_current_context())
         return _golden(root, pipeline, period, as_json=as_json)
     if not (models or pipeline_candidate or policy or budget_ms is not None):
         raise click.UsageError("what is to be tried? Name --model, --pipeline-candidate, --policy or --budget-ms")
@@ -88,6 +105,18 @@ def backtest(
     found = report(seen, pipeline, ways, tried.notes, threshold, listed)
     give(found, seen, html, as_json=as_json)
     return 0
+
+
+def _refuse_others(ctx: click.Context) -> None:
+    idle = [
+        param.opts[0]
+        for param in ctx.command.params
+        if param.name not in OF_GOLDEN and ctx.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
+    ]
+    if idle:
+        raise click.UsageError(
+            f"--golden holds the pipeline as it is against what it answered: leave {', '.join(idle)} out"
+        )
 
 
 def _golden(root: Path, pipeline: Pipeline, period: Period, *, as_json: bool) -> int:

@@ -44,7 +44,14 @@ class Budgets(click.ParamType):
 @click.option("--until", type=Moment(), help="Requests before this log time.")
 @labels_option
 @click.option("--threshold", default=0.5, show_default=True, help="Scores from here on mean yes.")
-@click.option("--list", "listed", default=5, show_default=True, help="How many different decisions to show.")
+@click.option(
+    "--list",
+    "listed",
+    type=click.IntRange(min=0),
+    default=5,
+    show_default=True,
+    help="How many different decisions to show.",
+)
 @click.option("--archive", type=place.Root(), help="The archive's root; default: the pipeline's.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--html", type=click.Path(path_type=Path), help="Also write a page with plots.")

@@ -467,6 +467,21 @@ def test_a_file_of_labels_is_one_that_label_sends(tmp_path: Path, archive: Path)
     assert found["ways"]["unchanged"]["quality"]["labelled"] == 3
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--golden", "--budget-ms", "20", "--list", "10"), "leave --budget-ms, --list out"),
+        (("--golden", "--html", "x.html"), "leave --html out"),
+        (("--budget-ms", "20", "--list", "-1"), "'--list'"),
+        (("--budget-ms", "20", "--latency-ms", "-5"), "'--latency-ms'"),
+    ],
+)
+def test_an_option_that_would_do_nothing_or_nonsense_is_refused(options, said: str, tmp_path: Path, archive: Path):
+    result = asked(pipeline_file(tmp_path), archive, *options)
+    assert isinstance(result.exception, click.UsageError)
+    assert said in result.exception.format_message()
+
+
 def test_golden_exits_3_with_the_request(tmp_path: Path, archive: Path):
     assert asked(pipeline_file(tmp_path), archive, "--golden").return_value == 0
     changed = pipeline_file(tmp_path / "c", TEXT.replace('role = "challenger"', 'role = "shadow"').replace(

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import click
-from msgspec import DecodeError, json
+from msgspec import json
 
 from agents.cli import place
+from agents.cli.given import read_values, texts_of
 from agents.cli.past import Moment, period_of
-from schemas.errors import ConfigurationRefused
+from schemas.errors import UNREADABLE, ConfigurationRefused
 from schemas.pipeline import Model, Pipeline
 from streams.archive.ranges import iso
 from streams.core.fingerprint import FieldPrint, Fingerprint
@@ -21,7 +22,7 @@ SHOWN_WORDS = 3
 @click.option(
     "--events",
     type=click.Path(path_type=Path, allow_dash=True),
-    help="JSONL: the events it was trained on; `-`: stdin.",
+    help="The events it was trained on (.jsonl, .csv, .parquet, or -).",
 )
 @click.option("--since", type=Moment(), help="It was trained on archived requests from this log time on.")
 @click.option("--until", type=Moment(), help="It was trained on archived requests before this log time.")
@@ -59,7 +60,9 @@ def fingerprint(
         found = read_fingerprint(folder, model)
     else:
         rows, source = (
-            (read_events(events), str(events)) if events else _archived(pipeline, folder, archive, since, until)
+            (read_events(events, pipeline), str(events))
+            if events
+            else _archived(pipeline, folder, archive, since, until)
         )
         found = fingerprint_of(folder, pipeline, model, rows, source)
         if not dry_run:
@@ -80,19 +83,13 @@ def model_of(pipeline: Pipeline, name: str) -> Model:
         raise click.UsageError(f"{pipeline.name} has no model {name!r}; it has {known}") from error
 
 
-def read_events(file: Path) -> list[object]:
-    """Events of a JSONL file; raises ConfigurationRefused with the line that is none."""
-    try:
-        content = click.get_binary_stream("stdin").read() if str(file) == "-" else file.read_bytes()
-    except OSError as error:
-        raise ConfigurationRefused(
-            f"{file}: {error.strerror}; name a file of events, one JSON object a line"
-        ) from error
+def read_events(file: Path, pipeline: Pipeline) -> list[object]:
+    """Events of a file that `send` takes; raises ConfigurationRefused with the line that is none."""
     found: list[object] = []
-    for number, line in enumerate(content.splitlines(), 1):
+    for number, line in enumerate(read_values(file, texts_of(pipeline)), 1):
         try:
             event = json.decode(line)
-        except (DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise ConfigurationRefused(f"{file}:{number}: {error}; write one JSON object a line") from error
         if not isinstance(event, dict):
             raise ConfigurationRefused(f"{file}:{number}: no JSON object; write one event a line")

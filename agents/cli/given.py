@@ -1,4 +1,4 @@
-"""The lines of a file that a person hands over (.jsonl, .csv, .parquet, or stdin), as JSON values.
+"""What a person hands over: the lines of a file (.jsonl, .csv, .parquet, or stdin) as JSON values, and how fast.
 
 A CSV says of no cell whether it is text: one that reads as a JSON number or boolean is taken for one, but not in
 the columns a caller names as text, where "12e34" and "0017" are ids.
@@ -8,6 +8,7 @@ import csv
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,23 @@ import click
 import msgspec
 
 from schemas.errors import UNREADABLE, ConfigurationRefused
+from schemas.pipeline import FeatureType, Pipeline
+
+
+class Rate(click.ParamType):
+    """Records per second."""
+
+    name = "rate"
+
+    def convert(self, value: "str | float", param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """A number above 0; what is none would be as fast as it goes, or never."""
+        try:
+            rate = float(value)
+        except ValueError:
+            rate = nan
+        if not 0 < rate < inf:
+            self.fail(f"{value}: write a number above 0", param, ctx)
+        return rate
 
 
 def read_values(file: Path, as_text: Collection[str] = ()) -> Iterator[bytes]:
@@ -45,6 +63,14 @@ def _values(file: Path, as_text: Collection[str]) -> Iterator[bytes]:
         yield from (line for line in file.read_bytes().split(b"\n") if line.strip())
     else:
         raise click.UsageError(f"{file}: what is a {file.suffix or 'nameless'} file? Use .jsonl, .csv or .parquet")
+
+
+def texts_of(pipeline: Pipeline, table: str | None = None, key: str | None = None) -> set[str]:
+    """The fields that are text to the pipeline, whatever a CSV's cell looks like: id, key and categories."""
+    own = f"{table}." if table else ""
+    paths = [".".join(one.parts) for one in pipeline.features if one.type is FeatureType.CATEGORY]
+    texts = {path.removeprefix(own) for path in paths if path.startswith(own)}
+    return texts | {key or ""} | ({pipeline.request.id} if table is None else set())
 
 
 def limited(values: Iterable[bytes], count: int | None) -> Iterable[bytes]:

@@ -10,7 +10,7 @@ import msgspec
 
 from agents.cli import place
 from agents.cli.explain import TICKET
-from agents.cli.given import limited, read_values
+from agents.cli.given import Rate, limited, read_values
 from agents.cli.send import Sender
 from schemas.errors import UNREADABLE, ConfigurationRefused, UnreadableRecord
 from schemas.labels import decode_label
@@ -28,7 +28,7 @@ WORDS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0":
 @click.option("--truth", default="truth", show_default=True, help="Field of FILE with the truth: true or false.")
 @click.option("--id", "id_field", default="request_id", show_default=True, help="Field of FILE with the id.")
 @click.option("--known-at", default="known_at_ms", show_default=True, help="Field with the time it was known (ms).")
-@click.option("--rate", type=float, help="Labels per second; as fast as it goes when not given.")
+@click.option("--rate", type=Rate(), help="Labels per second; as fast as it goes when not given.")
 @click.option("-c", "--count", type=click.IntRange(min=1), help="Stop after so many.")
 @click.option("--dry-run", is_flag=True, help="Read, check and count; send nothing.")
 def label(

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from agents.cli import place, when
+from agents.cli.given import Rate
 from agents.cli.past import period_of
 from agents.cli.progress import progress
 from agents.replay.running import Asked, Replay, Report
@@ -35,7 +36,7 @@ from streams.kafka.clients import Cluster
 @click.option("--where", default="", help="A SQL condition; needs the extra `sql`.")
 @click.option("--order", type=click.Choice(["offset", "time"]), help="Default: time when paced by --speed.")
 @click.option("--speed", default="max", show_default=True, help="1 for the original gaps, N times faster, or max.")
-@click.option("--rate", type=float, help="Records per second instead.")
+@click.option("--rate", type=Rate(), help="Records per second instead.")
 @click.option("--to", "target", help="Another topic than replay.<run>.<pipeline>.raw.")
 @click.option("--force", is_flag=True, help="With --to: also outside the run's own topics.")
 @click.option("--allow-gaps", is_flag=True, help="Go on where offsets are missing in the archive.")
@@ -120,8 +121,6 @@ def _pace(speed: str, rate: float | None) -> Pace:
     if rate is not None:
         if speed != "max":
             raise click.UsageError("--speed and --rate: give one of them")
-        if rate <= 0:
-            raise click.UsageError(f"--rate {rate:g}: write a number above 0")
         return Pace(rate=rate)
     if speed == "max":
         return Pace()

@@ -12,9 +12,9 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from agents.cli import place
-from agents.cli.given import limited, read_values
+from agents.cli.given import Rate, limited, read_values, texts_of
 from schemas.errors import UNREADABLE, KafkaUnreachable, RendezvousError
-from schemas.pipeline import FeatureType, Pipeline
+from schemas.pipeline import Pipeline
 from schemas.topics import Topics
 from streams.core.table import key_of
 from streams.kafka.clients import Cluster
@@ -28,7 +28,7 @@ LINGER_MS = 2
 @click.command(short_help="send events from a file")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("-P", "--pipeline", "pipeline_file", type=click.Path(path_type=Path), help="Pipeline file.")
-@click.option("--rate", type=float, help="Events per second; as fast as it goes when not given.")
+@click.option("--rate", type=Rate(), help="Events per second; as fast as it goes when not given.")
 @click.option("-c", "--count", type=click.IntRange(min=1), help="Stop after so many.")
 @click.option("--key", help="Field that becomes the record's key.")
 @click.option("--table", help="Feed this table of [[enrich]] instead of raw; its records need a --key.")
@@ -58,7 +58,7 @@ def send(
     topic = _topic(pipeline, table, key)
     if str(file) == "-" and sys.stdin.isatty():
         click.echo("reading JSON lines from the keyboard; Ctrl-D ends", err=True)
-    found = limited(read_values(file, _texts(pipeline, table, key)), count)
+    found = limited(read_values(file, texts_of(pipeline, table, key)), count)
     values = found if str(file) == "-" else list(found)
     if dry_run:
         click.echo(f"{sum(1 for _ in values)} events would be sent to {topic}", err=True)
@@ -80,14 +80,6 @@ def _topic(pipeline: Pipeline, table: str | None, key: str | None) -> str:
     if not key:
         raise click.UsageError(f"--table {table}: which field of its records is their key? Say --key")
     return topics.table(table)
-
-
-def _texts(pipeline: Pipeline, table: str | None, key: str | None) -> set[str]:
-    """The fields that are text to the pipeline, whatever a CSV's cell looks like: id, key and categories."""
-    own = f"{table}." if table else ""
-    paths = [".".join(one.parts) for one in pipeline.features if one.type is FeatureType.CATEGORY]
-    texts = {path.removeprefix(own) for path in paths if path.startswith(own)}
-    return texts | {key or ""} | ({pipeline.request.id} if table is None else set())
 
 
 class Sender:

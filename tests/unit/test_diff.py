@@ -239,6 +239,7 @@ def test_a_fingerprint_that_cannot_be_read_is_named(root: Path, content: bytes |
         (b'{"x": 1}\n[1]\n', ":2: no JSON object"),
         (b'{"x": 1}\n{"x": \n', ":2: "),
         (b'{"x": "\xff"}\n', ":1: "),
+        (b"[" * 100_000, ":1: "),
     ],
 )
 def test_events_that_are_none_are_named_by_line(root: Path, text: bytes, match: str):

@@ -364,6 +364,7 @@ def test_what_is_written_down_as_sent_is_confirmed_first(tmp_path: Path, monkeyp
         (["--speed", "2", "--rate", "5"], "give one of them"),
         (["--speed", "2", "--order", "offset"], "say --order time"),
         (["--rate", "-1"], "above 0"),
+        (["--rate", "nan"], "above 0"),
     ],
 )
 def test_wrong_use_is_exit_2_with_what_to_write(tmp_path: Path, arguments: list[str], says: str):

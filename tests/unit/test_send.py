@@ -134,3 +134,10 @@ def test_a_folder_is_no_file(tmp_path: Path):
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path):
     (tmp_path / "l.csv").write_bytes(b"\xef\xbb\xbfrequest_id,x\n7,8\n")
     assert list(read_values(tmp_path / "l.csv", {"request_id"})) == [b'{"request_id":"7","x":8}']
+
+
+@pytest.mark.parametrize("rate", ["0", "-5", "nan", "inf", "fast"])
+def test_a_rate_that_is_none_is_refused(rate: str):
+    result = CliRunner().invoke(send, ["-", "--rate", rate], input="{}")
+    assert result.exit_code == 2
+    assert "write a number above 0" in result.stderr

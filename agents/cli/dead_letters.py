@@ -12,6 +12,7 @@ from agents.cli import place
 from agents.cli.ask import send_confirmed
 from schemas.dead_letters import PREFIX
 from schemas.topics import Topics
+from streams.core.event_fields import printable
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 
@@ -41,9 +42,8 @@ def ls(file: Path | None, as_json: bool) -> None:
             click.echo(msgspec.json.encode(story).decode())
         else:
             origin = f"{story.get('topic')}/{story.get('partition')}/{story.get('offset')}"
-            click.echo(
-                f"{story['place']:>8}  {origin:30} {story.get('stage', ''):10} {story.get('exception.message')}"
-            )
+            what = f"{story['place']:>8}  {origin:30} {story.get('stage', ''):10} {story.get('exception.message')}"
+            click.echo(printable(what))
 
 
 @dead_letters.command()
@@ -53,7 +53,7 @@ def show(where: str, file: Path | None) -> None:
     """Print the original bytes of one record on stdout, its story on stderr."""
     message = _one(place.cluster(), Topics(place.pipeline(file).name), where)
     for name, value in _story(message).items():
-        click.echo(f"{name}: {value}", err=True)
+        click.echo(printable(f"{name}: {value}"), err=True)
     click.get_binary_stream("stdout").write(message.value() or b"")
 
 

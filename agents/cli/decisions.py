@@ -13,6 +13,7 @@ from agents.cli import place
 from schemas.decisions import Decision, decode_decision
 from schemas.errors import UnreadableRecord
 from schemas.topics import Topics
+from streams.core.event_fields import printable
 from streams.kafka.reading import TopicReader
 
 HEADINGS = f"{'ticket':>10} {'outcome':10} {'model':12} {'score':>8} {'used ms':>8}  request id"
@@ -57,7 +58,7 @@ def decisions(
         messages = _messages(reader, follow, from_beginning, seen)
         found = first_finals(messages, everything, seen)
         for shown, (message, decision) in enumerate(found, 1):
-            click.echo(message.value() if form == "json" else _row(decision))
+            click.echo(message.value() if form == "json" else printable(_row(decision)))
             if count is not None and shown >= count:
                 return
 

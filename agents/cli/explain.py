@@ -15,6 +15,7 @@ from schemas.decisions import Decision
 from schemas.enriched import decode_enriched, rows_of
 from schemas.errors import UnreadableRecord
 from schemas.topics import Topics
+from streams.core.event_fields import printable
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 
@@ -56,7 +57,7 @@ def explain(which: str, file: Path | None) -> int:
     if pipeline.enrich:
         story.joined = joined(cluster, topics, story)
     for line in told(story):
-        click.echo(line)
+        click.echo(printable(line))
     return 0
 
 

@@ -37,6 +37,15 @@ def as_word(value: object) -> str | None:
     return str(value).lower() if isinstance(value, bool) else f"({type(value).__name__})"
 
 
+def printable(text: str) -> str:
+    """What a producer or a model said, in one line: an escape sequence in it is no command to a terminal.
+
+    >>> printable("a\\tb\\x1b[2J")
+    'a?b?[2J'
+    """
+    return text if text.isprintable() else "".join(one if one.isprintable() else "?" for one in text)
+
+
 def as_segment(given: object) -> str:
     """A value as the name of a segment or a source.
 
@@ -46,8 +55,7 @@ def as_segment(given: object) -> str:
     ['UA', '1000001', '2.5', 'true', '(none)', '(list)', 'a?b', '(int)']
     """
     if isinstance(given, str):
-        text = given[:LONGEST]
-        return text if text.isprintable() else "".join(one if one.isprintable() else "?" for one in text)
+        return printable(given[:LONGEST])
     if given is None:
         return "(none)"
     if isinstance(given, bool):

@@ -54,6 +54,10 @@ def report(
     """
     if out is None and not as_json:
         raise click.UsageError("where to? Name a file with -o FILE.html, or ask for --json")
+    if wanted and out is None:
+        raise click.UsageError(
+            "--request shows a race on the page, and --json has none: name a file with -o FILE.html"
+        )
     if live and until is not None:
         raise click.UsageError("--live goes on from now: it has no --until")
     path = place.pipeline_path(file)

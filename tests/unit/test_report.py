@@ -402,8 +402,10 @@ def test_one_request_is_a_report_too_and_none_is_an_error(tmp_path: Path):
     assert found.fields == found.pairs == found.scores == []
     with pytest.raises(ConfigurationRefused, match="no request of small.raw"):
         told(tmp_path, "--since", "2030-01-01T00:00")
-    with pytest.raises(click.UsageError, match="where to"):
-        CliRunner().invoke(report, ["-P", str(tmp_path / "p.toml")], standalone_mode=False, catch_exceptions=False)
+    for words, said in (((), "where to"), (("--json", "--request", "r0"), "--request shows a race on the page")):
+        found = CliRunner().invoke(report, [*words, "-P", str(tmp_path / "p.toml")], standalone_mode=False)
+        assert isinstance(found.exception, click.UsageError)
+        assert said in found.exception.format_message()
 
 
 @pytest.mark.parametrize("module", [shifts_module, pairs_module])

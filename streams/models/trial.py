@@ -11,10 +11,11 @@ from msgspec import json
 from msgspec.structs import replace
 
 from schemas.pipeline import Kind, Model
-from streams.models.trying import Attempt, Found
+from streams.models.trying import CPU_S, Attempt, Found
 
 MEMORY_BYTES = 8 << 30
-CPU_S = 60
+DIES_S = 5
+"""Who goes on after SIGXCPU, which says why, is killed, which does not."""
 
 
 def main() -> int:
@@ -71,7 +72,7 @@ def _limit(model: Model) -> None:
     """A Python model may reserve more memory than it uses, as those do that drive other hardware."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S + DIES_S))
         if model.kind is not Kind.PYTHON:
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 

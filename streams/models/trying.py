@@ -5,6 +5,7 @@ answer. What a model prints there is dropped; only the last word, ours, is heard
 pipeline scores there too.
 """
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Collection
@@ -17,6 +18,9 @@ from streams.models.artifact import ModelRefused, sum_of
 
 TRIAL_S = 60.0
 """Who tries longer would add a model that its scorer then refuses: that tries it for so long."""
+
+CPU_S = 60
+"""Processor time, of all threads together."""
 
 Tried = Callable[[Path, Model, tuple[str, ...], bytes], None]
 """Sees to it that these bytes were loaded by a child process before; raises ModelRefused."""
@@ -66,6 +70,8 @@ def try_in_child(attempt: Attempt) -> Found:
     except subprocess.TimeoutExpired as error:
         does = "load and score" if attempt.rows else "load"
         raise ModelRefused(f"{what} does not {does} in {within_s:g} s; load less, or beforehand") from error
+    if done.returncode == -signal.SIGXCPU:
+        raise ModelRefused(f"{what} takes more than {CPU_S} s of processor time to load; load less, or beforehand")
     if done.returncode < 0:
         remedy = "mend it" if model.kind is Kind.PYTHON else "it is damaged; train or copy it again"
         raise ModelRefused(f"{what} aborts the loader (signal {-done.returncode}): {remedy}")

@@ -1,6 +1,7 @@
 """Models in Python for the tests: what people write, and what goes wrong with it."""
 
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -39,6 +40,16 @@ class Slow(Scaled):
 class Dying(Scaled):
     def load(self, path: Path | None) -> None:
         os.kill(os.getpid(), 11)
+
+
+class Busy(Scaled):
+    """Goes on until it is stopped, for a second instead of a minute."""
+
+    def load(self, path: Path | None) -> None:
+        soft_s, hard_s = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (1, 1 + hard_s - soft_s))
+        while True:
+            pass
 
 
 class Leaving(Scaled):

@@ -115,6 +115,7 @@ def test_a_class_that_is_none_and_a_function_with_a_file_are_refused(tmp_path: P
     [
         ("Broken", "cannot be loaded: KeyError('weights'); mend it"),
         ("Dying", "Dying aborts the loader (signal 11)"),
+        ("Busy", "Busy takes more than 60 s of processor time to load; load less, or beforehand"),
         ("Leaving", "Leaving ends the process that loads it, with 3"),
         ("nothing", "has no attribute 'nothing'"),
     ],

@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from deploy.flights.landing import Landings
-from deploy.flights.prepare import EVENTS, LABELS, PIPELINE, REPORT, Label, prepare
+from deploy.flights.prepare import DEMO_EVENTS, EVENTS, LABELS, PIPELINE, REPORT, Label, prepare
 from deploy.flights.report import Run, quantiles
 from deploy.flights.weather import REPORTS, asked_of, feed_beside
 from schemas.blocks import ScoreBlock, decode_scores, offsets_of, scores_of
@@ -46,19 +46,26 @@ AHEAD_S = 1.0
 WARM_UP = 5_000
 """A new broker compiles itself for the first seconds under load; what is counted begins after them."""
 
+MOST = DEMO_EVENTS - WARM_UP
+"""A flight that was sent before is answered as a repeat."""
+
 console = Console(highlight=False)
 aside = Console(stderr=True, highlight=False)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--events", default=20_000, show_default=True, help="How many flights to send.")
-@click.option("--rate", default=1000.0, show_default=True, help="Flights per second.")
+@click.option(
+    "--events", type=click.IntRange(1, MOST), default=20_000, show_default=True, help="How many flights to send."
+)
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), default=1000.0, show_default=True, help="Flights per second."
+)
 def main(events: int, rate: float) -> None:
     """Send real flights through the flights pipeline and report."""
     prepare()
     pipeline = load(PIPELINE)
     every = EVENTS.read_bytes().splitlines()
-    lines, others = every[:events], every[events:] or every
+    lines, others = every[:events], every[events:]
     with up() as about:
         cluster = cluster_of(os.environ) or Cluster(about["bootstrap"])
         warm_up(cluster, pipeline, others[:WARM_UP], rate)
@@ -138,12 +145,14 @@ def _follow(process: "subprocess.Popen[bytes]", about: dict[str, Any]) -> None:
 
 def _await_ready(process: "subprocess.Popen[bytes]", about: Mapping[str, Any]) -> None:
     deadline_s = time.monotonic() + READY_S
-    while not about.get("ready") or about["refused"]:
+    while not (about.get("ready") or about.get("refused")):
         if process.poll() is not None:
             sys.exit(f"`up` ended with {process.returncode} before it was ready")
         if time.monotonic() > deadline_s:
             sys.exit(f"not ready in {READY_S} s: {about.get('roles')}")
         time.sleep(0.05)
+    if refused := about["refused"]:
+        sys.exit(f"`up` refused a model, and all of them are to answer: {'; '.join(refused.values())}")
 
 
 def warm_up(cluster: Cluster, pipeline: Pipeline, lines: list[bytes], rate: float) -> None:

@@ -60,7 +60,8 @@ def _values(file: Path, as_text: Collection[str]) -> Iterator[bytes]:
     elif file.suffix == ".csv":
         yield from map(_encode, _csv_rows(file, as_text))
     elif file.suffix in (".jsonl", ".ndjson", ".json"):
-        yield from (line for line in file.read_bytes().split(b"\n") if line.strip())
+        with file.open("rb") as raw:
+            yield from (line.removesuffix(b"\n") for line in raw if line.strip())
     else:
         raise click.UsageError(f"{file}: what is a {file.suffix or 'nameless'} file? Use .jsonl, .csv or .parquet")
 

@@ -2,10 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
-from contextlib import nullcontext
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
@@ -13,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from agents.cli import place
 from agents.cli.given import Rate, limited, read_values, texts_of
+from agents.cli.progress import progress
 from schemas.errors import UNREADABLE, KafkaUnreachable, RendezvousError
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
@@ -58,14 +57,15 @@ def send(
     topic = _topic(pipeline, table, key)
     if str(file) == "-" and sys.stdin.isatty():
         click.echo("reading JSON lines from the keyboard; Ctrl-D ends", err=True)
-    found = limited(read_values(file, texts_of(pipeline, table, key)), count)
-    values = found if str(file) == "-" else list(found)
+    texts = texts_of(pipeline, table, key)
+    # A file is read once before, to its end: what cannot be read is refused before anything of it is sent.
+    total = sum(1 for _ in limited(read_values(file, texts), count)) if dry_run or str(file) != "-" else None
     if dry_run:
-        click.echo(f"{sum(1 for _ in values)} events would be sent to {topic}", err=True)
+        click.echo(f"{total:,} events would be sent to {topic}", err=True)
         return
     cluster = place.cluster_to_ask(pipeline, "feeders" if table else "producers")
     sender = Sender(cluster, topic, key, [_header(text) for text in headers])
-    sent, took_s = sender.send_all(values, rate)
+    sent, took_s = sender.send_all(limited(read_values(file, texts), count), rate, total)
     click.echo(f"{sent:,} sent in {took_s:.1f} s, {sender.refused} refused", err=True)
     if sender.refused:
         raise click.ClickException(f"{sender.refused} events were not taken: {sender.reason}")
@@ -93,22 +93,22 @@ class Sender:
         self._headers = headers
         self._producer = Producer(cluster.producer_settings(LINGER_MS))
 
-    def send_all(self, values: Iterable[bytes], rate: float | None) -> tuple[int, float]:
-        """Send and confirm everything; returns how many, and in how many seconds.
+    def send_all(self, values: Iterable[bytes], rate: float | None, total: int | None = None) -> tuple[int, float]:
+        """Send and confirm everything; returns how many, and in how many seconds. `total` is only shown.
 
         Raises KafkaUnreachable when a broker has not confirmed all of them FLUSH_S after the last, and what reading
         `values` raises once those before it are confirmed.
         """
         started_s = time.monotonic()
         sent = 0
-        with _progress(len(values) if isinstance(values, Sized) else None) as advance:
+        with progress("sent", total) as advance:
             try:
                 for value in values:
                     if rate:
                         self._wait_until(started_s + sent / rate)
                     self._send(value)
                     sent += 1
-                    advance(sent)
+                    advance(1)
             except RendezvousError:
                 self._confirm(sent)
                 raise
@@ -167,25 +167,3 @@ def _header(text: str) -> tuple[str, bytes]:
     if not equals or not name:
         raise click.UsageError(f"-H {text!r}: write name=value")
     return name, value.encode()
-
-
-def _progress(total: int | None) -> Any:
-    if not sys.stderr.isatty():
-        return nullcontext(lambda _: None)
-    return _bar(total)
-
-
-def _bar(total: int | None) -> Any:
-    from contextlib import contextmanager
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    @contextmanager
-    def bar() -> Iterator[Any]:
-        columns = (TextColumn("sent"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task("sent", total=total)
-            yield lambda sent: progress.update(task, completed=sent)
-
-    return bar()

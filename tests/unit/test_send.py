@@ -1,5 +1,8 @@
 """`rendezvous send`: what is said of records that no broker took, and what a file's cells become."""
 
+import io
+import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,3 +144,31 @@ def test_a_rate_that_is_none_is_refused(rate: str):
     result = CliRunner().invoke(send, ["-", "--rate", rate], input="{}")
     assert result.exit_code == 2
     assert "write a number above 0" in result.stderr
+
+
+def test_nothing_of_a_file_is_sent_that_cannot_be_read_to_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(Heard, "last", None)
+    with pytest.raises(AssertionError, match="more cells"):
+        heard(monkeypatch, tmp_path, "e.csv", "request_id,x\na,1\nb,1,2\n")
+    assert Heard.last is None
+
+
+def test_a_file_is_held_in_memory_a_line_at_a_time(tmp_path: Path):
+    file = tmp_path / "e.jsonl"
+    file.write_bytes(b'{"x": 1}\r\n' * 200_000)
+    tracemalloc.start()
+    assert sum(1 for _ in read_values(file)) == 200_000
+    assert tracemalloc.get_traced_memory()[1] < 1 << 19
+    tracemalloc.stop()
+    assert next(read_values(file)) == b'{"x": 1}\r', "as it stands in the file"
+
+
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(monkeypatch: pytest.MonkeyPatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for shown, screen in ((False, io.StringIO()), (True, Terminal())):
+        monkeypatch.setattr(sys, "stderr", screen)
+        assert Sender(NOBODY, "small.raw", None, []).send_all([b"{}"] * 7, None, 7)[0] == 7
+        assert ("7/7" in screen.getvalue()) is shown

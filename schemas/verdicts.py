@@ -162,6 +162,22 @@ class SegmentFigures(Struct, frozen=True, kw_only=True):
     models: dict[str, ModelFigures]
 
 
+class FieldFigures(Struct, frozen=True, kw_only=True):
+    """One watched field of the newest `requests`, 1,000 at most and in blocks of 250: shares of these.
+
+    `nulls` are missing, `other_type` are there and not of the field's type, `new` are values that the reference never
+    had, `outside` numbers far beyond its range. A number has `quantiles`, a category its most frequent `words`.
+    """
+
+    requests: int
+    nulls: float
+    other_type: float
+    new: float
+    outside: float
+    quantiles: dict[str, float] = {}
+    words: dict[str, float] = {}
+
+
 class SourceFigures(Struct, frozen=True, kw_only=True):
     """The requests of one source since the last record; the longest gap by raw's log times, one that is open too."""
 
@@ -178,8 +194,9 @@ class Reported(Verdict, frozen=True, kw_only=True):
     `said_at_ticket` the last one that was seen, `since_ticket` where the change began. `answers` counts the outcomes
     of the final decisions since the last record, `winners` who gave them (`none`: nobody in time), `models` are the
     figures of each, by "model version", and `segments` all of these by declared field and value (`(others)`:
-    beyond the first 20 values), `sources` by the declared source; probes are in none of them. `alarm` is there when
-    this verdict changes the state that people are told of; `alarmed` is the word of that state.
+    beyond the first 20 values), `sources` by the declared source, `fields` those of the newest requests by the
+    watched field; probes are in none of them. `alarm` is there when this verdict changes the state that people are
+    told of; `alarmed` is the word of that state.
     """
 
     pipeline: str
@@ -192,6 +209,7 @@ class Reported(Verdict, frozen=True, kw_only=True):
     models: dict[str, ModelFigures] = {}
     segments: dict[str, dict[str, SegmentFigures]] = {}
     sources: dict[str, SourceFigures] = {}
+    fields: dict[str, FieldFigures] = {}
     alarm: Alarm | None = None
     alarmed: Word | None = None
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from schemas.verdicts import ModelFigures, Reported, Verdict
+from schemas.verdicts import FieldFigures, ModelFigures, Reported, Verdict
 
 SHOWN = 3
 """Fields that differ from training, the largest first; JSON has all."""
@@ -51,6 +51,26 @@ def lines_of_segments(verdict: Reported, field: str) -> list[str]:
         shares = ", ".join(f"{count / one.requests:.1%} {outcome}" for outcome, count in one.answers.items())
         found += [f"      {field} {value}: {one.requests:,} requests, {shares}", *lines_of_models(one.models, 8)]
     return found
+
+
+def lines_of_fields(fields: Mapping[str, FieldFigures]) -> list[str]:
+    """What each watched field of the newest requests was."""
+    return [f"      {name}: {_of_field(one)}" for name, one in fields.items()]
+
+
+def _of_field(one: FieldFigures) -> str:
+    strange = (
+        ("missing", one.nulls),
+        ("of another type", one.other_type),
+        ("new", one.new),
+        ("far outside", one.outside),
+    )
+    said = [f"{share:.1%} {what}" for what, share in strange if share]
+    if one.quantiles:
+        of = one.quantiles
+        said.append(f"{of['p5']:.4g} to {of['p95']:.4g}, median {of['p50']:.4g}")
+    said += [", ".join(f"{word} {share:.1%}" for word, share in one.words.items())] if one.words else []
+    return f"{'; '.join(said) or 'nothing'} ({one.requests:,} requests)"
 
 
 def _of_model(one: ModelFigures) -> str:

@@ -28,6 +28,7 @@ _encode = msgspec.json.Encoder().encode
 @click.option("--since", metavar="WHEN", help="Those said since then: 2h, or 2013-07-01T05:00.")
 @click.option("--alarms", is_flag=True, help="Only those that changed what people are told.")
 @click.option("--models", is_flag=True, help="Under each a line for each model: scores, failures, latency, wins.")
+@click.option("--fields", is_flag=True, help="A line for each field: missing, new values, quantiles or words.")
 @click.option("--by", default="", metavar="FIELD", help="The same by the values of one of [monitor] segments.")
 @click.option(
     "--from-scores", "file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True),
@@ -40,6 +41,7 @@ def verdicts(
     since: str | None,
     alarms: bool,
     models: bool,
+    fields: bool,
     by: str,
     file: Path | None,
     as_json: bool,
@@ -59,12 +61,13 @@ def verdicts(
     """
     if file is None:
         since_ms = instant(since, "--since") if since else None
-        shown = Shown(alarms=alarms, models=models, by=by, as_json=as_json)
+        shown = Shown(alarms=alarms, models=models, fields=fields, by=by, as_json=as_json)
         told(pipeline_file, shown, follow=follow, since_ms=since_ms)
         return
-    if follow or alarms or models or by or since is not None or pipeline_file is not None:
+    if follow or alarms or models or fields or by or since is not None or pipeline_file is not None:
         raise click.UsageError(
-            "--from-scores judges a file: --pipeline, --follow, --since, --alarms, --models and --by go without it"
+            "--from-scores judges a file: --pipeline, --follow, --since, --alarms, --models, --fields and --by "
+            "go without it"
         )
     with _opened(file) as lines:
         rest = iter(lines)

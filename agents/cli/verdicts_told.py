@@ -8,7 +8,7 @@ import click
 from confluent_kafka import Message
 
 from agents.cli import place
-from agents.cli.verdict_lines import line_of, lines_of_models, lines_of_segments
+from agents.cli.verdict_lines import line_of, lines_of_fields, lines_of_models, lines_of_segments
 from schemas.errors import ConfigurationRefused, UnreadableRecord
 from schemas.topics import Topics
 from schemas.verdicts import decode_verdict
@@ -21,6 +21,7 @@ class Shown:
 
     alarms: bool
     models: bool
+    fields: bool
     by: str
     as_json: bool
 
@@ -70,6 +71,8 @@ def _show(message: Message, shown: Shown) -> None:
     if shown.as_json:
         return
     for line in lines_of_models(verdict.models) if shown.models else ():
+        click.echo(line)
+    for line in lines_of_fields(verdict.fields) if shown.fields else ():
         click.echo(line)
     for line in lines_of_segments(verdict, shown.by) if shown.by else ():
         click.echo(line)

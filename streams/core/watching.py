@@ -19,6 +19,7 @@ from streams.core.alarms import Alarms
 from streams.core.blame import ERROR
 from streams.core.deployed import Standing, changes, changes_who_is_asked, standing
 from streams.core.entitlement import Entry, Spans
+from streams.core.field_figures import fields_of
 from streams.core.first_answers import FirstAnswers, OfModel
 from streams.core.gathering import Gathered
 from streams.core.latest import Latest
@@ -229,6 +230,7 @@ class Watching:
             models=models,
             segments=segments,
             sources=self.judging.sources.told(),
+            fields=fields_of(self.judging.watch.ring),
             alarm=alarm,
             alarmed=self.alarms.word,
         )

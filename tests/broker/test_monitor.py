@@ -142,6 +142,7 @@ def test_a_model_that_is_changed_is_named_and_a_killed_monitor_loses_and_doubles
             told = command(cluster, file, state, "verdicts", "--since", "1h", "--alarms", "--json").stdout
             text = command(cluster, file, state, "verdicts").stdout
             by_colour = command(cluster, file, state, "verdicts", "--by", "colour").stdout
+            by_field = command(cluster, file, state, "verdicts", "--fields").stdout
             by_size = command(cluster, file, state, "verdicts", "--by", "size")
     assert [(one.window, one.from_event, one.to_event) for one in found] == [
         (number, ROWS + 1_000 * number, ROWS + 1_000 * number + 999) for number in range(5)
@@ -162,8 +163,13 @@ def test_a_model_that_is_changed_is_named_and_a_killed_monitor_loses_and_doubles
         assert sum(part.requests for part in one.segments["colour"].values()) == sum(one.answers.values())
         assert set(one.segments["colour"]) == set(one.sources) == {"red", "green", "blue"}
         assert all(part.models["good 1"].scored > 0.9 for part in one.segments["colour"].values())
+        assert set(one.fields) == {"x", "colour"}
+        assert set(one.fields["colour"].words) == {"red", "green", "blue"}
+        assert -1 < one.fields["x"].quantiles["p25"] < 0 < one.fields["x"].quantiles["p75"] < 1
+        assert {part.nulls + part.other_type + part.new for part in one.fields.values()} == {0.0}
     assert first.segment is None or not first.segment.startswith("colour")
     assert by_colour.count("colour red: ") == 5
+    assert (by_field.count("      x: "), by_field.count("      colour: ")) == (5, 5)
     assert (by_size.returncode, "not among [monitor] segments (declared: colour)" in by_size.stderr) == (5, True)
     assert (len(decided.decisions), decided.second_finals) == (len(raw), 0)
     assert max(decided.late_ms()) <= NOT_A_TIMEOUT_MS, "nobody else noticed"

@@ -1,0 +1,61 @@
+"""What each watched field of the newest requests was, in figures: missing, of another type, new, and its values.
+
+How often a value is a word of the reference, or fits nothing, is in the sums that verdicts are made of. Numbers are
+read again from the requests, which are still remembered: a quantile is exact however far a field has moved. Pure.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from schemas.blocks import Matrix
+from schemas.verdicts import FieldFigures
+from streams.core.event_fields import as_segment
+from streams.core.verdicts.events import numbers
+from streams.core.verdicts.fields import NONE, Column
+from streams.core.verdicts.ring import Ring
+
+SHARES = {"p1": 0.01, "p5": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99}
+MOST_WORDS = 5
+"""Words of a field that are told, the most frequent first."""
+
+
+def fields_of(ring: Ring | None) -> dict[str, FieldFigures]:
+    """By name, of the last 1,000 requests in whole blocks; none without a reference, or before the first block."""
+    kept = [block for block in ring.blocks if block.events] if ring is not None else []
+    if ring is None or not kept:
+        return {}
+    rows = [event.features for block in kept for event in block.events]
+    share = {
+        name: sum(block.sums[name] for block in kept) / len(rows) for name in ("bins", "odd", "unseen", "outside")
+    }
+    found = {}
+    for place, column in enumerate(ring.reference.fields):
+        bins, odd = share["bins"][place], float(share["odd"][place])
+        found[column.name] = FieldFigures(
+            requests=len(rows),
+            nulls=round(float(bins[NONE]) - odd, 6),
+            other_type=round(odd, 6),
+            new=round(float(share["unseen"][place]), 6),
+            outside=round(float(share["outside"][place]), 6),
+            quantiles=_quantiles([row.get(column.name) for row in rows]) if column.kind == "number" else {},
+            words=_words(column, bins) if column.kind == "category" else {},
+        )
+    return found
+
+
+def _quantiles(values: Sequence[Any]) -> dict[str, float]:
+    """Each the smallest number that so large a share does not exceed."""
+    found, _ = numbers(values)
+    ordered = np.sort(found[~np.isnan(found)])
+    if not len(ordered):
+        return {}
+    places = np.ceil(np.array([*SHARES.values()]) * len(ordered)).astype(int) - 1
+    return dict(zip(SHARES, ordered[places].tolist(), strict=True))
+
+
+def _words(column: Column, share: Matrix) -> dict[str, float]:
+    """Words that the reference did not tell apart, and new ones, are `OTHERS` together."""
+    frequent = np.argsort(-share[:NONE], kind="stable")[:MOST_WORDS]
+    return {as_segment(column.labels[place]): round(float(share[place]), 6) for place in frequent if share[place]}

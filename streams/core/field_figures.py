@@ -27,20 +27,20 @@ def fields_of(ring: Ring | None) -> dict[str, FieldFigures]:
     if ring is None or not kept:
         return {}
     rows = [event.features for block in kept for event in block.events]
-    share = {
-        name: sum(block.sums[name] for block in kept) / len(rows) for name in ("bins", "odd", "unseen", "outside")
+    sums: dict[str, Matrix] = {
+        name: np.sum([block.sums[name] for block in kept], axis=0) for name in ("bins", "odd", "unseen", "outside")
     }
     found = {}
     for place, column in enumerate(ring.reference.fields):
-        bins, odd = share["bins"][place], float(share["odd"][place])
+        bins, odd = sums["bins"][place], sums["odd"][place]
         found[column.name] = FieldFigures(
             requests=len(rows),
-            nulls=round(float(bins[NONE]) - odd, 6),
-            other_type=round(odd, 6),
-            new=round(float(share["unseen"][place]), 6),
-            outside=round(float(share["outside"][place]), 6),
+            nulls=round(float(bins[NONE] - odd) / len(rows), 6),
+            other_type=round(float(odd) / len(rows), 6),
+            new=round(float(sums["unseen"][place]) / len(rows), 6),
+            outside=round(float(sums["outside"][place]) / len(rows), 6),
             quantiles=_quantiles([row.get(column.name) for row in rows]) if column.kind == "number" else {},
-            words=_words(column, bins) if column.kind == "category" else {},
+            words=_words(column, bins / len(rows)) if column.kind == "category" else {},
         )
     return found
 

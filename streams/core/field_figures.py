@@ -12,11 +12,11 @@ import numpy as np
 from schemas.blocks import Matrix
 from schemas.verdicts import FieldFigures
 from streams.core.event_fields import as_segment
+from streams.core.quantiles import quantiles_of
 from streams.core.verdicts.events import numbers
 from streams.core.verdicts.fields import NONE, Column
 from streams.core.verdicts.ring import Ring
 
-SHARES = {"p1": 0.01, "p5": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99}
 MOST_WORDS = 5
 """Words of a field that are told, the most frequent first."""
 
@@ -46,13 +46,8 @@ def fields_of(ring: Ring | None) -> dict[str, FieldFigures]:
 
 
 def _quantiles(values: Sequence[Any]) -> dict[str, float]:
-    """Each the smallest number that so large a share does not exceed."""
     found, _ = numbers(values)
-    ordered = np.sort(found[~np.isnan(found)])
-    if not len(ordered):
-        return {}
-    places = np.ceil(np.array([*SHARES.values()]) * len(ordered)).astype(int) - 1
-    return dict(zip(SHARES, ordered[places].tolist(), strict=True))
+    return quantiles_of(found[~np.isnan(found)])
 
 
 def _words(column: Column, share: Matrix) -> dict[str, float]:

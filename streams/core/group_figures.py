@@ -11,18 +11,17 @@ from math import ceil, log2
 import numpy as np
 from msgspec import Struct
 
-from schemas.blocks import Matrix
 from schemas.pipeline import ModelKey
 from schemas.verdicts import ModelFigures
 from streams.core.attendance import NOT_MISSED
 from streams.core.blame import ERROR, FAILED, SKIPPED
 from streams.core.gathering import Gathered
+from streams.core.quantiles import quantiles_of
 
 PER_DOUBLING = 8
 BUCKETS = 8 * 24
 """From a millisecond to four hours."""
 
-SCORE_SHARES = {"p1": 0.01, "p5": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99}
 TIME_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 
 
@@ -132,9 +131,7 @@ class Own:
 
     def told(self, model: str, version: str, decided: int) -> ModelFigures:
         """In shares of what it was asked, and of what was decided."""
-        values: Matrix = np.array(self.scores)
-        found = np.quantile(values, list(SCORE_SHARES.values())).tolist() if len(values) else []
-        shares = dict(zip(SCORE_SHARES, found, strict=False))
+        shares = quantiles_of(np.array(self.scores))
         times = {name: self.times.quantile(share) for name, share in TIME_SHARES.items()}
         agreed = {role: both[1] / both[0] if both[0] else None for role, both in self.beside.items()}
         return ModelFigures(

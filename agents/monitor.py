@@ -1,4 +1,4 @@
-"""raw + scores + decisions + enriched + roster -> verdicts
+"""raw + scores + decisions + enriched + roster + quality -> verdicts
 
 Gathers each request with its scores, its decision and what was joined into it, in the order of the log, and judges
 every window of them. It is on nobody's road: when it is dead, nothing but verdicts is missing, and they come when it
@@ -21,7 +21,7 @@ from agents.actor import unmoved
 from agents.beside import Beside
 from agents.prober import Prober
 from agents.reading import Reading
-from agents.roster_watch import Moves, MovesWatch, TokenWatch
+from agents.roster_watch import Moves, MovesWatch, QualityWatch, TokenWatch
 from agents.snapshot import SnapshotFile, SnapshotLost
 from agents.telling import Telling
 from schemas.pipeline import MonitorSettings, Pipeline
@@ -29,6 +29,7 @@ from schemas.topics import Topics
 from schemas.verdicts import Reported
 from streams.core.entitlement import always
 from streams.core.gathering import Gathered, Places
+from streams.core.mature_days import NO_DAYS, MatureDays, with_labels
 from streams.core.probing import Probe
 from streams.core.watched_fields import WatchedFields
 from streams.core.watching import Watching
@@ -50,6 +51,7 @@ class Monitor:
     _app: BatchApp
     _roster: MovesWatch
     _probes: TokenWatch
+    _quality: QualityWatch | None
     _prober: Prober
 
     def __init__(
@@ -69,6 +71,7 @@ class Monitor:
         self._reading = Reading(pipeline, self._fields)
         self._telling = Telling(Topics(pipeline.name).verdicts, cluster, settings)
         self._moves = Moves((), always(pipeline))
+        self._mature = NO_DAYS
         self._watching = self._new()
         self._kept: dict[int, Places] = {}
         self._kept_s = 0.0
@@ -98,6 +101,8 @@ class Monitor:
 
         self._roster = MovesWatch(self._pipeline, self._cluster, self._moved, died)
         self._probes = TokenWatch(self._pipeline, self._cluster, self._reading.announced, died)
+        tells = self._pipeline.tells_quality
+        self._quality = QualityWatch(self._pipeline, self._cluster, self._matured, died) if tells else None
         self._prober = Prober(self._pipeline, app, self._settings.probe_s)
 
     def positions(self, committed: Sequence[TopicPartition]) -> Mapping[TP, int]:
@@ -120,6 +125,8 @@ class Monitor:
         """Take over partitions: learn what was told last and who is entitled, then gather."""
         await self._app.producer.flush()
         await asyncio.gather(self._telling.begin(), self._probes.begin(), self._roster.begin())
+        if self._quality is not None:
+            await self._quality.begin()
         await self._refer()
         await self._train(self._app.producer.now_ms())
         self._reading.begin(starts, self._moves.spans)
@@ -143,6 +150,9 @@ class Monitor:
         self._prober.moved(moves.entries[len(self._moves.entries) :])
         self._moves = moves
         self._reading.entitle(moves.spans)
+
+    def _matured(self, known: MatureDays) -> None:
+        self._mature = known
 
     async def take(self, batch: Batch) -> None:
         """Gather one batch of any of the logs, and judge what is whole.
@@ -184,7 +194,8 @@ class Monitor:
             self._prober.ask()  # is it the code, or what it is given?
         if self._beside is not None:
             report = self._beside.evidence(report, self._watching, self._moves)
-        await self._telling.say(report)
+        models = [model.name for model in self._moves.spans.at(report.said_at_ms).models]
+        await self._telling.say(with_labels(report, self._mature, models))
 
     def _offer_as_probe(self, one: Gathered) -> None:
         """With what was joined into it, so that it can be given the same again."""

@@ -1,4 +1,4 @@
-"""What a running role knows of the roster or the tallies: all of it when it begins, and each change as it comes."""
+"""What a running role knows of a log that is read whole: all of it when it begins, and each change as it comes."""
 
 import asyncio
 import threading
@@ -11,7 +11,9 @@ from schemas.pipeline import Pipeline
 from schemas.probes import Tokens
 from streams.core.entitlement import Entry, History, Spans
 from streams.core.learned import Learned
+from streams.core.mature_days import MatureDays
 from streams.kafka.clients import Cluster
+from streams.kafka.quality_log import QualityLog
 from streams.kafka.roster_log import RosterLog
 from streams.kafka.tally_log import TallyLog
 from streams.kafka.token_log import TokenLog
@@ -137,6 +139,20 @@ class TokenWatch(LogWatch[Tokens]):
         died: Callable[[Exception], None],
     ) -> None:
         log = TokenLog(cluster, pipeline)
+        super().__init__(log.read, log.follow, told, died)
+
+
+class QualityWatch(LogWatch[MatureDays]):
+    """Told of all that the labels of mature days say."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        cluster: Cluster,
+        told: Callable[[MatureDays], None],
+        died: Callable[[Exception], None],
+    ) -> None:
+        log = QualityLog(cluster, pipeline)
         super().__init__(log.read, log.follow, told, died)
 
 

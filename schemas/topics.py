@@ -114,7 +114,7 @@ QUALITY = Entry(
     "quality",
     "one JSON object per day, model and version: its figures once labels are mature (with `[labels]`; compacted)",
     "archiver",
-    "people",
+    "people, monitor",
 )
 TABLE = Entry(
     "<table>",

@@ -53,12 +53,38 @@ class NotAsTrained(Struct, frozen=True):
     word: str = ""
 
 
+class Share(Struct, frozen=True):
+    """A share and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class OfLabels(Struct, frozen=True, kw_only=True):
+    """How often one version of a model was right on its last mature day, by the labels that came.
+
+    `before` are its mature days before that (`days_before`, 28 at most), taken as one; None without any. It is
+    `worse` when the day's interval lies wholly below theirs.
+    """
+
+    model: str
+    version: str
+    day: str
+    labelled: int
+    accuracy: Share
+    days_before: int
+    before: Share | None
+    worse: bool
+
+
 class Evidence(Struct, frozen=True):
     """Which statistics moved, strongest first; and of each kind that did not, the one that came nearest.
 
     `reference` says what they are held against: which window, and who set it, when; or from where it was learnt.
     `training` are fields that differ from what models were trained on, whatever the verdict: a notice by itself.
     `replayed` is what the same archived input through the old and the new file of a model has shown.
+    `labels` are the last mature days by the labels, of each model and of what was answered (`(decision)`).
     """
 
     moved: list[Statistic]
@@ -67,6 +93,7 @@ class Evidence(Struct, frozen=True):
     reference: str = ""
     training: list[NotAsTrained] = []
     replayed: str = ""
+    labels: list[OfLabels] = []
 
 
 class Also(Struct, frozen=True):

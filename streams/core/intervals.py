@@ -49,8 +49,15 @@ def share(true: Bools, weight: Floats) -> Estimate:
     if not len(true):
         return NOTHING
     total = float(weight.sum())
-    rows = total**2 / float((weight**2).sum())
-    found = float(weight[true].sum()) / total
+    return share_of(float(weight[true].sum()) / total, total**2 / float((weight**2).sum()))
+
+
+def share_of(found: float, rows: float) -> Estimate:
+    """A share that was found of so many rows, by Wilson.
+
+    >>> share_of(0.8, 10)
+    Estimate(value=0.8, low=0.490162, high=0.943318)
+    """
     middle = (found + Z95**2 / (2 * rows)) / (1 + Z95**2 / rows)
     half = Z95 / (1 + Z95**2 / rows) * sqrt(found * (1 - found) / rows + (Z95 / (2 * rows)) ** 2)
     return _estimate(found, max(0.0, middle - half), min(1.0, middle + half))

@@ -13,7 +13,9 @@ import lightgbm
 import numpy as np
 import psutil
 import pytest
+from confluent_kafka import Producer
 
+from agents.told_days import record_of
 from schemas.decisions import decode_decision
 from schemas.probes import PROBE_MARK
 from schemas.roster import State
@@ -28,6 +30,7 @@ from tests.broker.commands import rendezvous
 from tests.broker.pipelines import Up, environment, outcome, send, until, up, write
 from tests.broker.test_pipeline import NOT_A_TIMEOUT_MS
 from tests.broker.test_roster import Operator
+from tests.unit.test_mature_days import figures as matured
 from tests.unit.test_webhook import server
 
 ROWS = 3_000
@@ -174,6 +177,39 @@ def test_a_model_that_is_changed_is_named_and_a_killed_monitor_loses_and_doubles
     assert (len(decided.decisions), decided.second_finals) == (len(raw), 0)
     assert max(decided.late_ms()) <= NOT_A_TIMEOUT_MS, "nobody else noticed"
     assert (verified["lost"], verified["probes"]) == (0, 0)
+
+
+@pytest.mark.timeout(300)
+def test_what_labels_said_of_mature_days_is_beside_each_verdict_and_a_day_that_comes_meanwhile_too(
+    cluster: Cluster, tmp_path: Path, name: str
+):
+    file, state = watched(tmp_path, name, "probes = 0\n[labels]\nexpected = 0.8", 2_000), tmp_path / "state"
+    with up(cluster, file, name, state) as pipeline:
+
+        def tell(day: int, right: float) -> None:
+            producer = Producer(cluster.producer_settings())
+            for model in ("good", "other"):
+                record = record_of(pipeline.topics.quality, matured(day, right, model))
+                producer.produce(record.topic, record.value, record.key, partition=0)
+            assert producer.flush(30) == 0
+
+        tell(1, 0.8)
+        send(cluster, pipeline.topics.raw, requests(0, 2_000 + 1_000), RATE)
+        until(lambda: len(verdicts(pipeline)) >= 1, 60, "a verdict")
+        tell(2, 0.7)
+        send(cluster, pipeline.topics.raw, requests(3_000, 1_000), RATE)
+        until(lambda: len(verdicts(pipeline)) >= 2, 60, "another verdict")
+        pipeline.kill("monitor")
+        send(cluster, pipeline.topics.raw, requests(4_000, 1_000), RATE)
+        until(lambda: len(verdicts(pipeline)) >= 3, 60, "one of the life after")
+        found = verdicts(pipeline)
+    days = [[(one.model, one.day, one.worse) for one in verdict.evidence.labels] for verdict in found]
+    first, second = ([(model, f"2025-11-{day:02}", day > 1) for model in ("good", "other")] for day in (1, 2))
+    assert days == [first, second, second]
+    assert not any("by its labels" in note for note in found[0].notes)
+    for verdict in found[1:]:
+        assert sum(note.startswith("by its labels good 1 was right less often") for note in verdict.notes) == 1
+    assert {(verdict.verdict, verdict.alarm) for verdict in found} == {("healthy", None)}, "it is no alarm"
 
 
 @pytest.mark.timeout(300)

@@ -123,7 +123,7 @@ def test_the_first_lines_of_the_roles_are_the_road():
     kept = "raw + scores + decisions + dead-letters + labels + tallies + roster-history + verdicts"
     assert first["archiver"] == f"{kept} -> Parquet + quality"
     assert first["learner"] == "labels + decisions -> tallies"
-    assert first["monitor"] == "raw + scores + decisions + enriched + roster -> verdicts"
+    assert first["monitor"] == "raw + scores + decisions + enriched + roster + quality -> verdicts"
     known = {entry.what for entry in CATALOGUE}
     named = {
         word

@@ -164,6 +164,7 @@ class Monitor:
             if self._reading.gatherings.get(batch.partition) is not gathering:
                 return
             if self._reading.take(batch, keep=self._watching.probing.choosing):
+                self._watching.unreadable(self._reading.unreadable())
                 await self._go_on()
                 self._reading.pace(self._app)
 

@@ -55,6 +55,7 @@ class Reading:
         self._logs = {topic: log for log, topic in self.topics.items()}
         self._validator = Validator(pipeline)
         self._fields = fields
+        self._unreadable: list[tuple[int, int]] = []
 
     def starts(self, committed: Sequence[TopicPartition], kept: Mapping[int, Places]) -> Mapping[TP, int]:
         """Read on where the snapshot belongs; without one from the beginning, if the pipeline begins there."""
@@ -93,7 +94,7 @@ class Reading:
             case "raw":
                 self._take_raw(gathering, batch, keep=keep)
             case "scores":
-                _take_scores(gathering, batch)
+                self._unreadable += [(batch.partition, place) for place in _take_scores(gathering, batch)]
             case "decisions":
                 _take_decisions(gathering, batch)
             case _:
@@ -106,6 +107,11 @@ class Reading:
             probe = self.tokens.probe_of(found.headers)
             record = (found.key, value) if keep and value and isinstance(found, Request) and probe is None else None
             gathering.requested(found, self._fields.of(found, value), probe, record)
+
+    def unreadable(self) -> list[tuple[int, int]]:
+        """Blocks of scores that could not be read, by partition and offset, since this was asked last."""
+        found, self._unreadable = self._unreadable, []
+        return found
 
     def hand_on(self) -> Gathered | None:
         """The next request, over all partitions, with all its fields; None when it is not known yet which that is."""
@@ -164,13 +170,18 @@ class Reading:
         )
 
 
-def _take_scores(gathering: Gathering, batch: Batch) -> None:
+def _take_scores(gathering: Gathering, batch: Batch) -> list[int]:
+    """The offsets of those that could not be read."""
+    unreadable = []
     for message in batch.messages:
+        position = message.offset() or 0
         try:
             block = decode_scores(message.value())
         except UnreadableRecord:  # a dead letter of the rendezvous'
+            unreadable.append(position)
             block = NO_SCORES
-        gathering.scored(block, message.offset() or 0, message.timestamp()[1])
+        gathering.scored(block, position, message.timestamp()[1])
+    return unreadable
 
 
 def _take_decisions(gathering: Gathering, batch: Batch) -> None:

@@ -59,6 +59,10 @@ class Watching:
         self.ticket: Ticket | None = None
         self.moves = 0
         self.handed = 0
+        self.unread = 0
+        """Blocks of scores that could not be read, since the last record."""
+        self.unread_to: dict[int, int] = {}
+        """By partition, the last of them that was counted: a log is read again after a restart."""
 
     def follow(self, settings: MonitorSettings) -> None:
         """Go on by what the pipeline file says now of alarms; the reference stays."""
@@ -137,6 +141,13 @@ class Watching:
         self._take_turns(report)
         return report
 
+    def unreadable(self, places: Iterable[tuple[int, int]]) -> None:
+        """Blocks of scores that could not be read, by partition and offset; each is counted once."""
+        for partition, position in places:
+            if position > self.unread_to.get(partition, -1):
+                self.unread_to[partition] = position
+                self.unread += 1
+
     def _know(self, watched: Watched) -> None:
         if self.carried is not None:
             for name, one in self.carried.models.items():
@@ -214,6 +225,10 @@ class Watching:
         if self.reference:
             verdict = with_newcomers(verdict, self.judging, self.learning, self.heard)
         verdict = self._present(verdict, pipeline)
+        if self.unread:
+            what = "blocks on scores that cannot be read: nothing in them is a score"
+            verdict = replace(verdict, notes=[*verdict.notes, f"{self.unread:,} {what}"])
+            self.unread = 0
         alarm = self.alarms.heard(verdict)
         verdict = replace(verdict, evidence=replace(verdict.evidence, reference=self._reference()))
         answers, winners = dict(self.figures.whole.answers), dict(self.figures.whole.winners)

@@ -6,20 +6,25 @@ What a file of events may hold is in `test_verdicts`, bad labels in `test_labels
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.types import TP
 from msgspec import json
 from msgspec.structs import replace
 
+from agents.monitor import Monitor
 from agents.reading import _take_scores
+from agents.snapshot import SnapshotFile
 from agents.telling import Telling
 from schemas.blocks import encode_scores, pack_scores
 from schemas.decisions import Ticket
 from schemas.pipeline import MonitorSettings
 from schemas.requests import Rejection
 from schemas.verdicts import Alarm, Reported, Severity, Word
+from streams.core.entitlement import always
 from streams.core.gathering import AFTER_MS, DecisionSeen, Gathered, Gathering, Places
 from streams.core.validator import Validator
 from streams.core.watched_fields import WatchedFields
@@ -29,6 +34,8 @@ from tests.unit.small import request, scores
 from tests.unit.test_thin import FIRST, LAST_MS, WINDOW_MS, expired, ready
 from tests.unit.test_watching import GROWN, PIPELINE, ROWS, fresh, stream, told
 
+SETTINGS = MonitorSettings(reference_rows=ROWS, probes=0)
+WATCHED = replace(PIPELINE, monitor=SETTINGS)
 NAMES = {model.name: model.version for model in PIPELINE.models if model.role != "decoy"}
 JSON_SCORE = {"model": "first", "version": "1", "offset": 5, "score": 0.5}
 
@@ -59,13 +66,38 @@ def test_a_score_that_is_no_finite_number_is_no_score_and_the_next_ones_count(va
         SimpleNamespace(value=lambda one=one: one, offset=lambda place=place: place, timestamp=lambda: (1, 1_010))
         for place, one in enumerate((value, good))
     ]
-    _take_scores(gathering, SimpleNamespace(messages=messages))  # type: ignore[arg-type]
+    unreadable = _take_scores(gathering, SimpleNamespace(messages=messages))  # type: ignore[arg-type]
+    assert unreadable == [0]
     gathering.decided(DecisionSeen(Ticket(0, 5), "fallback", final=True, model="second"), 0, 1_020)
     for log in ("scores", "decisions"):
         gathering.reached(log, 1_100 + AFTER_MS + 1)
     assert gathering.ready, "nobody waits for it for ever"
     one = gathering.hand_on()
     assert (one.scores, one.without, gathering.read_to().scores) == ({"second": 0.7}, {}, 2)
+
+
+def test_blocks_of_scores_that_cannot_be_read_are_said_in_the_next_verdict_once_however_often_they_are_read(
+    tmp_path: Path,
+):
+    monitor = Monitor(WATCHED, SETTINGS, Cluster("127.0.0.1:1"), SnapshotFile(tmp_path, "mine"))
+    monitor._watching, reading = fresh(), monitor._reading
+    monitor._app = SimpleNamespace(consumer=SimpleNamespace(leave_alone=lambda _: None))  # type: ignore[assignment]
+    topic = reading.topics["scores"]
+
+    def read(*values: bytes | None, begin: int) -> None:
+        reading.begin({TP(name, 0): begin for name in reading.topics.values()}, always(PIPELINE))
+        messages = [
+            SimpleNamespace(value=lambda one=one: one, offset=lambda place=place: place, timestamp=lambda: (1, 1_010))
+            for place, one in enumerate(values, begin)
+        ]
+        asyncio.run(monitor.take(SimpleNamespace(topic=topic, partition=0, messages=messages)))  # type: ignore[arg-type]
+
+    read(plain_block(float("nan")), encode_scores(scores("second", 5)), b"\xc1", begin=7)
+    notes = [one.notes for one in told(monitor._watching, stream(FIRST))]
+    read(b"\xc1", None, begin=9)  # the first of them again, after a restart
+    notes += [one.notes for one in told(monitor._watching, stream(2_000, FIRST))]
+    said = "blocks on scores that cannot be read: nothing in them is a score"
+    assert [[note for note in found if said in note] for found in notes] == [[f"2 {said}"], [f"1 {said}"], []]
 
 
 def asked(found: Iterator[Gathered], **scored: float) -> Iterator[Gathered]:

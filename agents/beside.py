@@ -15,12 +15,12 @@ from agents.replayed import Replayed
 from agents.roster_watch import Moves
 from schemas.pipeline import Pipeline
 from schemas.probes import Tokens
-from schemas.verdicts import Reported
+from schemas.verdicts import NotMadeAsTrained, Reported
 from streams.core.training import Training
 from streams.core.versions import files_of, suspected
 from streams.core.watched_fields import WatchedFields
 from streams.core.watching import Watching
-from streams.models.fingerprints import fingerprints_of
+from streams.models.fingerprints import fingerprints_of, marks_of, unlike_training
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,9 @@ class Beside:
         self._frozen = Frozen(pipeline, fields, reference, archive)
         self._replayed = Replayed(file, archive)
         self._training = Training({})
+        self._unlike: list[NotMadeAsTrained] = []
+        self._now: Pipeline | None = None
+        self._marks: list[tuple[str, int, int]] = []
         self._referring = False
 
     async def refer(self, watching: Callable[[], Watching], moves: Moves, tokens: Tokens, now_ms: float) -> bool:
@@ -52,15 +55,24 @@ class Beside:
         return True
 
     async def train(self, now: Pipeline) -> None:
-        """Read what the models of now were trained on, where it lies beside them."""
+        """Read what the models of now were trained on, where it lies beside them, and what they are made of here."""
+        self._now = now
+        self._marks = await asyncio.to_thread(marks_of, self._folder, now)
         found, why = await asyncio.to_thread(fingerprints_of, self._folder, now)
         self._training = Training(found)
+        self._unlike = await asyncio.to_thread(unlike_training, self._folder, now, found)
         for one in why:
             logger.warning("%s", one)
 
+    async def look_again(self) -> None:
+        """The same once a model's file, or its fingerprint, is another."""
+        if self._now is not None and await asyncio.to_thread(marks_of, self._folder, self._now) != self._marks:
+            await self.train(self._now)
+
     def evidence(self, report: Reported, watching: Watching, moves: Moves) -> Reported:
         """The same with how far this is from training, and what a replay has proved."""
-        evidence = replace(report.evidence, training=self._training.beside(watching.recent()))
+        training = self._training.beside(watching.recent())
+        evidence = replace(report.evidence, training=training, software=self._unlike)
         model = suspected(report, moves.spans.at(report.said_at_ms))
         versions = watching.taken_over(model, report.since_event) if model else None
         both = files_of(model, versions, moves.spans) if model and versions else None

@@ -134,6 +134,7 @@ class Monitor:
 
     async def _refer(self) -> None:
         if self._beside is not None:
+            await self._beside.look_again()
             now_ms = self._app.producer.now_ms()
             if await self._beside.refer(lambda: self._watching, self._moves, self._reading.tokens, now_ms):
                 self._prober.ask()  # what is answered now is what is usual by it

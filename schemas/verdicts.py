@@ -53,6 +53,15 @@ class NotAsTrained(Struct, frozen=True):
     word: str = ""
 
 
+class NotMadeAsTrained(Struct, frozen=True):
+    """A library, the file, or a feature of these models that is not as it was in training."""
+
+    what: str
+    models: list[str]
+    training: str
+    production: str
+
+
 class Share(Struct, frozen=True):
     """A share and its 95 % interval."""
 
@@ -82,7 +91,8 @@ class Evidence(Struct, frozen=True):
     """Which statistics moved, strongest first; and of each kind that did not, the one that came nearest.
 
     `reference` says what they are held against: which window, and who set it, when; or from where it was learnt.
-    `training` are fields that differ from what models were trained on, whatever the verdict: a notice by itself.
+    `training` are fields that differ from what models were trained on, whatever the verdict: a notice by itself. So
+    is `software`: what is not as in training of the libraries, the models' files and their features.
     `replayed` is what the same archived input through the old and the new file of a model has shown.
     `labels` are the last mature days by the labels, of each model and of what was answered (`(decision)`).
     """
@@ -94,6 +104,7 @@ class Evidence(Struct, frozen=True):
     training: list[NotAsTrained] = []
     replayed: str = ""
     labels: list[OfLabels] = []
+    software: list[NotMadeAsTrained] = []
 
 
 class Also(Struct, frozen=True):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from schemas.verdicts import FieldFigures, ModelFigures, Reported, Verdict
 
 SHOWN = 3
-"""Fields that differ from training, the largest first; JSON has all."""
+"""Fields that differ from training, the largest first, and of software as many; JSON has all."""
 
 
 def line_of(verdict: Verdict) -> str:
@@ -31,6 +31,10 @@ def line_of(verdict: Verdict) -> str:
         else "".join(
             f" Not as in training of {', '.join(one.models)}: {one.field} ({one.effect:.0%} of requests apart)."
             for one in verdict.evidence.training[:SHOWN]
+        )
+        + "".join(
+            f" Not as in training of {', '.join(one.models)}: {one.what} is {one.production}, was {one.training}."
+            for one in verdict.evidence.software[:SHOWN]
         )
     )
     proof = f" Replayed: {verdict.evidence.replayed}." if verdict.evidence.replayed else ""

@@ -1,7 +1,7 @@
 """Fingerprints as files beside their models: `MODEL.txt.fingerprint.json`, whole or not at all."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msgspec import ValidationError, json
@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from schemas.errors import UNREADABLE, ConfigurationRefused
 from schemas.pipeline import Model, Pipeline
-from streams.core.fingerprint import Fingerprint, prints_of
-from streams.models.artifact import open_artifact, sum_of
+from schemas.verdicts import NotMadeAsTrained
+from streams.core.fingerprint import Difference, Fingerprint, prints_of, software_differences
+from streams.models.artifact import ModelRefused, open_artifact, sum_of
 from streams.models.software import software
 from streams.state_file import write_atomically
 
@@ -79,6 +80,30 @@ def fingerprints_of(folder: Path, pipeline: Pipeline) -> tuple[dict[str, Fingerp
                 other = f"of version {one.version}, and {model.name} is {model.version}"
                 why.append(f"{place_of(folder, model)}: {other}; {INSTEAD}")
     return found, why
+
+
+def unlike_training(folder: Path, pipeline: Pipeline, prints: Mapping[str, Fingerprint]) -> list[NotMadeAsTrained]:
+    """What is not as in training of software, files and features, as they are here and now; each with its models."""
+    models: dict[Difference, list[str]] = {}
+    for name, then in prints.items():
+        for one in _differences(folder, pipeline, name, then):
+            models.setdefault(one, []).append(name)
+    return [NotMadeAsTrained(one.what, found, one.training, one.production) for one, found in models.items()]
+
+
+def _differences(folder: Path, pipeline: Pipeline, name: str, then: Fingerprint) -> list[Difference]:
+    try:
+        return software_differences(then, as_it_is(folder, pipeline, pipeline.model(name)))
+    except ModelRefused as error:
+        return [Difference(what="the file", training=f"sha256 {then.sha256}", production=str(error))]
+
+
+def marks_of(folder: Path, pipeline: Pipeline) -> list[tuple[str, int, int]]:
+    """Age and size of each model's file and fingerprint that are there: another one has another mark."""
+    own = [model for model in pipeline.models if model.artifact]
+    paths = [path for model in own for path in (folder / model.artifact, place_of(folder, model))]
+    found = [(path, path.stat()) for path in paths if path.exists()]
+    return [(str(path), stat.st_mtime_ns, stat.st_size) for path, stat in found]
 
 
 def read_fingerprint(folder: Path, model: Model) -> Fingerprint:

@@ -1,5 +1,6 @@
 """Live fields beside what models were trained on: said, with whom it concerns, and never an alarm."""
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,19 @@ import pytest
 from msgspec import json
 from msgspec.structs import replace
 
+from agents.beside import Beside
+from agents.cli.verdict_lines import line_of
+from agents.roster_watch import Moves
 from schemas.pipeline import Feature, FeatureType, Pipeline
+from streams.core.entitlement import always
 from streams.core.fingerprint import Fingerprint, Software, prints_of
 from streams.core.training import FEWEST, Training
-from streams.models.fingerprints import SUFFIX, fingerprints_of
+from streams.core.watched_fields import WatchedFields
+from streams.models.artifact import sum_of
+from streams.models.fingerprints import SUFFIX, fingerprint_of, fingerprints_of, write_fingerprint
 from tests.unit.small import pipeline
+from tests.unit.test_watching import fresh
+from tests.unit.test_webhook import REPORT
 
 FEATURES = [
     Feature(name="x", type=FeatureType.NUMBER),
@@ -75,3 +84,39 @@ def trained_pipeline() -> Pipeline:
     return replace(
         small, models=tuple(replace(first, name=name, version="1", artifact=f"{name}.txt") for name in "abcd")
     )
+
+
+def test_software_file_and_features_that_are_not_as_in_training_are_in_the_next_verdict_and_again_when_they_change(
+    tmp_path: Path,
+):
+    own, content = trained_pipeline(), b"a tree"
+    own = replace(own, models=tuple(replace(model, sha256=sum_of(content)) for model in own.models))
+    for name in "abcd":
+        (tmp_path / f"{name}.txt").write_bytes(content)
+    for name in "ab":
+        write_fingerprint(tmp_path, own.model(name), fingerprint_of(tmp_path, own, own.model(name), [], "here"))
+    beside = Beside(own, WatchedFields(own, ()), tmp_path / "pipeline.toml", tmp_path, tmp_path / "reference.json")
+
+    def said() -> list[tuple[str, list[str], str]]:
+        found = beside.evidence(REPORT, fresh(), Moves((), always(own)))
+        assert (found.verdict, found.severity, found.alarm) == (REPORT.verdict, REPORT.severity, REPORT.alarm)
+        return [(one.what, one.models, one.training) for one in found.evidence.software]
+
+    asyncio.run(beside.train(own))
+    assert said() == [], "trained here, and nothing is changed"
+    older = fingerprint_of(tmp_path, own, own.model("a"), [], "elsewhere")
+    libraries = older.software.libraries | {"numpy": "1.0"}
+    older = replace(older, software=replace(older.software, libraries=libraries), features=older.features[:1])
+    for name in "ab":
+        write_fingerprint(tmp_path, own.model(name), replace(older, model=name))
+    asyncio.run(beside.look_again())
+    assert said() == [
+        ("numpy", ["a", "b"], "1.0"),
+        ("features, in order", ["a", "b"], older.features[0].name),
+    ]
+    (tmp_path / "b.txt").write_bytes(b"another tree")
+    asyncio.run(beside.look_again())
+    assert [(what, models) for what, models, _ in said()][-1] == ("the file", ["b"])
+    [*_, last] = beside.evidence(REPORT, fresh(), Moves((), always(own))).evidence.software
+    assert "the pipeline says" in last.production
+    assert "Not as in training of a: numpy is " in line_of(beside.evidence(REPORT, fresh(), Moves((), always(own))))

@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 LOOK_S = 0.5
 SNAPSHOT_S = 10.0
 AT_ONCE = 256
+TAKEN = "taken"
+"""Beside the snapshot: which alarm people were told of last."""
 
 
 class Monitor:
@@ -69,7 +71,7 @@ class Monitor:
         self._fields = WatchedFields(pipeline, settings.named)
         self._beside = beside(self._fields) if beside is not None else None
         self._reading = Reading(pipeline, self._fields)
-        self._telling = Telling(Topics(pipeline.name).verdicts, cluster, settings)
+        self._telling = Telling(Topics(pipeline.name).verdicts, cluster, settings, file.path.with_name(TAKEN))
         self._moves = Moves((), always(pipeline))
         self._mature = NO_DAYS
         self._watching = self._new()
@@ -206,6 +208,7 @@ class Monitor:
 
     async def look(self) -> None:
         """Go on although nothing came, and keep what is known now and then."""
+        self._telling.look()
         await self._reading.settle(self._app, self._watching.due_ms)
         async with self._lock:
             await self._go_on()

@@ -173,7 +173,7 @@ def test_a_clock_that_jumps_is_counted_and_no_page(jump_ms: int):
     assert [one.verdict for one in found[-2:]] == [Word.HEALTHY] * 2
 
 
-def test_of_many_reminders_at_once_only_those_of_now_are_told():
+def test_of_many_reminders_at_once_only_those_of_now_are_told(tmp_path: Path):
     watching = ready()
     found = expired(watching, LAST_MS + 200 * WINDOW_MS + 1)  # 16 hours of silence
     assert sum(one.alarm is Alarm.REMINDER for one in found) > 10
@@ -183,7 +183,7 @@ def test_of_many_reminders_at_once_only_those_of_now_are_told():
         sent.extend(records)
 
     now_ms = LAST_MS + 200 * WINDOW_MS
-    telling = Telling("small.verdicts", Cluster("127.0.0.1:1"), MonitorSettings())
+    telling = Telling("small.verdicts", Cluster("127.0.0.1:1"), MonitorSettings(), tmp_path / "taken")
     telling.open(SimpleNamespace(producer=SimpleNamespace(now_ms=lambda: now_ms, send_batch=send)))  # type: ignore[arg-type]
 
     async def say() -> None:

@@ -1,6 +1,7 @@
 """Stored days of figures are put on `quality`, once and for ever, for whoever follows the topic.
 
-Keyed by day, model and version, and compacted. What was told is noted in the archive after the broker has it: whoever
+Keyed by day, model and version, and by field and value where a day is split by a declared segment; compacted. What
+was told is noted in the archive after the broker has it: whoever
 dies in between tells it again, in the same words, and of equal keys one is kept.
 """
 
@@ -32,24 +33,27 @@ class ToldDays:
         self._writer = writer
 
     async def tell(self, producer: Producer) -> list[str]:
-        """Send every stored day that was not told, the oldest first; returns those that the broker has now.
+        """Send every stored day that was not told, the oldest first, then its segments; returns what the broker has now.
 
         Nothing where the pipeline file has no `[labels]`. What the broker does not take is said, and tried again the
         next time: whoever archives goes on.
         """
         if not self._pipeline.tells_quality:
             return []
-        found = []
-        for day in await asyncio.to_thread(untold_days, self._root, self._pipeline.name):
-            try:
-                rows = await asyncio.to_thread(read_figures, place_of(self._root, self._pipeline.name, day, ""))
-                if not await self._sent(producer, day, rows or ()):
-                    break
-                await asyncio.to_thread(note_told, self._root, self._pipeline.name, day, self._writer)
-            except RendezvousError as error:  # damage, a disk that is full
-                logger.error("%s", error)
-            else:
-                found.append(day)
+        found: list[str] = []
+        for field in ("", *self._pipeline.labels.segments):
+            for day in await asyncio.to_thread(untold_days, self._root, self._pipeline.name, field):
+                try:
+                    rows = await asyncio.to_thread(
+                        read_figures, place_of(self._root, self._pipeline.name, day, field)
+                    )
+                    if not await self._sent(producer, day, rows or ()):
+                        return found
+                    await asyncio.to_thread(note_told, self._root, self._pipeline.name, day, field, self._writer)
+                except RendezvousError as error:  # damage, a disk that is full
+                    logger.error("%s", error)
+                else:
+                    found.append(f"{day} by {field}" if field else day)
         return found
 
     async def _sent(self, producer: Producer, day: str, rows: Sequence[Judged]) -> bool:
@@ -68,5 +72,6 @@ class ToldDays:
 
 
 def record_of(topic: str, row: Judged) -> Outgoing:
-    """One model's figures of one day, as they are stored."""
-    return Outgoing(topic, json.encode(row), json.encode([row.day, row.model, row.version]), 0)
+    """One model's figures of one day, or of a segment of it, as they are stored."""
+    segment = [row.field, row.value] if row.field else []
+    return Outgoing(topic, json.encode(row), json.encode([row.day, row.model, row.version, *segment]), 0)

@@ -112,7 +112,7 @@ PROBES = Entry(
 )
 QUALITY = Entry(
     "quality",
-    "one JSON object per day, model and version: its figures once labels are mature (with `[labels]`; compacted)",
+    "one JSON object per day (or segment of it), model and version, once mature (with `[labels]`; compacted)",
     "archiver",
     "people, monitor",
 )

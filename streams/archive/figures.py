@@ -1,7 +1,7 @@
 """Figures of mature days, kept beside the archive for ever: `ROOT/quality/pipeline=<p>/day=<d>/by=<field>.parquet`.
 
 A file is written once and never again, whoever computes: labels that come later do not change a day that was told.
-Beside it a file `told` notes that the day is on the topic.
+Beside it a file `told` notes that the day is on the topic; `told.by=<field>` notes it of the day split by a field.
 """
 
 from collections.abc import Sequence
@@ -78,16 +78,20 @@ def stored_days(root: Path, pipeline: str, field: str) -> list[int]:
     return sorted(int(np.datetime64(day, "D").astype(int)) for day in days)
 
 
-def untold_days(root: Path, pipeline: str) -> list[str]:
+def untold_days(root: Path, pipeline: str, field: str) -> list[str]:
     """Stored days that are not noted as told, the oldest first."""
     folder = root / FOLDER / f"pipeline={encoded(pipeline)}"
-    told = {path.parent.name.removeprefix("day=") for path in folder.glob(f"day=*/{TOLD}")}
-    return [day for day in map(day_name, stored_days(root, pipeline, "")) if day not in told]
+    told = {path.parent.name.removeprefix("day=") for path in folder.glob(f"day=*/{_note_of(field)}")}
+    return [day for day in map(day_name, stored_days(root, pipeline, field)) if day not in told]
 
 
-def note_told(root: Path, pipeline: str, day: str, writer: str) -> None:
+def _note_of(field: str) -> str:
+    return f"{TOLD}.by={encoded(field)}" if field else TOLD
+
+
+def note_told(root: Path, pipeline: str, day: str, field: str, writer: str) -> None:
     """Note, for good, that a stored day is on the topic. Raises DiskTrouble."""
-    path = place_of(root, pipeline, day, "").with_name(TOLD)
+    path = place_of(root, pipeline, day, field).with_name(_note_of(field))
     store, staging = store_of(root), root / "staging" / FOLDER
     with trouble_named(path):
         store.prepare(path.parent, staging, writer)

@@ -240,7 +240,7 @@ def test_each_stored_day_of_figures_comes_on_its_topic_once_also_after_a_restart
         with (tmp_path / "archiver.log").open("ab") as log:
             process = subprocess.Popen(command, env=environment(cluster, state), stderr=log)
         try:
-            until(lambda: not untold_days(root, name), 60, f"{day} is told")
+            until(lambda: not untold_days(root, name, ""), 60, f"{day} is told")
         finally:
             process.terminate()
             process.wait(20)

@@ -71,6 +71,33 @@ def test_each_stored_day_is_told_once_also_after_a_restart(tmp_path: Path):
     assert told == stored
 
 
+def by_colour(day: str) -> list[Judged]:
+    """The same split by a field, with a value that needs quoting."""
+    return [replace(row, field="colour", value=value) for value in ("red", 'a "b"') for row in figures(day)]
+
+
+def test_the_declared_segments_of_a_day_are_told_too_each_once_under_a_key_of_its_own(tmp_path: Path):
+    broker, split = Broker(), replace(OF, labels=LabelSettings(expected=0.8, segments=("colour",)))
+    store_figures(tmp_path, "small", "w", by_colour(FIRST))
+    assert tell(tmp_path, broker, OF) == [], "not declared"
+    assert tell(tmp_path, broker, split) == [f"{FIRST} by colour"]
+    store_figures(tmp_path, "small", "w", figures(FIRST))
+    store_figures(tmp_path, "small", "w", by_colour(SECOND))
+    assert tell(tmp_path, broker, split) == [FIRST, f"{SECOND} by colour"]
+    assert tell(tmp_path, broker, split) == []
+    models = ("first", "second")
+    split_keys = [[FIRST, model, "1", "colour", value] for value in ("red", 'a "b"') for model in models]
+    keys = [json.decode(record.key or b"") for record in broker.records]
+    assert keys == [
+        *split_keys,
+        *([FIRST, model, "1"] for model in models),
+        *([SECOND, *key[1:]] for key in split_keys),
+    ]
+    told = [convert(json.decode(record.value or b""), Judged) for record in broker.records]
+    places = [place_of(tmp_path, "small", *place) for place in ((FIRST, "colour"), (FIRST, ""), (SECOND, "colour"))]
+    assert told == [row for place in places for row in read_figures(place) or ()]
+
+
 def test_what_the_broker_does_not_take_is_said_and_told_the_next_time(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -107,7 +134,7 @@ def test_a_damaged_day_holds_up_no_other(tmp_path: Path, caplog: pytest.LogCaptu
     place_of(tmp_path, "small", FIRST, "").write_bytes(b"nothing")
     assert tell(tmp_path, broker) == [SECOND]
     assert "no readable figures" in caplog.text
-    assert untold_days(tmp_path, "small") == [FIRST]
+    assert untold_days(tmp_path, "small", "") == [FIRST]
 
 
 def test_without_labels_in_the_pipeline_file_nothing_is_told(tmp_path: Path):

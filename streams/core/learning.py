@@ -35,6 +35,7 @@ class _Said(Struct, frozen=True, gc=False):
     final: bool
     scores: dict[str, ScoreSeen]
     duplicate_of: Ticket | None = None
+    probe: bool = False
 
 
 _decode = json.Decoder(_Said).decode
@@ -71,12 +72,14 @@ class Learning:
         return dict(sorted(self._next.items()))
 
     def decided(self, value: bytes | None) -> None:
-        """A record of decisions. What is no decision, not final, second, or a repeat's, teaches nothing."""
+        """A record of decisions. What is no decision, not final, second, a repeat's or a probe's, teaches nothing."""
         try:
             said = _decode(value or b"")
         except UNREADABLE:
             return
-        if not said.final or said.duplicate_of is not None or not said.scores or said.ticket in self._requests:
+        if not said.final or said.duplicate_of is not None or said.probe or not said.scores:
+            return
+        if said.ticket in self._requests:
             return
         sides: Sides = tuple(
             ((model, seen.version), seen.score >= self._threshold) for model, seen in sorted(said.scores.items())

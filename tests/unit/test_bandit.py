@@ -272,6 +272,17 @@ def test_a_request_teaches_by_its_first_final_decision_and_a_repeat_does_not_tea
     assert told(learning) == {"first": (1, 0), "second": (1, 0)}
 
 
+def test_a_probe_teaches_nothing_and_takes_no_requests_place():
+    learning = Learning(0.5, 10)
+    for offset in range(10):
+        learning.decided(decision(offset, 0.9, 0.1))
+    for offset in range(10, 30):
+        learning.decided(decision(offset, 0.1, 0.9, probe=True))
+    for offset in range(30):
+        learning.labelled(0, offset, label(True, offset))
+    assert told(learning) == {"first": (10, 0), "second": (0, 10)}
+
+
 def test_only_the_last_requests_are_remembered():
     learning = Learning(0.5, 10)
     for offset in range(25):

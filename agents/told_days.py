@@ -33,7 +33,7 @@ class ToldDays:
         self._writer = writer
 
     async def tell(self, producer: Producer) -> list[str]:
-        """Send every stored day that was not told, the oldest first, then its segments; returns what the broker has now.
+        """Send every stored day that was not told, the oldest first, then its segments; returns what is there now.
 
         Nothing where the pipeline file has no `[labels]`. What the broker does not take is said, and tried again the
         next time: whoever archives goes on.

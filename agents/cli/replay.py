@@ -72,7 +72,7 @@ def replay(
 
     They go to replay.<run>.<pipeline>.raw, with the run in front of their ids and in their headers. Killed, the
     same command goes on after the last record in the target. --where sees partition, kafka_offset,
-    kafka_timestamp_ms, key, value, headers, and event (the value as JSON).
+    kafka_timestamp_ms, key, value, headers, and event (the value as JSON). The monitor's probes are left out.
 
     Exit 3 when the archive is damaged or has a gap, or an id is not in it.
     """
@@ -191,6 +191,13 @@ def _tell(report: Report, *, as_json: bool) -> None:
         click.echo(f"gap: {hole}", err=True)
     if report.unknown_ids:
         click.echo(f"not in the archive: {', '.join(report.unknown_ids)}", err=True)
+    if report.unproved:
+        why = f" ({report.why})" if report.why else ""
+        click.echo(
+            f"{report.unproved:,} records have a probe's header, and no archived decision says that they are probes"
+            f"{why}: taken as requests",
+            err=True,
+        )
     if as_json:
         click.echo(msgspec.json.encode(report).decode())
         return
@@ -199,6 +206,8 @@ def _tell(report: Report, *, as_json: bool) -> None:
     click.echo(f"{report.sent:>12,}  {would}sent")
     if report.before:
         click.echo(f"{report.before:>12,}  there already")
+    if report.probes:
+        click.echo(f"{report.probes:>12,}  probes of the monitor's left out")
     for number, reach in sorted(report.partitions.items()):
         click.echo(f"{reach.records:>12,}  of partition {number}, offsets {reach.first} to {reach.last}")
     if report.seconds:

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from agents.replay.checkpoint import Checkpoint, CheckpointFile
+from agents.replay.probes import ArchivedProbes
 from agents.replay.source import Advance, NothingThere, Part, Source, parts_of
 from agents.replay.where import matches
 from schemas.errors import ConfigurationRefused, RendezvousError
@@ -57,13 +58,20 @@ class Reach(Struct):
 
 
 class Report(Struct, kw_only=True):
-    """What a replay did, or would do."""
+    """What a replay did, or would do.
+
+    `probes` of the monitor are left out; `unproved` are records with a probe's header that no archived decision
+    speaks of: they are sent as requests, and `why` may say what is wrong with the decisions.
+    """
 
     run: str
     source: str
     target: str
     order: str
     selected: int = 0
+    probes: int = 0
+    unproved: int = 0
+    why: str = ""
     sent: int = 0
     before: int = 0
     seconds: float = 0.0
@@ -181,7 +189,8 @@ class Replay:
     def _source(self, selection: Selection) -> tuple[Source, list[Part]]:
         parts = self._checked(parts_of(self._asked.archive, self._source_topic, selection))
         found = matches(parts, selection.where) if selection.where else None
-        return Source(selection, self._id, found, replay_prefix(self._asked.run)), parts
+        self._probes = ArchivedProbes(self._asked.archive, Topics(self._asked.pipeline.name).decisions)
+        return Source(selection, self._id, found, replay_prefix(self._asked.run), self._probes), parts
 
     def _checked(self, parts: list[Part]) -> list[Part]:
         """Nothing is sent out of a range with a hole in it, unless that is what is wanted."""
@@ -255,12 +264,14 @@ class Replay:
     def _done(self, source: Source, *, dry_run: bool) -> Report:
         report = self.report
         report.selected, report.dry_run = source.selected, dry_run
+        report.probes, report.unproved, report.why = source.left_out, self._probes.unproved, self._probes.why
         report.before = source.selected - report.sent
         report.rate = report.sent / report.seconds if report.seconds else 0.0
         report.unknown_ids = sorted(set(self._asked.selection.ids) - source.found_ids)
         if not source.selected:
             raise NothingThere(
                 f"{self._asked.archive}: no record of {self._source_topic} fits {_words(self._asked.asked)}"
+                + (f", but {source.left_out:,} probes of the monitor's" if source.left_out else "")
             )
         return report
 

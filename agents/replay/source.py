@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
+from agents.replay.probes import ArchivedProbes
 from schemas.errors import RendezvousError
 from streams.archive.layout import NOW, Layout, partitions
 from streams.archive.marks import Marks, read_marks
@@ -161,9 +162,17 @@ class Source:
     """The wanted records of an archive, as chunks; counts what it finds."""
 
     def __init__(
-        self, selection: Selection, id_field: IdField, matches: Mapping[int, Numbers] | None, prefix: str = ""
+        self,
+        selection: Selection,
+        id_field: IdField,
+        matches: Mapping[int, Numbers] | None,
+        prefix: str = "",
+        probes: ArchivedProbes | None = None,
     ) -> None:
         self.selected = 0
+        self.left_out = 0
+        """Of `probes`, those that would have been selected."""
+        self._probes = probes
         self._rewrite = id_field.rewriter(prefix) if prefix else None
         self.found_ids: set[str] = set()
         self._selection = selection
@@ -178,10 +187,18 @@ class Source:
             wanted = self._wanted(batch, part.number)
             if self._ids:
                 wanted = self._by_id(part.number, wanted)
+            if self._probes is not None:
+                wanted = self._but_probes(part.number, wanted, self._probes)
             self.selected += wanted.num_rows
             left = _from(wanted, after)
             if left.num_rows:
                 yield _chunk(part.number, left, self._rewrite)
+
+    def _but_probes(self, partition: int, batch: pa.RecordBatch, probes: ArchivedProbes) -> pa.RecordBatch:
+        """What customers have asked; nothing is copied when that is all of it."""
+        found = probes.among(partition, batch)
+        self.left_out += int(found.sum())
+        return batch.filter(pa.array(~found)) if found.any() else batch
 
     def _wanted(self, batch: pa.RecordBatch, partition: int) -> pa.RecordBatch:
         """What times and the condition leave; nothing is copied when that is all of it."""

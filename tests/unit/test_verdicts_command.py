@@ -1,7 +1,10 @@
 """`rendezvous verdicts --from-scores`: files in, verdicts out, and nothing in a file that makes it crash."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,6 +55,71 @@ def test_one_verdict_a_window_as_json_and_as_text(tmp_path: Path, lines: list[st
     assert len(text) == 3
     assert "healthy: Nothing moved." in text[0]
     assert "2011-01-2" in text[0]
+
+
+def given(lines: list[str], change: Callable[[int, dict[str, Any]], list[dict[str, Any]]]) -> list[str]:
+    """What becomes of each line; the live ones are those from 0 on."""
+    return [json.dumps(new) for place, line in enumerate(lines) for new in change(place - ROWS, json.loads(line))]
+
+
+def alarms(file: Path) -> list[dict[str, Any]]:
+    """The verdicts of a file that are no silence."""
+    every = map(json.loads, run(file, "--json").stdout.splitlines())
+    return [one for one in every if one["verdict"] not in ("healthy", "too-few")]
+
+
+@pytest.mark.parametrize("of_each", [False, True])
+def test_latencies_are_read_of_the_event_or_of_each_model(tmp_path: Path, lines: list[str], of_each: bool):
+    dice = np.random.default_rng(8)
+
+    def timed(slower: float, place: int, event: dict[str, Any]) -> list[dict[str, Any]]:
+        usual_ms = float(np.exp(2 + 0.4 * dice.normal()))
+        slow_ms = usual_ms * (slower if place >= 500 else 1)
+        took = dict.fromkeys(Made.models, usual_ms) | {"shadow": slow_ms} if of_each else slow_ms
+        return [event | {"latency_ms": took}]
+
+    assert alarms(written(tmp_path, given(lines, partial(timed, 1.0)))) == []
+    found = alarms(written(tmp_path, given(lines, partial(timed, 3.0))))
+    assert {one["verdict"] for one in found} == {"traffic"}
+    assert found[0]["evidence"]["moved"][0]["what"] == "latency"
+    assert found[0]["evidence"]["moved"][0]["of"] == ("shadow" if of_each else "all")
+
+
+def test_versions_are_read_and_a_deploy_is_named_beside_what_it_changed(tmp_path: Path, lines: list[str]):
+    def deployed(place: int, event: dict[str, Any]) -> list[dict[str, Any]]:
+        new = place >= 500
+        scores = event["scores"] | ({"champion": event["scores"]["champion"] ** 2} if new else {})
+        return [
+            event | {"scores": scores, "versions": dict.fromkeys(scores, "1") | {"champion": "2" if new else "1"}}
+        ]
+
+    found = alarms(written(tmp_path, given(lines, deployed)))
+    assert {(one["verdict"], one["model"]) for one in found} == {("code", "champion")}
+    assert found[0]["deploys"] == [f"champion 1 -> 2 at event {ROWS + 500}"]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_probes_are_read_by_their_name_or_by_their_input_and_are_no_events(
+    tmp_path: Path, lines: list[str], named: bool
+):
+    asked = [json.loads(line) for line in lines[:20]]
+
+    def probed(place: int, event: dict[str, Any]) -> list[dict[str, Any]]:
+        if place % 500:
+            return [event]
+        answers = {"champion": 0.5} if place >= 1500 else {}
+        return [
+            one
+            | {"ts_ms": event["ts_ms"], "probe": f"p{key}" if named else True}
+            | {"scores": one["scores"] | (answers if key < 5 else {})}
+            for key, one in enumerate(asked)
+        ] + [event]
+
+    every = [json.loads(line) for line in run(written(tmp_path, given(lines, probed)), "--json").stdout.splitlines()]
+    assert [(one["verdict"], one["model"]) for one in every[:2]] == [("healthy", None), ("code", "champion")]
+    assert every[1]["evidence"]["probes"].startswith("changed: champion")
+    assert [(one["from_event"], one["events"]) for one in every[:2]] == [(3000, 1000), (4000, 500)]
+    assert every[1]["probes"] == 40, "two rounds"
 
 
 def test_garbage_between_the_lines_is_counted_and_changes_nothing(tmp_path: Path, lines: list[str]):

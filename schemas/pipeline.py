@@ -397,9 +397,10 @@ class MonitorSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     the `fields` named here beside them (`a.b` is b inside a). By the values of `segments` (features, or fields by
     their path) figures are split, and where a change lies in one of them alone that is said. `source` is such a field
     that says who sends: rate and gaps of each source are told, and who falls silent. `probes` records of the
-    reference (0: none) go down the live road again every `probe_s`, and after each move of the roster. After
-    `window_s` without a verdict there is one on what there is. An alarm is cleared after `quiet_windows`, and said
-    again every `remind_s` while it lasts; it is also posted to `webhook` as JSON, which has `webhook_s` to take it.
+    reference at least (0: none), and as many as show all of it, go down the live road again every `probe_s`, and
+    after each move of the roster. After `window_s` without a verdict there is one on what there is. An alarm is
+    cleared after `quiet_windows`, and said again every `remind_s` while it lasts; it is also posted to `webhook` as
+    JSON, which has `webhook_s` to take it.
     """
 
     reference_rows: int = 20_000

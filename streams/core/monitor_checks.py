@@ -5,9 +5,12 @@ from urllib.parse import urlsplit
 
 from schemas.pipeline import Pipeline
 from streams.core.mistakes import PATH, Mistake, doubles
+from streams.core.probing import MOST_PROBES
 
 LEAST_ROWS, MOST_ROWS = 2_000, 200_000
-LEAST_PROBES, MOST_PROBES = 16, 256
+LEAST_PROBES = 16
+"""A few fields need no more; what they show is covered however few are asked for."""
+
 LEAST_PROBE_S = 1.0
 LEAST_WINDOW_S = 10.0
 MOST_SEGMENTS = 4

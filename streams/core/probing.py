@@ -1,7 +1,7 @@
 """Which raw records are the probes: frozen, and stratified, so that every category and every null pattern occurs.
 
 A model is a function of its input: whoever answers the same record otherwise than before has changed. The records
-are chosen among the first requests, the rare first.
+are chosen among the first requests, the rare first, and as many as that takes.
 """
 
 from collections import Counter
@@ -19,6 +19,9 @@ CANDIDATES = 2_000
 CANDIDATE_BYTES = 8 << 20
 SHARES = 8
 """The parts, equally full, into which a number's values are cut."""
+
+MOST_PROBES = 256
+"""However much there is to show: each is a request on the live road, again and again."""
 
 Facet = tuple[str, object]
 
@@ -47,7 +50,7 @@ class Probing:
     """Takes raw records until there are enough, then holds the chosen ones for ever."""
 
     def __init__(self, count: int) -> None:
-        self.count = count
+        self.count = count  # at least; 0 for none
         self.candidates: list[Candidate] = []
         self.bytes = 0
         self.seen: dict[int, int] = {}
@@ -84,8 +87,8 @@ class Probing:
             self.name = blake2b(b"".join(parts), digest_size=4).hexdigest()
 
 
-def choose(candidates: Sequence[Candidate], count: int) -> list[Probe]:
-    """So many of them: first for each facet, the rarest first, one that has it; then others, by a hash of theirs."""
+def choose(candidates: Sequence[Candidate], least: int) -> list[Probe]:
+    """One that has it for each facet, the rarest first, 256 at most; then others, by their hash, up to `least`."""
     facets = _facets([one.fields for one in candidates])
     order = sorted(range(len(candidates)), key=lambda place: blake2b(candidates[place].probe.value).digest())
     having: dict[Facet, list[int]] = {}
@@ -95,14 +98,14 @@ def choose(candidates: Sequence[Candidate], count: int) -> list[Probe]:
     chosen: dict[int, None] = {}
     covered: set[Facet] = set()
     for facet in sorted(having, key=lambda one: (len(having[one]), repr(one))):
-        if len(chosen) >= count:
+        if len(chosen) >= MOST_PROBES:
             break
         if facet not in covered:
             place = having[facet][0]
             chosen[place] = None
             covered |= facets[place]
     for place in order:
-        if len(chosen) >= count:
+        if len(chosen) >= least:
             break
         chosen[place] = None
     return [candidates[place].probe for place in chosen]

@@ -320,7 +320,7 @@ def test_when_a_table_changes_probes_are_given_what_they_were_and_nobodys_code_i
         after = probed(pipeline)
         strangers = hostile(pipeline)
         verified = json.loads(command(pipeline, file, "verify", "--json"))
-    assert len(before) == 16
+    assert len(before) >= 16
     assert after == before, "each was given the very same, round after round"
     assert {round(limit) for limit, *_ in after.values()} <= {-1, *range(0, 80, 10)}
     said = {(one.verdict, one.field) for one in found if not one.quiet}

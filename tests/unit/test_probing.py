@@ -20,7 +20,7 @@ from schemas.probes import (
     sum_of,
 )
 from streams.core.kept_state import decode_state, encode_state
-from streams.core.probing import CANDIDATES, Candidate, Probe, Probing, Renaming, choose
+from streams.core.probing import CANDIDATES, MOST_PROBES, Candidate, Probe, Probing, Renaming, choose
 from streams.core.validator import MAX_HEADER_BYTES
 
 
@@ -42,10 +42,12 @@ def fields_of(chosen: list[Probe]) -> list[dict[str, object]]:
     return [json.loads(one.value) for one in chosen]
 
 
-def test_every_category_every_null_and_every_part_of_a_range_is_among_them():
+@pytest.mark.parametrize("least", [16, 64])
+def test_every_category_every_null_and_every_part_of_a_range_is_among_them(least: int):
     every = candidates()
-    chosen = fields_of(choose(every, 64))
-    assert len(chosen) == len({one["id"] for one in chosen}) == 64
+    chosen = fields_of(choose(every, least))
+    assert len(chosen) == len({one["id"] for one in chosen})
+    assert least <= len(chosen) <= 64, "as many as it takes, and those that are asked for"
     assert {one["colour"] for one in chosen} == {one.fields["colour"] for one in every}
     assert {one["open"] for one in chosen} == {True, False}
     assert any(one["x"] is None for one in chosen)
@@ -54,13 +56,21 @@ def test_every_category_every_null_and_every_part_of_a_range_is_among_them():
     assert parts >= set(range(8))
 
 
-def test_the_same_records_are_chosen_whatever_order_they_come_in_and_the_rare_come_first():
+def test_the_same_records_are_chosen_whatever_order_they_come_in():
     every = candidates()
     assert {one.value for one in choose(every, 64)} == {one.value for one in choose(every[::-1], 64)}
-    few = {one["colour"] for one in fields_of(choose(every, 16))}
-    assert len(few) == 16, "each shows a word that hardly any other has"
     assert choose(every[:5], 16) == choose(every[:5], 5)
     assert choose([], 16) == []
+
+
+def test_where_there_is_more_to_show_than_256_can_the_rare_come_first():
+    rows = [f"often {number}" for number in range(200) for _ in range(4)] + [
+        f"once {number}" for number in range(250)
+    ]
+    every = [Candidate(Probe(None, json.dumps({"word": word}).encode()), {"word": word}) for word in rows]
+    chosen = [str(one["word"]) for one in fields_of(choose(every, 16))]
+    assert len(chosen) == MOST_PROBES
+    assert sum(word.startswith("once") for word in chosen) == 250
 
 
 def test_they_are_chosen_once_and_a_request_that_is_read_again_is_not_offered_again():
@@ -71,7 +81,7 @@ def test_they_are_chosen_once_and_a_request_that_is_read_again_is_not_offered_ag
     assert not probing.chosen
     for number, one in enumerate(candidates(CANDIDATES // 2)):
         probing.offer(Ticket(1, number), one.probe, one.fields)
-    assert len(probing.probes) == 16
+    assert {one.value for one in probing.probes} == {one.value for one in choose(candidates(CANDIDATES // 2) * 2, 16)}
     assert (probing.candidates, len(probing.name)) == ([], 8)
     kept = decode_state(encode_state(probing, ("streams.core.probing",)), ("streams.core.probing",))
     assert (kept.probes, kept.name) == (probing.probes, probing.name)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from streams.core.probing import CANDIDATES, Candidate, Probe, choose
 from streams.core.verdicts.events import Event
 from streams.core.verdicts.reference import BLOCK, WINDOW
 from streams.core.verdicts.watch import Watch
@@ -19,7 +20,6 @@ WORLDS = {"made": Made, "flights": Flown}
 ROWS = BLOCK * WINDOW
 AFTER = 6 * ROWS
 PROBES = 64
-MOST_PROBES = 256
 DAY_MS = 86_400_000.0
 PROBE_EVERY = 500
 RENEWED_EVERY = 10 * ROWS
@@ -52,7 +52,7 @@ class Stage:
         self.world = WORLDS[world_name](seed)
         rng = np.random.default_rng([seed, sum(map(ord, world_name + kind))])
         self.columns = self.world.draw(rng, REFERENCE, kind, 0.0)
-        self.asked = _stratified(self.world, self.columns, rng) if probes else None
+        self.asked = _stratified(self.world, self.columns) if probes else None
         self.watch = Watch(self.world.setting())
         self._rng = rng
         for event in self.reference_events(self.asked):
@@ -220,12 +220,8 @@ def _probes(stream: Stream, asked: Columns) -> tuple[list[Event], list[Event]]:
     )
 
 
-def _stratified(world: World, columns: Columns, rng: np.random.Generator) -> Columns:
-    """Records of the reference: one of each category, and others by chance, 256 at most."""
-    chosen: list[int] = []
-    for name in world.fields:
-        if columns[name].dtype == object:
-            _, first = np.unique(columns[name].astype(str), return_index=True)
-            chosen += first.tolist()
-    chosen = list(dict.fromkeys(chosen))[: MOST_PROBES - PROBES] + rng.choice(REFERENCE, PROBES).tolist()
-    return take(columns, np.array(chosen))
+def _stratified(world: World, columns: Columns) -> Columns:
+    """Records of the reference, as the monitor chooses them."""
+    shown = events(take(columns, slice(CANDIDATES)), {}, {}, None, world.fields)
+    candidates = [Candidate(Probe(None, b"%d" % place), one.features) for place, one in enumerate(shown)]
+    return take(columns, np.array([int(one.value) for one in choose(candidates, PROBES)]))

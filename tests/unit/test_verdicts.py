@@ -25,7 +25,7 @@ from streams.core.verdicts.tails import student, z_of_log_tail
 from streams.core.verdicts.wagers import wager_on
 from streams.core.verdicts.watch import Watch
 from streams.core.verdicts.words import SEVERITY, Severity, Verdict, Word
-from tests.bench.verdicts.playing import Stage, live, play
+from tests.bench.verdicts.playing import Stage, live, play, quiet
 from tests.bench.verdicts.scenarios import SCENARIOS
 from tests.bench.verdicts.world import CLUSTERED, DAILY, INDEPENDENT
 
@@ -76,6 +76,8 @@ def words(verdicts: Iterable[Verdict]) -> list[str]:
     "name",
     [
         "sudden shift of a field",
+        "gradual shift of a field",
+        "1 % outliers",
         "miles become kilometres",
         "5 % missing",
         "new category",
@@ -106,6 +108,18 @@ def test_probes_name_whose_answers_changed_at_once(probed: Stage, name: str):
     assert played.right, played
     assert played.delay is not None
     assert played.delay <= 1
+
+
+def test_winter_that_comes_slowly_is_data_where_days_differ():
+    played = play(Stage("made", CLUSTERED, 13, probes=False), BY_NAME["slow season"])
+    assert played.right, played
+    assert played.false_alarms == []
+
+
+def test_of_a_hundred_quiet_windows_one_at_most_is_called_anything_else(plain: Stage):
+    played = quiet(plain, 100)
+    assert played.windows == 99, "the last one ends with the stream"
+    assert len(played.false_alarms) <= 1
 
 
 def test_a_quiet_stream_is_healthy(plain: Stage, quiet_events: list[Event]):
@@ -373,6 +387,44 @@ def test_memory_does_not_grow_with_the_stream(plain: Stage, quiet_events: list[E
     assert sum(len(kept.events) for kept in watch.ring.blocks) == 1000
     assert len(watch.ring.before) <= 9
     assert watch.recorder is None
+
+
+def shifted(events: Sequence[Event], logits: float) -> list[Event]:
+    """The champion's score of each moved by so much on the scale of logits."""
+    found = []
+    for event in events:
+        odds = np.exp(logits) * event.scores["champion"] / (1 - event.scores["champion"])
+        found.append(replace(event, scores=event.scores | {"champion": float(odds / (1 + odds))}))
+    return found
+
+
+def test_of_a_tenth_of_a_logit_pairs_tell_in_200_events_what_a_models_own_scores_do_not_in_a_thousand(
+    plain: Stage, quiet_events: list[Event]
+):
+    reference, intake = plain.watch.reference, deepcopy(plain.watch.intake)
+    assert reference is not None
+    own = [reference.shifts.groups[name].start for name in ("score quantiles", "score place")]
+    pairs = [
+        reference.shifts.groups["pair"].start + place
+        for place, pair in enumerate(reference.expected.pairs)
+        if reference.models.index("champion") in pair
+    ]
+
+    def seen(statistics: list[int], events: int, logits: float) -> int:
+        """In how many stretches of so many events one of these is beyond the threshold of a block, the lowest."""
+        count = 0
+        for start in range(0, len(quiet_events), events):
+            rows = intake.rows(shifted(quiet_events[start : start + events], logits))
+            sums = reference.summing.sum(reference.block(rows))
+            z = reference.z(sums, reference.beside([0.0]))
+            count += bool((np.abs(reference.thresholds.ratios(z, 1)[statistics]) >= 1).any())
+        return count
+
+    assert reference.models[0] == "champion"
+    assert seen(pairs, 200, 0.1) == 20, "each of twenty"
+    assert seen(pairs, 200, 0.0) == 0
+    assert seen(own, 200, 0.1) == 0
+    assert seen(own, 1000, 0.1) == 0
 
 
 def test_a_model_with_randomness_is_not_called_changed(plain: Stage):

@@ -1,7 +1,8 @@
 """Requests looked up on the page: a field for an id or ticket, the race that it names, and for paper the first few.
 
 The stories lie in the page compressed, as many as have room, and the browser unpacks them by itself (every one since
-2023 has `DecompressionStream`). The script builds its text by `textContent` alone: ids are anybody's words.
+2023 has `DecompressionStream`): field by field in the order of the log, a third smaller than story by story in the
+order of interest. The script builds its text by `textContent` alone: ids are anybody's words.
 """
 
 import base64
@@ -12,7 +13,7 @@ from html import escape
 import msgspec
 
 from agents.cli.report_page import note
-from agents.cli.report_stories import Story
+from agents.cli.report_stories import Event, Story
 
 PRINTED = 3
 
@@ -58,14 +59,23 @@ def looked_up(told: Sequence[Story], requests: int, wanted: Collection[str], roo
 
 
 def packed(told: Sequence[Story], room: int) -> tuple[str, int]:
-    """As many of the first stories as have room: JSON, gzip, base64; and how many these are."""
+    """As many of the first stories as have room: JSON by field, gzip, base64; and how many these are."""
     count = len(told)
     while True:
+        kept = sorted(told[:count], key=_place)
+        columns = {name: [getattr(one, name) for one in kept] for name in Story.__struct_fields__ if name != "events"}
+        for name in Event.__struct_fields__:
+            columns[name] = [[getattr(event, name) for event in one.events] for one in kept]
         # No time in it: two reports have the same bytes.
-        data = base64.b64encode(gzip.compress(msgspec.json.encode(told[:count]), mtime=0))
+        data = base64.b64encode(gzip.compress(msgspec.json.encode(columns), mtime=0))
         if len(data) <= room or not count:
             return data.decode(), count
-        count = min(count - 1, int(0.95 * count * max(0, room) / len(data)))
+        count = min(count - 1, int(0.98 * count * max(0, room) / len(data)))
+
+
+def _place(one: Story) -> list[int]:
+    """Where in the log."""
+    return [int(number) for number in one.ticket.split("/")]
 
 
 def _one_of_each(told: Sequence[Story]) -> list[Story]:
@@ -130,23 +140,24 @@ SCRIPT = """
     const text = which.value.trim();
     if (!text) return;
     stories ??= unpack();
-    const all = await stories.catch(() => null);
+    const all = await stories.catch(() => null);  // columns of equal length, by the name of the field
     if (all === null) {
       found.textContent = 'this browser cannot unpack what is in the page; one from 2023 on can';
       return;
     }
     if (which.value.trim() !== text) return;  // typed on meanwhile
-    const story = all.find((one) => one.request_id === text || one.ticket === text);
-    found.textContent = story ? '' : 'not in this page';
-    if (story) {
-      show(story);
+    const place = Math.max(all.request_id.indexOf(text), all.ticket.indexOf(text));
+    found.textContent = place >= 0 ? '' : 'not in this page';
+    if (place >= 0) {
+      const story = Object.fromEntries(Object.entries(all).map(([name, column]) => [name, column[place]]));
+      const events = story.at_ms.map((at_ms, nth) => ({at_ms, kind: story.kind[nth], what: story.what[nth]}));
+      show({...story, events});
       history.replaceState(null, '', '#' + new URLSearchParams({request: text}));  // shown again by the next page
       return;
     }
     ids.replaceChildren();
-    for (const one of all.filter((one) => one.request_id.includes(text)).slice(0, OFFERED)) {
-      make('option', one.ticket, ids).value = one.request_id;
-    }
+    const near = [...all.request_id.keys()].filter((place) => all.request_id[place].includes(text));
+    for (const place of near.slice(0, OFFERED)) make('option', all.ticket[place], ids).value = all.request_id[place];
   };
   which.addEventListener('input', look);
   which.value = new URLSearchParams(location.hash.slice(1)).get('request') ?? '';

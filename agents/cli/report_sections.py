@@ -21,9 +21,6 @@ FIELDS_DRAWN = 20
 LARGEST = 1_900_000
 """Bytes of a page at most: what passes through every mail server. The look-up takes the room that is left."""
 
-OF_THE_LOOK_UP = 1_000_000
-"""And no more than this of it."""
-
 STYLE = """<style>
 div.told td, div.told th { text-align: left; vertical-align: top; font-size: .9em; padding: .2rem .6rem; }
 div.wide.told td { white-space: normal; min-width: 5.5rem; } div.told td:last-child { min-width: 15rem; }
@@ -56,7 +53,7 @@ def report_page(found: Figures, told: Sequence[Story], wanted: Collection[str] =
     data = msgspec.json.encode(found).decode().replace("<", "\\u003c")
     lead = f'{STYLE}{opening(found)}<script type="application/json" id="figures">{data}</script>'
     room = LARGEST - sum(len(content.encode()) for content in (lead, *(content for _, content in before + after)))
-    look_up = looked_up(told, found.overview.requests, wanted, min(OF_THE_LOOK_UP, room))
+    look_up = looked_up(told, found.overview.requests, wanted, room)
     sections = [*before, ("One request, looked up", look_up), *after]
     return page(f"{found.pipeline}: what happened", [one for one in sections if one[1]], lead)
 

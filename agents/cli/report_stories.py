@@ -23,7 +23,7 @@ from streams.core.answers import NOBODY, OUTCOMES
 from streams.core.label_next import spread
 from streams.core.races import Races
 
-MOST = 12_000
+MOST = 25_000
 """Stories that are told at most: more have no room on a page."""
 
 OF_A_KIND = 30

@@ -22,7 +22,8 @@ from agents.cli.report_figures import Figures
 from agents.cli.report_lookup import looked_up, packed, printed
 from agents.cli.report_opening import tiles
 from agents.cli.report_page import COLOURS
-from agents.cli.report_stories import Event, Story
+from agents.cli.report_sections import LARGEST, report_page
+from agents.cli.report_stories import MOST, Event, Story
 from agents.cli.report_trouble import LOOKS
 from agents.cli.report_words import summary
 from schemas.blocks import ScoreBlock, decode_scores, offsets_of, scores_of
@@ -239,9 +240,54 @@ def test_every_request_of_a_small_range_is_looked_up(folder: Path):
     assert "All 600 requests are in this page, each with the story of its race." in page.text
 
 
+def test_as_many_flights_as_the_demo_has_find_room_each_with_its_story(folder: Path):
+    """Records as long as the demo's, of which no two are alike, scored by four models."""
+    dice = random.Random(5)
+    [like, *_] = convert(Elements((folder / "page.html").read_text()).held["stories"], list[Story])
+    models = ("fast 2013-h1", "full 2013-h1", "rule 1", "january 2013-01")
+
+    def flight(number: int) -> Story:
+        carrier, hour, minute = (
+            dice.choice(("UA", "B6", "EV", "DL", "AA", "MQ")),
+            dice.randrange(5, 24),
+            dice.randrange(60),
+        )
+        to = dice.randrange(100)
+        request_id = f"{carrier}{dice.randrange(6_000)}-20130716-{hour:02}{minute:02}-EWR"
+        value = json.encode(
+            {
+                "request_id": request_id, "month": 7, "weekday": 1, "hour": hour, "minute": minute, "carrier": carrier,
+                "origin": "EWR", "dest": f"D{to}", "distance": 90.0 + 37 * to,
+                "asked_ms": 1_374_000_000_000 + 43_000 * number,
+            }
+        )  # fmt: skip
+        events = [Event(0.0, "raw", "the request is in the log"), Event(200.0, "deadline", "deadline")]
+        events += [
+            Event(float(dice.randrange(5, 60)), "score", f"{model} scores {dice.random():.4f}") for model in models
+        ]
+        events.append(Event(61.0, "decision", f"decision: preferred by full, {dice.random():.4f}"))
+        return replace(
+            like,
+            request_id=request_id,
+            ticket=f"{number % 4}/{number // 4}",
+            asked=f"2026-11-27T05:{number // 360 % 60:02}:{number // 6 % 60:02}.{dice.randrange(1000):03}Z",
+            value=value.decode(),
+            events=events,
+            why=f"the champion full answered after {dice.randrange(5, 60)} ms",
+            truth=f"it was {dice.choice(('true', 'false'))}, said {dice.randrange(10, 300)} s after the decision",
+        )
+
+    many = [flight(number) for number in range(20_000)]
+    dice.shuffle(many)
+    found = convert(Elements((folder / "page.html").read_text()).held["figures"], Figures)
+    text = report_page(replace(found, overview=replace(found.overview, requests=20_000)), many)
+    assert "All 20,000 requests are in this page, each with the story of its race." in text
+    assert len(text.encode()) <= LARGEST + 10_000
+    assert MOST >= 20_000, "so many are told"
+
+
 def test_a_request_that_is_asked_for_is_shown_first(folder: Path):
     page = Elements(told(folder, "--request", "r311", "--request", "0/7", out="asked.html"))
-    assert [story["ticket"] for story in page.held["stories"][:2]] == ["0/311", "0/7"]
     shown = [text for text in page.text if text.startswith("ticket 0/")]
     assert [text.partition(",")[0] for text in shown] == ["ticket 0/311", "ticket 0/7"]
     with pytest.raises(ConfigurationRefused, match="r9999: no request of this range has this id or ticket"):
@@ -250,15 +296,24 @@ def test_a_request_that_is_asked_for_is_shown_first(folder: Path):
 
 def unpacked(data: str) -> list[Story]:
     """The stories of a page, as a browser unpacks them."""
-    return json.decode(gzip.decompress(base64.b64decode(data)), type=list[Story])
+    columns = json.decode(gzip.decompress(base64.b64decode(data)))
+    of_events = zip(*(columns.pop(name) for name in Event.__struct_fields__), strict=True)
+    columns["events"] = [list(map(Event, *events)) for events in of_events]
+    rows = zip(*columns.values(), strict=True)
+    return [Story(**dict(zip(columns, row, strict=True))) for row in rows]
 
 
 def test_the_look_up_takes_the_room_that_is_left_and_says_what_is_not_in_it(folder: Path):
     every = convert(Elements((folder / "page.html").read_text()).held["stories"], list[Story])
     dice = random.Random(4)
-    many = [replace(one, value=dice.randbytes(200).hex()) for one in every * 20]
+    many = [
+        replace(one, value=dice.randbytes(200).hex(), ticket=f"0/{place}") for place, one in enumerate(every * 20)
+    ]
+    dice.shuffle(many)
     data, count = packed(many, 300_000)
-    assert (unpacked(data), len(data) <= 300_000, len(data) > 200_000) == (many[:count], True, True)
+    held = unpacked(data)
+    assert (len(held), len(data) <= 300_000, len(data) > 270_000) == (count, True, True)
+    assert {one.ticket: one for one in held} == {one.ticket: one for one in many[:count]}
     html = looked_up(many, 50_000, (), 300_000)
     assert len(html.encode()) < 310_000
     assert f"{len(Elements(html).held['stories']):,} of 50,000 requests are in this page" in html

@@ -166,7 +166,35 @@ def test_the_numbers_of_the_page_are_those_of_the_archive(folder: Path):
         assert (one.rows, one.agreement) == (len(both), pytest.approx(np.mean(same), abs=1e-6))
         assert one.quantiles[51] == pytest.approx(np.median([scores[model][o][0] for o in both]), abs=1e-6)
     assert {(one.other) for one in found.pairs} == {"first 1", "yardstick 1"}
+    third = len(raw) // 3  # offsets are in the order of their log times: these have one partition
+    parts = [range(third), range(len(raw) - third, len(raw))]
+    for one in found.scores:
+        own = scores[one.shift.name.split()[0]]
+        then, now = ([own[offset][0] for offset in part if offset in own] for part in parts)
+        edges = np.linspace(min(then + now), max(then + now), len(one.then) + 1)
+        assert one.edges == pytest.approx(edges, abs=1e-6)
+        assert one.then == np.histogram(then, one.edges)[0].tolist()
+        assert one.now == np.histogram(now, one.edges)[0].tolist()
+        assert one.shift.then == pytest.approx(np.median(then), abs=1e-6)
+        assert one.shift.now == pytest.approx(np.median(now), abs=1e-6)
+    events = {offset: json.decode(record.value) for offset, record in raw.items()}
+    shift = next(one for one in found.fields if one.name == "x")
+    values = [[events[o]["x"] for o in part if isinstance(events[o]["x"], float | int)] for part in parts]
+    assert [shift.then, shift.now] == pytest.approx([np.median(part) for part in values], abs=1e-6)
+
+    counts = np.array(all_.heat.counts)
+    slices = np.linspace(all_.first_ms, all_.last_ms + 1, len(all_.slices) + 1)
+    for place in np.argsort(-counts.ravel())[:3].tolist():
+        row, column = divmod(place, counts.shape[1])
+        of_the_time = [o for o in used if slices[column] <= raw[o].timestamp_ms < slices[column + 1]]
+        took = [o for o in of_the_time if all_.heat.edges_ms[row] <= max(used[o], 1) < all_.heat.edges_ms[row + 1]]
+        assert counts[row, column] == len(took) > 1
     labelled = [decision for o, decision in decisions.items() if o < 400 and o not in (7, 11)]
+    known = {o: o % 4 == 0 for o in range(400) if o not in (7, 11)}
+    measured = {row.model: row.measures for row in found.quality.range}
+    for model, own in scores.items():
+        right = [(score >= 0.5) == known[o] for o, (score, _) in own.items() if o in known]
+        assert measured[model].accuracy.value == pytest.approx(np.mean(right), abs=1e-6)
     assert found.quality.labelled == len(labelled)
 
 

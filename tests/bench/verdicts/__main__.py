@@ -28,7 +28,7 @@ from tests.bench.verdicts.scenarios import CORE, HARD, SCENARIOS
 from tests.bench.verdicts.world import CLUSTERED, DAILY, INDEPENDENT, KINDS
 
 SEEDS = 5
-FIRST_SEED = 9100  # thresholds were tuned on seeds below 1,000; what went wrong on 9000 to 9004 was looked into
+FIRST_SEED = 9800  # thresholds were tuned on seeds below 1,000; what went wrong on 9000 to 9705 was looked into
 QUIET_WINDOWS = {INDEPENDENT: 300, DAILY: 300, CLUSTERED: 310}  # of each of ten references, with and without probes
 PUBLIC_WINDOWS = 100
 NEVER = 9.0

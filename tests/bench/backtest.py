@@ -97,9 +97,9 @@ def _whole(
     candidate = Way("candidate", pipeline, {"full": scored})
     sweep = [unchanged, *(Way(str(budget), with_budget(pipeline, budget)) for budget in BUDGETS)]
     runs: dict[str, Callable[[], object]] = {
-        "backtest_us_per_request": lambda: read_past(root, pipeline, [unchanged, candidate], Period(), {}, LEAD_MS),
-        "simulate_us_per_request": lambda: read_columns(root, pipeline, [unchanged], Period(), {}, LEAD_MS),
-        "simulate_sweep_of_4_us_per_request": lambda: read_columns(root, pipeline, sweep, Period(), {}, LEAD_MS),
+        "backtest_us_per_request": lambda: read_past(root, pipeline, [unchanged, candidate], Period(), None, LEAD_MS),
+        "simulate_us_per_request": lambda: read_columns(root, pipeline, [unchanged], Period(), None, LEAD_MS),
+        "simulate_sweep_of_4_us_per_request": lambda: read_columns(root, pipeline, sweep, Period(), None, LEAD_MS),
     }
     return {name: _cpu_s(run) / len(lines) * 1e6 for name, run in runs.items()}
 

@@ -145,7 +145,7 @@ def backtested(pipeline: Up, file: Path) -> dict[float, list[float]]:
 
     every = tuple(range(len(own.features)))
     candidate = Way("candidate", own, {"good": Scored("2", score, every, 1)})
-    read_past(pipeline.archive, own, [Way(UNCHANGED, own), candidate], Period(), {}, LEAD_MS)
+    read_past(pipeline.archive, own, [Way(UNCHANGED, own), candidate], Period(), None, LEAD_MS)
     return given
 
 

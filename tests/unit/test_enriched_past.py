@@ -84,7 +84,7 @@ def backtested(own: Pipeline, root: Path) -> tuple[dict[int, list[float]], Seen]
 
     every = tuple(range(len(own.features)))
     way = Way("candidate", own, {"first": Scored("1", score, every, 5)})
-    return given, read_past(root, own, [Way("unchanged", own), way], Period(), {}, LEAD_MS)
+    return given, read_past(root, own, [Way("unchanged", own), way], Period(), None, LEAD_MS)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 4096])
@@ -115,7 +115,7 @@ def test_a_request_of_which_nothing_is_kept_is_given_nothing_and_counted(own: Pi
 
 def test_who_scores_nothing_needs_nothing_of_it(own: Pipeline, tmp_path: Path):
     lived(own, tmp_path, kept=10)
-    seen = read_past(tmp_path, own, [Way("unchanged", own)], Period(), {}, LEAD_MS)
+    seen = read_past(tmp_path, own, [Way("unchanged", own)], Period(), None, LEAD_MS)
     assert (seen.left_out, len(seen.ids)) == (0, COUNT)
 
 

@@ -76,8 +76,8 @@ def test_simulation_and_backtest_do_and_a_candidate_with_other_models_does_not(r
     alone = replace(OF, models=tuple(model for model in OF.models if model.role is not Role.CHALLENGER))
     hasty = replace(OF, policy=Policy(steps=(Step(until=1.0, accept=("champion", "challenger")),)))
     ways = [Way(UNCHANGED, OF), Way("hasty", hasty), Way("alone", alone)]
-    seen = read_past(root, OF, ways, Period(), {}, LEAD_MS)
-    columns, slow = read_columns(root, OF, ways, Period(), {}, LEAD_MS)
+    seen = read_past(root, OF, ways, Period(), None, LEAD_MS)
+    columns, slow = read_columns(root, OF, ways, Period(), None, LEAD_MS)
     for name in (UNCHANGED, "hasty", "alone"):
         assert (seen.ways[name].model == columns.ways[name].model).all()
     assert slow == dict.fromkeys((UNCHANGED, "hasty"), "models were moved meanwhile")
@@ -122,8 +122,8 @@ def test_a_file_by_which_an_archived_move_would_not_count_is_refused_as_up_refus
     )
     ways = [Way(UNCHANGED, OF), Way("alone", replace(OF, models=OF.models[:1]))]
     for run in (
-        lambda: read_past(root, OF, ways, Period(), {}, LEAD_MS),
-        lambda: read_columns(root, OF, ways, Period(), {}, LEAD_MS),
+        lambda: read_past(root, OF, ways, Period(), None, LEAD_MS),
+        lambda: read_columns(root, OF, ways, Period(), None, LEAD_MS),
         lambda: golden_check(root, OF, Period()),
     ):
         with pytest.raises(ConfigurationRefused, match=said) as refused:

@@ -366,7 +366,7 @@ def the_score(given: Given):  # type: ignore[no-untyped-def]
 
 def past_scores(of: Pipeline, root: Path, scored: dict[str, Scored]) -> dict[str, list[float]]:
     way = Way("candidate", of, scored)
-    seen = read_past(root, of, [way], Period(), {}, 4.0)
+    seen = read_past(root, of, [way], Period(), None, 4.0)
     assert seen.ways["candidate"].model is not None
     return {name: column.tolist() for name, column in seen.own["candidate"].items()}
 

@@ -104,9 +104,9 @@ def test_quality_work_list_and_report_read_the_customers_only(archive: Path):
 
 
 def test_a_backtest_and_a_simulation_leave_them_out(archive: Path):
-    seen = read_past(archive, SMALL, WAYS, Period(None, None), {}, LEAD_MS)
+    seen = read_past(archive, SMALL, WAYS, Period(None, None), None, LEAD_MS)
     assert seen.offsets.tolist() == CUSTOMERS
-    columns, _ = read_columns(archive, SMALL, WAYS, Period(None, None), {}, LEAD_MS)
+    columns, _ = read_columns(archive, SMALL, WAYS, Period(None, None), None, LEAD_MS)
     assert columns.offsets.tolist() == CUSTOMERS
     assert seen.happened is not None
     assert len(seen.happened) == len(CUSTOMERS)

@@ -278,9 +278,8 @@ def test_rows_whose_deadline_has_passed_are_scored_by_those_alone_that_only_watc
     await_champion(pipeline)
     for model in answering:
         given = late.keys() & asked(pipeline, model)  # a router that was late itself has passed some over
-        until(
-            lambda model=model, all=len(given): skipped(pipeline, model) >= before[model] + all, 20, "it skips them"
-        )
+        wanted = before[model] + len(given)
+        until(lambda model=model, wanted=wanted: skipped(pipeline, model) >= wanted, 20, f"{model} skips them")
         assert not scored(pipeline, model) & late.keys()
     for model in watching:
         until(

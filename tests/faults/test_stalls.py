@@ -131,7 +131,7 @@ def warm(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", ["slow", "raising", "hung", "all hung", "segfault", "killed"])
 def test_a_bad_model_costs_only_its_own_score(warm: Up, kind: str, note: Note):
-    good, bad_s = 300 * GOOD_S, 10 if LONG else 3
+    good, bad_s = 300 * GOOD_S, 8 if LONG else 3
 
     def is_bad(number: int) -> bool:
         return kind in BAD_X and number >= good and (number - good) % EVERY.get(kind, 900) == 0
@@ -197,7 +197,7 @@ def test_a_wrong_clock_makes_nobody_wait(cluster: Cluster, tmp_path: Path, name:
     shim = {"FAULT_CLOCK": wrong, "PYTHONPATH": str(CLOCK), "RENDEZVOUS_NURSERY": "0"}
     with up(cluster, file, name, tmp_path / "state", more=shim) as pipeline:
         with Load(cluster, pipeline.topics.raw, 300) as load:
-            load.wait(8 if LONG else 5)
+            load.wait(6 if LONG else 5)
         found = findings(pipeline, file, load)
         answers = decisions(pipeline, load)
         for role, *_ in clocks:
@@ -230,7 +230,7 @@ def test_a_burst_after_a_stall_stays_within_512_mb_and_is_caught_up(
         with Load(cluster, pipeline.topics.raw, 10 * rate, value) as load:
             load.wait(1)
             with suspended([pipeline.pid(role) for role in roles]):
-                load.wait(20 if LONG else 4)
+                load.wait(12 if LONG else 4)
             started_s, waiting = time.monotonic(), load.sent
         found = findings(pipeline, file, load, 90)
         caught_up_s = time.monotonic() - started_s

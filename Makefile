@@ -38,7 +38,7 @@ test: setup ## every test, those on real Kafka included; the others take the tim
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/faults tests/broker; failed=$$?; \
 	echo "the tests without Kafka:"; wait $$unit || failed=1; cat $(UNIT); exit $$failed
 
-test-faults: setup ## every fault at full length, and its table in the README (36 minutes, a quiet machine)
+test-faults: setup ## every fault at full length, and its table in the README (28 minutes, a quiet machine)
 	FAULTS=long $(BIN)/python -m pytest tests/faults
 
 check: setup ## format, lint, types, import contracts

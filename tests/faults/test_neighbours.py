@@ -23,7 +23,7 @@ ENDED = {"leaks": "by its memory limit", "segfaults": "by SIGSEGV"}
 OTHERS = ("good", "plain", "watcher")
 UNTOUCHED = ("router", "rendezvous", "archiver", *(f"scorer.{model}" for model in (*OTHERS, "raises")))
 
-RATE, STRETCH_S = 200, 8 if LONG else 1
+RATE, STRETCH_S = 200, 15 if LONG else 1
 TURNS = """
 [[features]]
 name = "trouble"

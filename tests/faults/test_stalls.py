@@ -15,7 +15,7 @@ from streams.kafka.reading import TopicReader
 from tests.broker.models import CRASH, LATE, POISON, SEGFAULT
 from tests.broker.pipelines import FILE, Up, until, up, write
 from tests.faults.conftest import LONG, Note, life, living
-from tests.faults.flow import flow
+from tests.faults.flow import flow, score_ages_ms
 from tests.faults.load import Load, assert_kept, decisions, findings, plain, second_finals, suspended
 from tests.faults.test_kills import assert_agreed, assert_on_time
 from tests.faults.work import await_rest
@@ -150,7 +150,8 @@ def test_a_bad_model_costs_only_its_own_score(warm: Up, kind: str, note: Note):
             load.wait(bad_s)
     found = findings(warm, warm.file, load)
     assert_kept(found)
-    seen = flow(warm.cluster, warm.name).of(load.acknowledged)
+    went = flow(warm.cluster, warm.name)
+    seen = went.of(load.acknowledged)
     note(f"model {kind}", f"{bad_s} s", found)
     assert_on_time(seen, 0.01)  # where all wait for the deadline, one pause of the broker makes ten of them late
     answers = list(seen.answers.values())
@@ -162,8 +163,11 @@ def test_a_bad_model_costs_only_its_own_score(warm: Up, kind: str, note: Note):
         assert sum(answer.outcome == "default" for answer in worse) >= 0.5 * len(worse)
         return
     assert sum(answer.outcome in {"preferred", "fallback"} for answer in worse) >= 0.9 * len(worse)
-    ages = [[a.scores["plain"].age_ms for a in part if "plain" in a.scores] for part in (answers[:good_until], worse)]
-    before, during = map(statistics.median, ages)
+    ages, places = score_ages_ms(warm.cluster, warm.name, went.asked_ms)["plain"], list(seen.answers)
+    before, during = (
+        statistics.median(ages[place] for place in part if place in ages)
+        for part in (places[:good_until], places[good_until:])
+    )
     assert during <= 2 * before + (10 if LONG else 200), "the other models' latency is unmoved"
 
 

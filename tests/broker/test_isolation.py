@@ -76,8 +76,10 @@ def test_models_that_leak_crash_on_a_row_or_never_start_cost_the_others_nothing(
         assert kept.worst_late_ms <= NOT_A_TIMEOUT_MS
         answers = decisions(pipeline, load)
         assert sum(answer.outcome == "preferred" for answer in answers) >= 0.7 * len(answers)
-        assert all(pipeline.restarts(role) == 0 for role in ("router", "rendezvous", "scorer.good", "scorer.plain"))
-        assert pipeline.status["ready"]
+        untouched = ("router", "rendezvous", "scorer.good", "scorer.plain")
+        ended = {role: pipeline.status["roles"][role]["reason"] for role in untouched if pipeline.restarts(role)}
+        assert ended == {}
+        until(lambda: pipeline.status["ready"], 60, "ready: the one that leaks is at work again, or in quarantine")
 
         (deadly,) = [offset for (_, offset), id_ in load.acknowledged.items() if id_.endswith(f"-{DEADLY}")]
         every = {offset for _, offset in load.acknowledged}

@@ -184,7 +184,7 @@ def assert_a_raise_costs_its_row(bad: list[Decision], every: list[Decision]) -> 
     assert {answer.failed["good"] for answer in raised} == {"raised ValueError('poisoned')"}
     waited = sum(answer.used_ms > 0.5 * answer.budget_ms for answer in raised) / len(raised)
     print(f"{len(raised)} rows raised; {waited:.0%} of them were answered in the second half of their budget")
-    assert waited <= (0.01 if LONG else 0.3), "nobody waits for it"
+    assert waited <= (0.01 if LONG else 0.5), "nobody waits for it"
 
 
 CLOCK = Path(__file__).parent / "clock"

@@ -13,6 +13,7 @@ from streams.core.entitlement import Entry, History, Spans
 from streams.core.learned import Learned
 from streams.core.mature_days import MatureDays
 from streams.kafka.clients import Cluster
+from streams.kafka.following import Folded
 from streams.kafka.quality_log import QualityLog
 from streams.kafka.roster_log import RosterLog
 from streams.kafka.tally_log import TallyLog
@@ -128,43 +129,35 @@ def _moves(history: History) -> Moves:
     return Moves(tuple(history.entries), history.spans)
 
 
-class TokenWatch(LogWatch[Tokens]):
+class FoldedWatch(LogWatch[Growing]):
+    """Told of what a log of one pipeline comes to; `log` says which."""
+
+    log: Callable[[Cluster, Pipeline], Folded[Growing]]
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        cluster: Cluster,
+        told: Callable[[Growing], None],
+        died: Callable[[Exception], None],
+    ) -> None:
+        log = type(self).log(cluster, pipeline)
+        super().__init__(log.read, log.follow, told, died)
+
+
+class TokenWatch(FoldedWatch[Tokens]):
     """Told of every token that marks a probe."""
 
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        cluster: Cluster,
-        told: Callable[[Tokens], None],
-        died: Callable[[Exception], None],
-    ) -> None:
-        log = TokenLog(cluster, pipeline)
-        super().__init__(log.read, log.follow, told, died)
+    log = TokenLog
 
 
-class QualityWatch(LogWatch[MatureDays]):
+class QualityWatch(FoldedWatch[MatureDays]):
     """Told of all that the labels of mature days say."""
 
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        cluster: Cluster,
-        told: Callable[[MatureDays], None],
-        died: Callable[[Exception], None],
-    ) -> None:
-        log = QualityLog(cluster, pipeline)
-        super().__init__(log.read, log.follow, told, died)
+    log = QualityLog
 
 
-class TallyWatch(LogWatch[Learned]):
+class TallyWatch(FoldedWatch[Learned]):
     """Told of all that the labels have taught."""
 
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        cluster: Cluster,
-        told: Callable[[Learned], None],
-        died: Callable[[Exception], None],
-    ) -> None:
-        log = TallyLog(cluster, pipeline)
-        super().__init__(log.read, log.follow, told, died)
+    log = TallyLog

@@ -14,6 +14,7 @@ from confluent_kafka import Message, TopicPartition
 from faust.types import TP
 
 from agents.answering import Answering
+from agents.looks import Looks
 from agents.passing_over import PassingOver
 from agents.recoveries import Recoveries
 from agents.resuming import Resuming
@@ -79,6 +80,7 @@ class Desk:
         self._pipeline = pipeline
         self._topics = Topics(pipeline.name)
         self._recoveries = Recoveries(self._role, self._topics, self._answer)
+        self._looks = Looks(self._topics.decisions, self._answer) if standby else None
         self._validator = Validator(pipeline)
         self._timer = Timer(lambda: self._app.add_future(self.on_time()))
         self._spans = always(pipeline)
@@ -91,6 +93,8 @@ class Desk:
         """Work on this app from now on."""
         self._app = app
         self._recoveries.open(app)
+        if self._looks:
+            self._looks.open(app)
 
         def died(error: Exception) -> None:
             app.add_future(app.crash(error))
@@ -142,6 +146,8 @@ class Desk:
         grace_ms = GRACE_MS if self._pipeline.standby else 0.0
         self._recoveries.begin({n: Recovery(core, *ends[n], grace_ms, asked_ms) for n, core in cores.items()})
         self.cores = cores
+        if self._looks:
+            self._looks.begin(cores, starts)
         self._awake_s = time.monotonic()
 
     async def _begin_logs(self) -> None:
@@ -155,6 +161,8 @@ class Desk:
         """Let go of every partition."""
         self.cores = {}
         self._recoveries.begin({})
+        if self._looks:
+            self._looks.begin({}, {})
 
     def _core(self, number: int, starts: Mapping[TP, int]) -> Rendezvous:
         start = self._resuming.start(number, starts)
@@ -166,6 +174,7 @@ class Desk:
             LEAD_MS,
             grace_ms,
             from_log=self._pipeline.standby,
+            looks=self._standby,
             spans=self._spans,
             learned=self._learned,
         )
@@ -206,6 +215,8 @@ class Desk:
             for message in batch.messages:
                 if decision := _decision(message):
                     replies += core.decided(decision, now_ms)
+            if self._looks:
+                replies += self._looks.read(batch.partition, batch.next_offset)
         if recovery:
             replies += self._recoveries.run(batch.partition)
         await self._answer(core, replies)
@@ -247,6 +258,8 @@ class Desk:
         self._arm()
 
     def _arm(self) -> None:
+        if self._looks:
+            self._looks.look()
         armed = (core.next_due_ms for number, core in self.cores.items() if self._recoveries.at(number) is None)
         self._timer.arm(armed, self._app.producer.now_ms())
 

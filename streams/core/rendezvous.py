@@ -31,6 +31,7 @@ class Rendezvous:
 
     `from_log` is for those that are told of every record of decisions, their own too, as a standby always is: a
     repeat is then answered from the log alone, with what its first's first record says, whatever a twin has said.
+    `looks` is for a standby whose desk says up to when decisions were read (`read_to`).
     `spans` says who may answer which requests, by their log time; without it, the pipeline's models answer all.
     `learned` says what a bandit knew by then.
     """
@@ -44,11 +45,14 @@ class Rendezvous:
         grace_ms: float = 0.0,
         *,
         from_log: bool = False,
+        looks: bool = False,
         spans: Spans | None = None,
         learned: Learned = NOTHING,
     ) -> None:
         self._grace_ms = grace_ms
-        self._patience = Patience(grace_ms)
+        self._patience = Patience(grace_ms, looks=looks)
+        self._looks = looks
+        self._held_up: list[int] = []
         self._from_log = from_log or grace_ms > 0
         self._partition = partition
         self._entitlements = PerSpan(spans or always(pipeline), Entitled)
@@ -246,6 +250,21 @@ class Rendezvous:
         """The final decisions of these requests are confirmed by the broker. (Not those that are not final.)"""
         self._watermark.confirmed(offsets)
 
+    def read_to(self, as_of_ms: float, now_ms: float) -> list[Reply]:
+        """What decisions held at this moment (ms) was read: what was kept back for want of that may leave."""
+        self._patience.read_to(as_of_ms)
+        held_up, self._held_up = self._held_up, []
+        replies: list[Reply] = []
+        for offset in held_up:
+            if (pending := self._pending.get(offset)) is not None:
+                self._consider(pending, now_ms, replies)
+        return replies
+
+    @property
+    def heard_at_ms(self) -> float:
+        """When a decision of the owner's was read last."""
+        return self._patience.heard_at_ms
+
     @property
     def undecided(self) -> int:
         """Requests without a decision."""
@@ -306,9 +325,12 @@ class Rendezvous:
 
     def _let_leave(self, pending: Pending, ready: Reply, now_ms: float, replies: list[Reply]) -> None:
         """What was kept back leaves now, unless a twin's own may still be on its way."""
-        again_ms = self._patience.until_ms(pending.leave_ms, pending.request.budget_ms, now_ms)
+        leave_ms, last_ms = pending.leave_ms, pending.deadline_ms + self._deciding.lead_ms
+        again_ms = self._patience.until_ms(leave_ms, last_ms, pending.request.budget_ms, now_ms)
         if again_ms > now_ms:
             heappush(self._timers, (again_ms, pending.request.offset))
+            if self._looks:
+                self._held_up.append(pending.request.offset)
             return
         if pending.course is not None and pending.course.revision > ready.decision.revision:
             ready = Reply(replace(ready.decision, revision=pending.course.revision), ready.request)

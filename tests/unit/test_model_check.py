@@ -69,10 +69,17 @@ def test_a_zombie_that_does_not_notice_its_pause_says_far_more_and_still_harms_n
 
 
 def test_who_keeps_back_what_its_twin_must_have_said_says_far_less_twice():
-    kept, at_once = explored(120, REQUESTS, Variant()), explored(120, REQUESTS, Variant(kept_back=False))
+    kept, at_once = explored(60, REQUESTS, Variant()), explored(60, REQUESTS, Variant(kept_back=False))
     assert kept["second"] < 0.9 * at_once["second"]
     assert kept["contradicting"] < 0.9 * at_once["contradicting"]
     assert (at_once["lost"], at_once["conflicting"]) == (0, 0)
+
+
+def test_a_standby_that_asks_where_decisions_end_says_far_less_twice():
+    asked, guessed = explored(60, REQUESTS, Variant()), explored(60, REQUESTS, Variant(looks=False))
+    assert asked["second"] < 0.8 * guessed["second"]
+    assert asked["contradicting"] < 0.7 * guessed["contradicting"]
+    assert (guessed["lost"], guessed["conflicting"]) == (0, 0)
 
 
 def test_answers_that_get_better_grow_in_number_and_are_never_taken_back():

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from agents.coupler import Coupler, attach
-from agents.timer import TOGETHER_S, Timer
+from agents.timer import LISTEN_S, STALL_S, TOGETHER_S, Timer
 from streams.kafka.batch import Told
 from streams.kafka.clients import Cluster
 from tests.unit.small import pipeline
@@ -49,6 +49,43 @@ def test_the_earliest_fires_and_nothing_does_where_none_is_due():
         assert fired == ["kept", "moved"]
 
     asyncio.run(run())
+
+
+class Loop:
+    """A loop whose time is set by hand; `calls` are what is to be called, and when."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.calls: list[tuple[float, Callable[[], object]]] = []
+
+    def time(self) -> float:
+        return self.now_s
+
+    def call_at(self, at_s: float, call: Callable[..., object], *args: float) -> Any:
+        self.calls.append((at_s, lambda: call(*args)))
+        return SimpleNamespace(when=lambda: at_s, cancel=lambda: None)
+
+    def turn(self, now_s: float) -> None:
+        self.now_s = now_s
+        self.calls.pop()[1]()
+
+
+def test_a_timer_that_is_late_for_want_of_a_processor_listens_first(monkeypatch: pytest.MonkeyPatch):
+    loop, fired = Loop(), list[float]()
+    monkeypatch.setattr("agents.timer.asyncio.get_running_loop", lambda: loop)
+    timer = Timer(lambda: fired.append(loop.now_s))
+    timer.arm([NOW_MS], NOW_MS)
+    loop.turn(100.0 + STALL_S)
+    assert len(fired) == 1, "that is no stall"
+    timer.arm([NOW_MS + 500], NOW_MS)
+    due_s = loop.calls[-1][0]
+    loop.turn(due_s + 0.06)
+    assert len(fired) == 1
+    listened_s = due_s + 0.06 + LISTEN_S
+    timer.arm([NOW_MS], NOW_MS)  # what it reads meanwhile arms it again, no earlier
+    assert [at_s for at_s, _ in loop.calls] == [listened_s]
+    loop.turn(listened_s + 0.06)
+    assert fired[1:] == [listened_s + 0.06], "once for each stall, however long the moment was"
 
 
 def test_rows_that_the_broker_refused_are_seen_to_though_no_record_comes(monkeypatch: pytest.MonkeyPatch):

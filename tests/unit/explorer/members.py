@@ -27,6 +27,8 @@ class Variant:
     """A member that stood still says nothing but what it had queued before."""
     kept_back: bool = True
     """What a twin must have said while a member was away is kept back for a grace."""
+    looks: bool = True
+    """The standby asks where decisions end before it takes its owner for silent."""
     first_wins: bool = True
     refine: bool = False
     """Answers get better before they are final."""
@@ -35,7 +37,19 @@ class Variant:
 class Seat:
     """One life of one member at one partition."""
 
-    __slots__ = ("core", "decisions_at", "flight", "kind", "logs", "queue", "raw_at", "recovery", "scores_at")
+    __slots__ = (
+        "asked",
+        "core",
+        "decisions_at",
+        "flight",
+        "kind",
+        "logs",
+        "looks",
+        "queue",
+        "raw_at",
+        "recovery",
+        "scores_at",
+    )
 
     def __init__(
         self, dice: Random, variant: Variant, logs: Partition, commit: Checkpoint, kind: str, now_ms: float
@@ -47,7 +61,9 @@ class Seat:
         grace_ms = GRACE_MS if kind == "standby" else 0.0
         hears = kind == "standby" or (variant.twins and variant.hears)
         pipeline = REFINED if variant.refine else PIPELINE
-        self.core = Rendezvous(pipeline, logs.number, start, LEAD_MS, grace_ms, from_log=hears)
+        self.looks = kind == "standby" and variant.looks
+        self.asked: tuple[int, float] | None = None
+        self.core = Rendezvous(pipeline, logs.number, start, LEAD_MS, grace_ms, from_log=hears, looks=self.looks)
         if variant.read_back:
             self._read_back(commit, now_ms, horizon=variant.horizon)
         twin_grace_ms = GRACE_MS if hears and variant.kept_back else 0.0
@@ -77,10 +93,20 @@ class Seat:
             takes.reverse()
         for take in takes:
             take(now_ms, most)
+        if self.looks:
+            self._look(dice, now_ms)
         if self.recovery is None:
             self.queue += self.core.due(now_ms)
         else:
             self._recover(self.recovery, now_ms)
+
+    def _look(self, dice: Random, now_ms: float) -> None:
+        """Ask where decisions end; the answer counts when they were read up to there."""
+        if self.asked is None and dice.random() < 0.7:
+            self.asked = len(self.logs.decisions), now_ms
+        if self.asked is not None and self.decisions_at >= self.asked[0]:
+            self.queue += self.core.read_to(self.asked[1], now_ms)
+            self.asked = None
 
     def _take_raw(self, now_ms: float, most: int) -> None:
         requests = self.logs.raw.values[self.raw_at : self.raw_at + most]

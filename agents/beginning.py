@@ -6,6 +6,7 @@ has always named begins with what could still be answered, not with what a week 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from time import monotonic
 
 from confluent_kafka import TopicPartition
 from faust.types import TP
@@ -22,6 +23,9 @@ from streams.kafka.roster_log import RosterLog
 PRACTICE_RECORDS = 64
 """Of each partition: the last ones, as this name's other version was given them."""
 
+PRACTICE_S = 10.0
+"""So long, and one record: a slow model is warm by then, and `up` ends a scorer that loads for two minutes."""
+
 
 class Beginning:
     """One model of the pipeline, and its topic."""
@@ -34,7 +38,8 @@ class Beginning:
         self._log = log
 
     def practice(self, width: int) -> Iterator[Rows]:
-        """The last rows on its topic, where there are any of so many features; blocks."""
+        """The last rows on its topic, where there are any of so many features, while there is time; blocks."""
+        until_s = monotonic() + PRACTICE_S
         with TopicReader(self._cluster, self._topic) as reader:
             starts = {number: max(low, end - PRACTICE_RECORDS) for number, (low, end) in reader.bounds().items()}
             for message in reader.to_end(starts):
@@ -44,6 +49,8 @@ class Beginning:
                     continue  # who reads it for good keeps it as a dead letter
                 if rows.matrix.shape[1] == width:
                     yield rows
+                if monotonic() >= until_s:
+                    return
 
     def positions(self, committed: Sequence[TopicPartition]) -> Mapping[TP, int]:
         """Where to read on, for partitions in which nothing is committed; blocks."""

@@ -11,7 +11,7 @@ from faust.types import TP
 from msgspec.structs import replace
 
 from agents import beginning
-from agents.beginning import PRACTICE_RECORDS, Beginning
+from agents.beginning import PRACTICE_RECORDS, PRACTICE_S, Beginning
 from schemas.blocks import Rows, encode_rows
 from schemas.pipeline import MAX_BUDGET_MS
 from schemas.topics import Topics
@@ -111,6 +111,16 @@ def test_it_practises_on_the_last_records_of_each_partition(monkeypatch: pytest.
     long = [block(float(n)) for n in range(PRACTICE_RECORDS + 36)]
     one = beginning_of(monkeypatch, {0: (500, long), 1: (7, [block(-1.0), block(-2.0)]), 2: (0, [])})
     assert practised(one) == [float(n) for n in range(36, PRACTICE_RECORDS + 36)] + [-1.0, -2.0]
+
+
+def test_a_slow_model_practises_for_so_long_and_not_on_all(monkeypatch: pytest.MonkeyPatch):
+    one, clock = beginning_of(monkeypatch, {0: (0, [block(float(n)) for n in range(PRACTICE_RECORDS)])}), [100.0]
+    monkeypatch.setattr(beginning, "monotonic", lambda: clock[0])
+    found = 0
+    for _ in one.practice(WIDTH):
+        found += 1
+        clock[0] += PRACTICE_S / 4  # what the model takes for it
+    assert found == 4
 
 
 def test_rows_of_other_features_and_what_is_no_block_are_passed_over(monkeypatch: pytest.MonkeyPatch):

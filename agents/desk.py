@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import KafkaException, Message, TopicPartition
 from faust.types import TP
 
 from agents.answering import Answering
@@ -23,7 +23,7 @@ from agents.timer import Timer
 from schemas.blocks import ScoresBlock, TickBlock, decode_scores, encode_scores
 from schemas.dead_letters import DeadLetter
 from schemas.decisions import Decision, decode_decision
-from schemas.errors import Paused, UnreadableRecord
+from schemas.errors import KafkaUnreachable, Paused, UnreadableRecord
 from schemas.pipeline import Pipeline, PolicyKind
 from schemas.probes import Tokens
 from schemas.topics import Topics
@@ -53,6 +53,10 @@ PAUSE_S = 3.0
 """A desk that stood still for this long (stopped, swapped out, a sleeping host) may not be the owner any more, and
 its standby has answered: it may say nothing before it has read decisions back. It looks each `TICK_S`."""
 
+MANY_AHEAD = 100_000
+"""Tickets decided before raw was read so far: with more it is asked where raw ends. Beyond that no request was
+decided by anybody of ours, and a stranger's records are not kept."""
+
 NO_SCORES = TickBlock(0.0)
 
 GRACE_MS = 500.0
@@ -76,6 +80,7 @@ class Desk:
         self._awake_s = time.monotonic()
         self._resuming = Resuming(Topics(pipeline.name))
         self.cores: dict[int, Rendezvous] = {}
+        self._many: dict[int, int] = {}
         self.answering = Answering(pipeline, self._role)
         self._pipeline = pipeline
         self._topics = Topics(pipeline.name)
@@ -143,6 +148,8 @@ class Desk:
         now_ms = self._app.producer.now_ms()
         for decision in known:
             cores[decision.ticket.partition].decided(decision, now_ms)
+        for number, core in cores.items():
+            core.raw_ends(ends[number][0])  # which was asked once these were read
         grace_ms = GRACE_MS if self._pipeline.standby else 0.0
         self._recoveries.begin({n: Recovery(core, *ends[n], grace_ms, asked_ms) for n, core in cores.items()})
         self.cores = cores
@@ -220,6 +227,23 @@ class Desk:
         if recovery:
             replies += self._recoveries.run(batch.partition)
         await self._answer(core, replies)
+        await self._keep_what_can_be(core, batch.partition)  # before more decisions are read
+
+    async def _keep_what_can_be(self, core: Rendezvous, number: int) -> None:
+        """Forget what was decided of requests that are not there; who is far behind asks seldom."""
+        if core.ahead <= self._many.get(number, MANY_AHEAD):
+            return
+        try:
+            end = await asyncio.to_thread(self._end_of_raw, number)
+        except (KafkaException, KafkaUnreachable) as error:  # it is asked again when more was read
+            logger.warning("%s decided ahead of raw, whose end is not known: %s", core.ahead, error)
+            return
+        core.raw_ends(end)
+        self._many[number] = max(MANY_AHEAD, 2 * core.ahead)
+
+    def _end_of_raw(self, number: int) -> int:
+        with TopicReader(self._cluster, self._topics.raw) as reader:
+            return reader.bounds()[number][1]
 
     async def _answer(self, core: Rendezvous, replies: Sequence[Reply]) -> None:
         await self._publish(core, replies)

@@ -216,6 +216,16 @@ class Rendezvous:
             if said is None or said.revision < decision.revision:
                 self._said[offset] = decision
 
+    @property
+    def ahead(self) -> int:
+        """How many tickets that raw has not come to have a decision in the log."""
+        return len(self._decided) + len(self._said)
+
+    def raw_ends(self, end: int) -> None:
+        """Raw had no record from here on after all that is ahead was read: who decided those, decided nothing."""
+        self._decided = {offset: known for offset, known in self._decided.items() if offset < end}
+        self._said = {offset: said for offset, said in self._said.items() if offset < end}
+
     def scores_offered(self, block: ScoresBlock, position: int, log_ms: int, now_ms: float) -> list[Reply]:
         """Take note of what lies on `scores` at `position` and was appended at `log_ms`."""
         replies: list[Reply] = []

@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import KafkaError
 from msgspec.structs import replace
 
+from agents import desk as desks
 from agents.answering import Answering
 from agents.desk import PAUSE_S, Desk
 from schemas.decisions import decode_decision
@@ -81,3 +82,27 @@ def test_only_the_answer_to_a_probe_with_a_known_token_is_marked_and_it_is_not_c
     assert decode_decision(record.value or b"").probe is marked_as
     assert (b'"probe"' in (record.value or b"")) is marked_as
     assert desk.answering.decided == (not marked_as)
+
+
+def test_a_strangers_decisions_of_requests_that_are_not_there_do_not_pile_up(monkeypatch: pytest.MonkeyPatch):
+    core, elsewhere, asked = Rendezvous(pipeline(), 0), Rendezvous(pipeline(), 0), list[int]()
+    elsewhere.requests_seen([request(0)], 1_000)
+    (reply,) = elsewhere.scores_offered(scores("first", 0), 0, 1_004, 1_005)
+    monkeypatch.setattr(desks, "MANY_AHEAD", 3)
+    desk, end = Desk(pipeline(), Cluster("127.0.0.1:1")), 4
+    monkeypatch.setattr(desk, "_end_of_raw", lambda number: asked.append(number) or end)
+
+    def heard(offsets: Sequence[int]) -> int:
+        """How many are kept once these were heard of too."""
+        for offset in offsets:
+            ticket = replace(reply.decision.ticket, offset=offset)
+            core.decided(replace(reply.decision, ticket=ticket), 1_006)
+        asyncio.run(desk._keep_what_can_be(core, 0))
+        return core.ahead
+
+    assert (heard(range(3)), asked) == (3, []), "few are nobody's trouble"
+    assert (heard(range(1_000, 1_100)), asked) == (3, [0])
+    end = 50
+    assert (heard(range(50)), asked) == (50, [0, 0]), "it is far behind, and they are there"
+    assert (heard(range(1_000, 1_040)), asked) == (90, [0, 0]), "it does not ask each time"
+    assert (heard(range(1_040, 1_100)), asked) == (50, [0, 0, 0])

@@ -158,6 +158,21 @@ def test_what_was_decided_ahead_of_a_hole_in_raw_is_forgotten_with_it(to: int):
     assert set(desk._decided) == {offset for offset in range(10) if offset > to}
 
 
+def test_what_was_decided_of_requests_that_raw_does_not_have_is_forgotten(desk: Rendezvous):
+    elsewhere = Rendezvous(pipeline(), 0)
+    elsewhere.requests_seen([request(number, 1_000) for number in range(10)], 1_000)
+    for reply in elsewhere.due(1_100):
+        final = reply.request.offset % 2 == 1
+        desk.decided(replace(reply.decision, final=final), 1_101)
+    assert desk.ahead == 10
+    desk.raw_ends(7)
+    assert desk.ahead == 7
+    desk.requests_seen([request(number, 1_000) for number in range(10)], 1_050)
+    answered = {reply.request.offset for reply in desk.due(1_200)}
+    assert answered == {0, 2, 4, 6, 7, 8, 9}, "what is there and has a final decision is answered already"
+    assert desk.ahead == 0
+
+
 def test_a_log_time_from_the_future_does_not_lengthen_the_wait(desk: Rendezvous):
     desk.requests_seen([request(0, at_ms=50_000)], 1_000)
     assert only(desk.due(1_100)).outcome == Outcome.DEFAULT

@@ -143,6 +143,23 @@ def test_any_other_role_is_started_again_for_ever_and_one_that_is_refused_never(
     assert child.reason == "with exit code 5: no topic"
 
 
+def test_it_is_started_again_at_once_and_then_with_growing_pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    first, *later = supervisor.BACKOFF_S
+    assert first == 0.0
+    assert later == sorted(set(later))
+    pauses, waited, sleep = (6.1, 6.2, 6.3), list[float](), asyncio.sleep
+
+    async def passes_at_once(seconds: float) -> None:
+        waited.extend({seconds} & {*pauses})
+        await sleep(0 if seconds in pauses else seconds)
+
+    monkeypatch.setattr(supervisor, "BACKOFF_S", pauses)
+    monkeypatch.setattr(asyncio, "sleep", passes_at_once)
+    count = f"echo x >> {tmp_path}/count; [ $(wc -l < {tmp_path}/count) -lt 6 ] && exit 1; exit 5"
+    kept(Child("router", ["/bin/sh", "-c", count], tmp_path / "r.log", quarantine=RULE))
+    assert waited == [6.1, 6.2, 6.3, 6.3, 6.3]
+
+
 SAYS = """
 import os, re, signal, time
 def say(state, times):

@@ -1,7 +1,8 @@
 """The gates before a promotion: what a model has shown beside the champion, held against what the pipeline asks.
 
 Judged request by request over the same requests: every ticket was asked of both. A model that gave no score counts
-as slower than any budget, so one that answers the easy half quickly is not quick.
+as slower than any budget, so one that answers the easy half quickly is not quick; one that said why it has none has
+made an error, which is a gate of its own.
 """
 
 from collections.abc import Iterable, Mapping
@@ -60,11 +61,12 @@ def figures_of(shown: Iterable[Shown], gates: Promotion, shadow_s: float) -> Fig
     weights = [one.weight for one in labelled]
     side = gates.threshold
     failed = sum(one.failed for one in every)
+    timed = [one for one in every if not one.failed]
     return Figures(
         shadow_s=shadow_s,
         requests=len(every),
         agreement=_share([_above(one.score, side) == _above(one.champion, side) for one in both]),
-        latency_share=_p99([NEVER if one.age_ms is None else one.age_ms / one.budget_ms for one in every]),
+        latency_share=_p99([NEVER if one.age_ms is None else one.age_ms / one.budget_ms for one in timed]),
         error_rate=failed / len(every) if every else None,
         out_of_range=sum(_outside(one.score, gates) for one in every),
         labelled=len(labelled),

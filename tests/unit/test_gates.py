@@ -15,6 +15,10 @@ def shown(count: int = 20, **changes: object) -> list[Shown]:
     return [Shown(**{"budget_ms": 100, "score": 0.7, "age_ms": 20.0, "champion": 0.6, **changes})] * count  # type: ignore[arg-type]
 
 
+def errors(count: int) -> list[Shown]:
+    return shown(count, score=None, age_ms=None, failed=True)
+
+
 def said(every: list[Shown], shadow_s: float = 100, gates: Promotion = GATES) -> list[str]:
     return [line.split(":")[0] for line in refusals(figures_of(every, gates, shadow_s), gates)]
 
@@ -31,8 +35,8 @@ def test_a_model_that_has_shown_all_goes_through():
         (shown(champion=None), "agreement"),
         (shown(age_ms=60.0), "latency_share"),
         (shown() + shown(1, score=None, age_ms=None), "latency_share"),
-        (shown(2, failed=True) + shown(), ""),
-        (shown(4, failed=True) + shown(), "error_rate"),
+        (errors(2) + shown(), ""),
+        (errors(4) + shown(), "error_rate"),
         (shown() + shown(1, score=1.5), "min, max"),
         (shown() + shown(1, score=-0.1, champion=0.1), "min, max"),
         (shown(label=True), ""),
@@ -51,6 +55,7 @@ def test_a_model_has_to_run_beside_the_champion_for_some_time():
 def test_one_slow_score_in_a_hundred_is_forgiven_and_two_are_not():
     assert said(shown(99) + shown(1, score=None, age_ms=None)) == []
     assert said(shown(98) + shown(2, score=None, age_ms=None)) == ["latency_share"]
+    assert said(shown(98) + errors(2)) == [], "an error is no slow score"
 
 
 def test_a_refusal_names_the_figures():
@@ -64,10 +69,10 @@ def test_a_refusal_names_the_figures():
 
 
 def test_what_it_has_shown_is_one_line_for_people():
-    found = figures_of(shown(4, label=True) + shown(1, score=None, age_ms=None, failed=True), GATES, 7)
+    found = figures_of(shown(4, label=True) + errors(1), GATES, 7)
     assert in_words(found) == (
         "beside the champion for 7 s, last seen on 5 requests; on its side of the threshold for 100.00%; "
-        "99 in 100 scores never came; errors 20.00%; right on 100.00% of 4 labelled, the champion on 100.00%; "
+        "99 in 100 scores by 20% of the budget; errors 20.00%; right on 100.00% of 4 labelled, the champion on 100.00%; "
         "there are labels for 100.00% of what both scored"
     )
 

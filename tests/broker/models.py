@@ -11,6 +11,7 @@ import numpy as np
 from schemas.blocks import Matrix
 
 POISON, SLOW, CRASH, SEGFAULT, LATE, NULL, TALK = -1.0, -2.0, -3.0, -4.0, -5.0, -6.0, -7.0
+BEYOND, COLD = 50.0, -9.0
 FINE, RAISES, LEAKS, SEGFAULTS, HANGS = range(5)
 """What the last feature says of whose turn it is to be in trouble."""
 
@@ -29,6 +30,20 @@ def double(matrix: Matrix) -> Matrix:
     if (x == POISON).any():
         raise ValueError("poisoned")
     return np.where(x > 1e6, np.nan, 2 * x)
+
+
+class LateStarter:
+    """Its first real rows are no good; those of the warm-up are zeros. Raises on an x that is beyond all others."""
+
+    def load(self, _: object) -> None:
+        self.warm = False
+
+    def predict(self, matrix: Matrix) -> Matrix:
+        if (matrix[:, 0] == BEYOND).any():
+            raise ValueError("beyond")
+        said = np.full(len(matrix), 0.9 if self.warm else COLD)
+        self.warm = self.warm or bool(matrix[:, 0].any())
+        return said
 
 
 class Homeless:

@@ -2,18 +2,21 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from schemas.blocks import scores_of
 from schemas.decisions import Decision
 from schemas.roster import LEAD_MS, Moved, State
 from streams.core.entitlement import History
 from streams.kafka.clients import Cluster
 from streams.kafka.roster_log import RosterLog
 from streams.pipeline_file import load as load_file
-from tests.broker.pipelines import until, up, write
+from tests.broker.models import BEYOND
+from tests.broker.pipelines import Up, blocks, until, up, write
 from tests.broker.test_roster import UNTOUCHED, Operator, raw_at_ms, unentitled
-from tests.faults.load import Load, assert_kept, decisions, findings
+from tests.faults.load import Load, assert_kept, decisions, findings, plain
 
 RATE = 300
 SURE = 0.25
@@ -22,7 +25,7 @@ SURE = 0.25
 AROUND_MS = 1_000
 """So long after a boundary decisions are looked at one by one: a gap would be there."""
 
-GATES = "[promotion]\nshadow_s = 12\nrequests = 300\nagreement = 0.0\nlatency_share = 2.0\n"
+GATES = "[promotion]\nshadow_s = 12\nrequests = 300\nagreement = 0.0\nlatency_share = 2.0\nerror_rate = 0.05\n"
 
 STRICT = """
 [promotion]
@@ -30,11 +33,13 @@ shadow_s = 0.1
 requests = 10
 agreement = 0.95
 latency_share = 1e-6
+error_rate = 1e-6
 accuracy_loss = 0.1
 max = 0.8
 """
-ASKED = ("agreement", "latency_share", "min, max", "accuracy_loss")
-"""Of an operator who asks for more than version 2 has shown: a constant, out of range, that says yes to every request."""
+ASKED = ("agreement", "latency_share", "error_rate", "min, max", "accuracy_loss")
+"""Of an operator who asks for more than version 2 has shown: the same score for all, out of range, that says yes to
+every request, and an error on one in fifty."""
 
 ON_TIME_MS = 10
 LATE_SHARE = 0.01
@@ -60,6 +65,24 @@ def wrong_versions(history: History, answers: list[Decision], at_ms: dict[int, i
     }
 
 
+class Values:
+    """What is sent: from a number on, one in fifty is beyond what version 2 takes."""
+
+    def __init__(self) -> None:
+        self.beyond_from: int | None = None
+
+    def __call__(self, number: int) -> dict[str, Any]:
+        beyond = self.beyond_from is not None and number >= self.beyond_from and number % 50 == 0
+        return plain(number) | ({"x": BEYOND} if beyond else {})
+
+
+def first_scores(pipeline: Up, version: str, count: int) -> list[float]:
+    """The first that a version of `good` has given."""
+    return [
+        score for block in blocks(pipeline, "good") if block.version == version for score in scores_of(block.scores)
+    ][:count]
+
+
 def labelled(load: Load, file: Path) -> Path:
     """What became of each request: version 1 was right about all of them."""
     told = [
@@ -79,15 +102,19 @@ def test_a_new_version_takes_over_at_a_ticket_is_taken_back_and_takes_over_for_g
     operator = Operator(cluster, file, tmp_path / "state")
     strict = Operator(cluster, write(tmp_path / "strict", name, budget_ms=2_000, more=STRICT), tmp_path / "state")
 
+    values = Values()
+
     def beside() -> State | None:
         member = RosterLog(cluster, load_file(file)).read().roster.beside.get("good")
         return member.state if member else None
 
     with up(cluster, file, name, tmp_path / "state", "--standby") as pipeline:
-        with Load(cluster, pipeline.topics.raw, RATE) as load:
+        with Load(cluster, pipeline.topics.raw, RATE, values) as load:
             load.wait(1)
-            operator.says("add", "good", "--value", "0.9", "--version", "2", "--why", "trained anew")
+            new = ("--callable", "tests.broker.models:LateStarter", "--version", "2")
+            operator.says("add", "good", *new, "--why", "trained anew")
             until(lambda: beside() is State.SHADOW, 30, "version 2 scores beside version 1")
+            values.beyond_from = load.sent + RATE  # nothing of that is sent yet
             assert {"scorer.good", "scorer.good@2"} <= set(pipeline.status["roles"])
             refused = operator.ended("promote", "good", "--version", "2")
             assert (refused.returncode, "shadow_s" in refused.stderr) == (3, True), refused
@@ -99,6 +126,7 @@ def test_a_new_version_takes_over_at_a_ticket_is_taken_back_and_takes_over_for_g
             refused = strict.ended(*asked)
             assert (refused.returncode, beside()) == (3, State.SHADOW), refused
             assert [gate for gate in ASKED if f"\n{gate}: " not in refused.stderr] == [], refused.stderr
+            assert "% of its answers are errors, not 0.00%" in refused.stderr
             until(lambda: operator.ended("promote", "good", "--version", "2").returncode == 0, 60, "its gates let it")
             load.wait(2)
             operator.says("retire", "good", "--version", "1")
@@ -110,11 +138,13 @@ def test_a_new_version_takes_over_at_a_ticket_is_taken_back_and_takes_over_for_g
         others = [role for role in UNTOUCHED if role != "scorer.good"]
         assert [pipeline.restarts(role) for role in (*others, "scorer.good@2")] == [0] * (len(others) + 1)
         shown = operator.says("show", "good")[0]
+        began = first_scores(pipeline, "2", RATE)
         assert operator.golden()["compared"] > len(answers) / 2, "the archived moves say who was entitled"
 
     assert_kept(found)
     assert unentitled(history, answers, at_ms) == {}
     assert wrong_versions(history, answers, at_ms) == {}
+    assert (len(began), set(began)) == (RATE, {0.9}), "it was warm when its first score was given"
     boundaries = takeovers(history)
     assert [version for _, version in boundaries] == ["2", "1", "2"]
     moves = [entry for entry in history.entries if isinstance(entry.record, Moved) and entry.record.replaces]

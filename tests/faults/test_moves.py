@@ -14,11 +14,12 @@ from schemas.decisions import decode_decision
 from schemas.roster import Moved, State
 from streams.core.entitlement import History
 from streams.kafka.clients import Cluster
+from streams.kafka.groups import Groups
 from streams.kafka.reading import TopicReader
 from streams.kafka.roster_log import RosterLog
 from streams.pipeline_file import load as load_file
 from tests.broker.pipelines import Up, until, up, write
-from tests.broker.test_roster import UNTOUCHED, Operator, raw_at_ms, topics_of_models, unentitled
+from tests.broker.test_roster import UNTOUCHED, Operator, raw_at_ms, topics_of_models, trained, unentitled
 from tests.faults.conftest import LONG, Note
 from tests.faults.load import Load, assert_kept, decisions, findings
 
@@ -26,6 +27,7 @@ RATE = 500 if LONG else 200
 FRESH = '[kafka.producer]\n"topic.metadata.refresh.interval.ms" = 1000\n'
 """A producer notices within a second that a topic is gone, not within five minutes."""
 
+TREES = "trees.txt"
 ROUNDS = 5 if LONG else 1
 AFTER_MS = 500
 LATE_SHARE, ON_TIME_MS, LATEST_MS = 0.001, 10, 250
@@ -71,7 +73,7 @@ def latest(pipeline: Up, history: History, at_ms: dict[int, int], count: int = 1
 
 def comes_and_goes(operator: Operator, pipeline: Up, load: Load, new: str) -> None:
     """One model's life: deployed, refused by its gates, promoted all the same, rolled back, retired."""
-    operator.says("add", new, "--value", "0.9", "--version", "7", "--why", "a better one")
+    operator.says("add", new, TREES, "--version", "7", "--why", "a better one")
     until(lambda: operator.is_(new, State.SHADOW), 30, f"{new} scores")
     refused = operator.ended("promote", new)
     assert (refused.returncode, "shadow_s" in refused.stderr) == (3, True), refused
@@ -82,6 +84,16 @@ def comes_and_goes(operator: Operator, pipeline: Up, load: Load, new: str) -> No
     assert operator.is_(new, State.SHADOW), "where it was before its promotion"
     operator.says("retire", new)
     until(lambda: f"scorer.{new}" not in pipeline.status["roles"], 30, f"{new} has no process")
+    assert_drained(pipeline, new)
+
+
+def assert_drained(pipeline: Up, name: str) -> None:
+    """Before its process ended it has done all that it was sent."""
+    topic, group = pipeline.topics.model(name), f"{pipeline.name}.scorer.{name}.7"
+    with TopicReader(pipeline.cluster, topic) as reader:
+        ends = {number: end for number, (_, end) in reader.bounds().items()}
+    assert ends[0] > 0
+    assert Groups(pipeline.cluster).committed(group, topic, ends) == ends
 
 
 def its_topic_goes_and_comes_again(operator: Operator, pipeline: Up, load: Load, name: str) -> None:
@@ -92,7 +104,7 @@ def its_topic_goes_and_comes_again(operator: Operator, pipeline: Up, load: Load,
     load.wait(2)  # every producer has noticed
     assert topic not in topics_of_models(pipeline.cluster, pipeline.name), "nobody has made it anew"
     assert operator.says("retire", name, "--delete-topic") == [{"model": name, "deleted": []}]
-    operator.says("add", name, "--value", "0.9", "--version", "7", "--why", "after all")
+    operator.says("add", name, TREES, "--version", "7", "--why", "after all")
     until(lambda: operator.is_(name, State.SHADOW), 30, f"{name} is there again")
     until(lambda: name in scoring(pipeline), 30, f"{name} scores again")
 
@@ -114,6 +126,7 @@ def took_effect_ms(history: History) -> list[float]:
 @pytest.mark.timeout(600)
 def test_deploys_promotions_and_retirements_at_full_rate(cluster: Cluster, tmp_path: Path, name: str, note: Note):
     file, state = write(tmp_path, name, more=FRESH), tmp_path / "state"
+    (tmp_path / TREES).write_text(trained("x", "colour", "size"))
     operator = Operator(cluster, file, state, elsewhere=LONG)
     with up(cluster, file, name, state, "--standby") as pipeline:
         with Load(cluster, pipeline.topics.raw, RATE) as load:

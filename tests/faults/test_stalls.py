@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
+from schemas.blocks import decode_rows
 from schemas.decisions import Decision, decode_decision
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
@@ -74,8 +75,26 @@ version = "1"
 kind = "constant"
 role = "shadow"
 value = 0.75
+
+[[models]]
+name = "seen"
+version = "1"
+kind = "constant"
+role = "decoy"
+value = 0
 """
 )
+
+
+def given(pipeline: Up, model: str) -> set[tuple[int, bytes]]:
+    """The rows that were sent for a model: raw offset and features, as they lie on its topic (one partition)."""
+    with TopicReader(pipeline.cluster, pipeline.topics.model(model)) as reader:
+        blocks = [decode_rows(message.value()) for message in reader.to_end()]
+    return {
+        (offset, row.tobytes())
+        for block in blocks
+        for offset, row in zip(block.offsets.tolist(), block.matrix, strict=True)
+    }
 
 
 def test_ten_times_the_rate_sheds_shadows_first_and_recovers_by_itself(
@@ -95,7 +114,11 @@ def test_ten_times_the_rate_sheds_shadows_first_and_recovers_by_itself(
         burst.acknowledged |= before.acknowledged | after.acknowledged
         found = findings(pipeline, file, burst)
         answers, healthy, seen = decisions(pipeline, burst), decisions(pipeline, after), flow(cluster, name)
+        rows = {model: given(pipeline, model) for model in ("good", "plain", "watcher", "hidden", "seen")}
     assert_kept(found)
+    recorded = rows.pop("seen")
+    assert recorded == set.union(*rows.values()), "a decoy has what models were given, no row more or less or other"
+    assert rows["hidden"] < recorded, "also when some are passed over"
     shed = {model: sum(model in answer.not_asked for answer in answers) for model in ("hidden", "plain")}
     assert shed["hidden"] > 0
     assert not [a for a in answers if "plain" in a.not_asked and "hidden" not in a.not_asked], "shadows first"

@@ -18,7 +18,7 @@ import pytest
 from confluent_kafka import Producer
 
 from schemas.decisions import Decision
-from schemas.roster import Standing, State, decode_standing
+from schemas.roster import Moved, Standing, State, decode_standing, encode_roster
 from schemas.topics import Topics
 from streams.core.entitlement import History
 from streams.kafka.admin import Admin
@@ -198,6 +198,12 @@ def topics_of_models(cluster: Cluster, pipeline: str) -> list[str]:
     return [name for name in Admin(cluster).partitions() if name.startswith(Topics(pipeline).model(""))]
 
 
+def named(model: str) -> Moved:
+    """A whole record by which a model of this name would be staged."""
+    entry = {"name": model, "version": "1", "kind": "constant", "value": 0.5, "role": "shadow"}
+    return Moved(model=model, version="1", before=None, after=State.STAGED, who="stranger", at_ms=1, definition=entry)
+
+
 @pytest.mark.timeout(300)
 def test_of_two_operators_at_once_one_is_first_and_a_strangers_record_is_passed_over(
     cluster: Cluster, operator: Operator, tmp_path: Path, name: str
@@ -206,7 +212,8 @@ def test_of_two_operators_at_once_one_is_first_and_a_strangers_record_is_passed_
         operator.says("promote", "plain", "--force", "--why", "so that the roster begins")
         operator.says("rollback")
         stranger = Producer(cluster.producer_settings())
-        for value in (b"\xff", b'{"kind": "moved", "model": "good"}', None):
+        strange = [encode_roster(named(one)) for one in ("../up", "a/b", "x" * 64)]
+        for value in (b"\xff", b'{"kind": "moved", "model": "good"}', None, *strange):
             stranger.produce(Topics(name).roster_history, value, partition=0)
             stranger.produce(Topics(name).roster, value, b"good's", partition=0)
         assert stranger.flush(10) == 0
@@ -215,8 +222,10 @@ def test_of_two_operators_at_once_one_is_first_and_a_strangers_record_is_passed_
         history = RosterLog(cluster, load_file(operator.file)).read()
         assert history.roster.champion == "plain"
         assert sorted(one.returncode for one in ended) == [0, 3], [one.stderr for one in ended]
-        assert len(history.refused) >= 3
-        assert operator.states()["plain"] == State.CHAMPION
+        assert len(history.refused) >= 6
+        states = operator.states()
+        assert (states["plain"], states.keys()) == (State.CHAMPION, {"good", "plain", "watcher"})
+        assert {role for role in pipeline.status["roles"] if role.startswith("scorer.")} <= set(UNTOUCHED)
         with Load(cluster, pipeline.topics.raw, RATE) as load:
             load.wait(1)
         found = findings(pipeline, operator.file, load)

@@ -60,8 +60,8 @@ bench-verdicts: setup ## verdicts on seeded faults: right cause, delay, false al
 soak: setup ## ten minutes at 1,000 events per second: memory of each role
 	$(BIN)/python -m tests.bench.soak
 
-schemas: setup ## write the JSON Schemas of decisions, labels, verdicts, rows, scores and pipeline files anew
-	for name in decision label pipeline row score verdict; do $(BIN)/python -m schemas.json_schemas $$name.schema.json > schemas/$$name.schema.json; done
+schemas: setup ## write the JSON Schemas of decisions, labels, verdicts, minutes, rows, scores and pipeline files anew
+	for name in decision label minute pipeline row score verdict; do $(BIN)/python -m schemas.json_schemas $$name.schema.json > schemas/$$name.schema.json; done
 
 lock: ## resolve the lock files anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --extra demo --extra report --extra s3 --extra onnx --extra http --extra frame --group dev pyproject.toml -o requirements.lock

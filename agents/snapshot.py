@@ -32,6 +32,7 @@ KEPT = (
     "streams.core.first_answers",
     "streams.core.score_figures",
     "streams.core.group_figures",
+    "streams.core.minutes",
     "schemas.verdicts",
     "schemas.decisions",
     "schemas.pipeline",
@@ -155,6 +156,8 @@ def sources() -> Sequence[Path]:
             "first_answers",
             "score_figures",
             "group_figures",
+            "minutes",
+            "buckets",
             "watched_fields",
         )
     ]

@@ -12,6 +12,7 @@ import msgspec
 from schemas.blocks import JsonRow, JsonScore
 from schemas.decisions import Decision
 from schemas.labels import Label
+from schemas.minutes import Minute
 from schemas.pipeline import Pipeline
 from schemas.verdicts import Reported
 
@@ -23,6 +24,7 @@ def json_schemas() -> dict[str, dict[str, Any]]:
     return {
         "decision.schema.json": _schema(Decision),
         "label.schema.json": _schema(Label),
+        "minute.schema.json": _schema(Minute),
         "pipeline.schema.json": _schema(Pipeline),
         "row.schema.json": _schema(JsonRow),
         "score.schema.json": _schema(JsonScore),

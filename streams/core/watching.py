@@ -23,6 +23,7 @@ from streams.core.field_figures import fields_of
 from streams.core.first_answers import FirstAnswers, OfModel
 from streams.core.gathering import Gathered
 from streams.core.latest import Latest
+from streams.core.minutes import Minutes
 from streams.core.newcomers import with_newcomers
 from streams.core.probing import Probing
 from streams.core.score_figures import ScoreFigures
@@ -52,6 +53,7 @@ class Watching:
         self.heard: Verdict | None = None
         """What the watch that is to take its turn, or stands beside a reference that was set, has said last."""
         self.figures = ScoreFigures(settings.segments)
+        self.minutes = Minutes(settings.segments)
         self.standing = Standing()
         self.quarantined: dict[str, str] = {}
         self.closed_ms: float | None = None

@@ -1,11 +1,11 @@
-"""raw + scores + decisions + dead-letters + labels + tallies + roster-history + verdicts -> Parquet + quality
+"""raw + scores + decisions + dead-letters + labels + tallies + roster-history + verdicts + minutes -> Parquet + quality
 
 The files are the commit log: where they end is where reading goes on, whatever the group's offset says. A file is
 closed by size, rows or age, also when no record comes; what is buffered and lost is read again.
 
 A disk that takes nothing stops the reading, and nothing else: what is buffered stays, nothing is committed, and
 the same file is tried again until it is taken.
-"""
+"""  # noqa: E501  the road is one line
 
 import asyncio
 import logging
@@ -292,7 +292,7 @@ def topics_of(pipeline: Pipeline) -> tuple[str, ...]:
     topics = Topics(pipeline.name)
     every = [topics.raw, topics.scores, topics.decisions, topics.dead_letters, topics.labels, topics.roster_history]
     every += [topics.tallies] if pipeline.policy.kind is PolicyKind.BANDIT else []
-    every += [topics.verdicts] if pipeline.monitor else []
+    every += [topics.verdicts, topics.minutes] if pipeline.monitor else []
     every += [topics.enriched] if pipeline.enrich else []
     return tuple(every)
 

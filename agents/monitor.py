@@ -1,9 +1,9 @@
-"""raw + scores + decisions + enriched + roster + quality -> verdicts
+"""raw + scores + decisions + enriched + roster + quality -> verdicts + minutes
 
 Gathers each request with its scores, its decision and what was joined into it, in the order of the log, and judges
-every window of them. It is on nobody's road: when it is dead, nothing but verdicts is missing, and they come when it
-is back. What it knows is a function of the log, and is kept with the places it belongs to: a window is told once,
-whatever is killed when.
+every window of them; what each model did in a minute is written when that is over. It is on nobody's road: when it is
+dead, nothing but these is missing, and they come when it is back. What it knows is a function of the log, and is kept
+with the places it belongs to: a window is told once, whatever is killed when, and a minute again in the same words.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from agents.reading import Reading
 from agents.roster_watch import Moves, MovesWatch, QualityWatch, TokenWatch
 from agents.snapshot import SnapshotFile, SnapshotLost
 from agents.telling import Telling
+from schemas.minutes import Minute, encode_minute, key_of
 from schemas.pipeline import MonitorSettings, Pipeline
 from schemas.topics import Topics
 from schemas.verdicts import Reported
@@ -33,7 +34,7 @@ from streams.core.mature_days import NO_DAYS, MatureDays, with_labels
 from streams.core.probing import Probe
 from streams.core.watched_fields import WatchedFields
 from streams.core.watching import Watching
-from streams.kafka.batch import Batch
+from streams.kafka.batch import Batch, Outgoing
 from streams.kafka.clients import Cluster
 from streams.kafka.edge import Position
 from streams.kafka.transport import BatchApp
@@ -71,7 +72,9 @@ class Monitor:
         self._fields = WatchedFields(pipeline, settings.named)
         self._beside = beside(self._fields) if beside is not None else None
         self._reading = Reading(pipeline, self._fields)
-        self._telling = Telling(Topics(pipeline.name).verdicts, cluster, settings, file.path.with_name(TAKEN))
+        topics = Topics(pipeline.name)
+        self._minutes = topics.minutes
+        self._telling = Telling(topics.verdicts, cluster, settings, file.path.with_name(TAKEN))
         self._moves = Moves((), always(pipeline))
         self._mature = NO_DAYS
         self._watching = self._new()
@@ -181,6 +184,8 @@ class Monitor:
                 return
             if self._watching.due_ms < one.at_ms:
                 await self._expire(one.at_ms)
+            if minutes := self._watching.minutes.take(one):
+                await self._write(minutes)
             self._offer_as_probe(one)
             if self._watching.moved(self._moves.entries, one.at_ms):
                 await self._train(one.at_ms)
@@ -192,6 +197,10 @@ class Monitor:
         """Say what is due by the log's time, however little has come."""
         for report in self._watching.expire(until_ms, self._moves.spans):
             await self._say(report)
+
+    async def _write(self, minutes: Sequence[Minute]) -> None:
+        records = [Outgoing(self._minutes, encode_minute(one), key_of(one), 0) for one in minutes]
+        await self._telling.write(records)
 
     async def _say(self, report: Reported) -> None:
         if not report.quiet and report.evidence.probes == "none":
@@ -209,10 +218,12 @@ class Monitor:
     async def look(self) -> None:
         """Go on although nothing came, and keep what is known now and then."""
         self._telling.look()
-        await self._reading.settle(self._app, self._watching.due_ms)
+        await self._reading.settle(self._app, min(self._watching.due_ms, self._watching.minutes.due_ms))
         async with self._lock:
             await self._go_on()
             await self._expire(self._reading.frontier_ms)
+            if minutes := self._watching.minutes.expire(self._reading.frontier_ms):
+                await self._write(minutes)
             self._reading.pace(self._app)
             if self._reading.gatherings and self._settings.probes:
                 await self._prober.announce()
@@ -234,6 +245,7 @@ class Monitor:
         self._kept_s = time.monotonic()
         if places == self._kept:
             return
+        self._watching.minutes.fold()
         try:
             self._file.write(places, self._watching)
         except OSError as error:

@@ -7,6 +7,7 @@ took it; where there is none, when whoever supervises this process has its line.
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct, json
@@ -102,6 +103,10 @@ class Telling:
         reached("monitor.after_send")
         if report.alarm is not None:
             self._tell(report)
+
+    async def write(self, records: Sequence[Outgoing]) -> None:
+        """Write what nobody is alarmed by; it is `confirmed` with the verdicts."""
+        await self._app.producer.send_batch(self._sending, records)
 
     def _tell(self, report: Reported) -> None:
         """Tell people of a change: whoever supervises this process, and the webhook.

@@ -104,6 +104,12 @@ VERDICTS = Entry(
     "monitor",
     "people, archiver, monitor",
 )
+MINUTES = Entry(
+    "minutes",
+    "what a model did in one minute, one JSON object: counts, and sketches that add up (with `[monitor]`)",
+    "monitor",
+    "people, archiver",
+)
 PROBES = Entry(
     "probes",
     "the sum of the token that the monitor's probes carry (with `[monitor]`; compacted)",
@@ -136,6 +142,7 @@ CATALOGUE = (
     ROSTER,
     ROSTER_HISTORY,
     VERDICTS,
+    MINUTES,
     PROBES,
     QUALITY,
     TABLE,
@@ -171,6 +178,7 @@ class Topics:
         self.roster = f"{pipeline}.roster"
         self.roster_history = f"{pipeline}.roster-history"
         self.verdicts = f"{pipeline}.verdicts"
+        self.minutes = f"{pipeline}.minutes"
         self.probes = f"{pipeline}.probes"
         self.quality = f"{pipeline}.quality"
         self.enriched = f"{pipeline}.enriched"
@@ -224,6 +232,10 @@ def topics_of(pipeline: Pipeline) -> list[Topic]:
         lag = {"min.compaction.lag.ms": str(needed_ms), "max.message.bytes": str(BATCH_ROOM)}
         return Topic(found.name, TABLE, found.partitions, found.replication, found.config | lag)
 
+    # Of one partition, as all that the monitor says. Lists of small numbers, many: a quarter of them is left by gzip,
+    # which Java has in itself, and they grow old as raw does.
+    own = topic(names.minutes, MINUTES, BLOCK_CAP)
+    minutes = Topic(own.name, own.entry, 1, own.replication, own.config | {"compression.type": "gzip"})
     enriched = [*map(table, pipeline.enrich), topic(names.enriched, ENRICHED, BLOCK_CAP)] if pipeline.enrich else []
     return [
         topic(names.raw, RAW, raw),
@@ -237,7 +249,7 @@ def topics_of(pipeline: Pipeline) -> list[Topic]:
         kept(names.roster, ROSTER, "compact"),
         kept(names.roster_history, ROSTER_HISTORY, "delete"),
         *(
-            [kept(names.verdicts, VERDICTS, "delete"), kept(names.probes, PROBES, "compact")]
+            [kept(names.verdicts, VERDICTS, "delete"), minutes, kept(names.probes, PROBES, "compact")]
             if pipeline.monitor
             else []
         ),

@@ -120,10 +120,10 @@ def test_the_first_lines_of_the_roles_are_the_road():
     assert first["coupler"] == "needs.<name> + scores -> model.<name>"
     assert first["scorer"] == "model.<name> -> scores"
     assert first["rendezvous"] == "raw + scores -> decisions"
-    kept = "raw + scores + decisions + dead-letters + labels + tallies + roster-history + verdicts"
+    kept = "raw + scores + decisions + dead-letters + labels + tallies + roster-history + verdicts + minutes"
     assert first["archiver"] == f"{kept} -> Parquet + quality"
     assert first["learner"] == "labels + decisions -> tallies"
-    assert first["monitor"] == "raw + scores + decisions + enriched + roster + quality -> verdicts"
+    assert first["monitor"] == "raw + scores + decisions + enriched + roster + quality -> verdicts + minutes"
     known = {entry.what for entry in CATALOGUE}
     named = {
         word

@@ -77,9 +77,9 @@ def test_one_principal_for_all_roles_needs_each_right_once():
 def test_without_a_monitor_nobody_needs_its_topics():
     roles = [(role, "first" if role == "scorer" else "") for role in ROLES]
     found = {topic.entry.what for topic in together(rights_of(pipeline(), *role) for role in roles).topics}
-    assert not found & {"verdicts", "probes"}
+    assert not found & {"verdicts", "minutes", "probes"}
 
 
 def test_a_monitor_moves_no_model_and_forges_no_score_or_decision():
     written = {topic.entry.what for topic in rights_of(WATCHED, "monitor").writes}
-    assert written == {"raw", "verdicts", "probes"}
+    assert written == {"raw", "verdicts", "minutes", "probes"}

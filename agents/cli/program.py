@@ -29,6 +29,7 @@ COMMANDS = {
     "dead-letters": "agents.cli.dead_letters:dead_letters",
     "replay": "agents.cli.replay:replay",
     "verdicts": "agents.cli.verdicts:verdicts",
+    "minutes": "agents.cli.minutes:minutes",
     "reference": "agents.cli.reference:reference",
     "fingerprint": "agents.cli.fingerprint:fingerprint",
     "diff": "agents.cli.diff:diff",

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -18,6 +19,7 @@ from confluent_kafka import Producer
 from agents.monitor import TAKEN
 from agents.told_days import record_of
 from schemas.decisions import decode_decision
+from schemas.minutes import MINUTE_MS, Minute, decode_minute
 from schemas.probes import PROBE_MARK
 from schemas.roster import State
 from schemas.verdicts import Alarm, Reported, decode_verdict
@@ -111,6 +113,22 @@ def verdicts(pipeline: Up) -> list[Reported]:
         return [decode_verdict(message.value()) for message in reader.to_end()]
 
 
+def ended(pipeline: Up) -> dict[bytes, Minute]:
+    """By key; what lies there twice must be the same."""
+    found: dict[bytes, bytes] = {}
+    with TopicReader(pipeline.cluster, pipeline.topics.minutes) as reader:
+        for message in reader.to_end():
+            key, value = message.key() or b"", message.value() or b""
+            assert found.setdefault(key, value) == value
+    return {key: decode_minute(value) for key, value in found.items()}
+
+
+def by_minute(pipeline: Up) -> Counter[int]:
+    """Requests by the minute of raw's log time."""
+    with TopicReader(pipeline.cluster, pipeline.topics.raw) as reader:
+        return Counter(message.timestamp()[1] // MINUTE_MS * MINUTE_MS for message in reader.to_end())
+
+
 def command(cluster: Cluster, file: Path, state: Path, *words: str) -> "CompletedProcess[str]":
     return rendezvous(words, {**environment(cluster, state), "RENDEZVOUS_CONFIG": str(file)})
 
@@ -145,6 +163,10 @@ def test_a_model_that_is_changed_is_named_and_a_killed_monitor_loses_and_doubles
             raw |= send(cluster, pipeline.topics.raw, requests(ROWS + 4_000, 1_000), RATE)
             until(lambda: len(verdicts(pipeline)) >= 5, 60, "five verdicts")
             found = verdicts(pipeline)
+            until(lambda: len(ended(pipeline)) >= 6, 90, "a minute of three models, whole and by colour")
+            written, came = ended(pipeline), by_minute(pipeline)
+            every = command(cluster, file, state, "minutes", "--every", "minute", "--json").stdout
+            colours = command(cluster, file, state, "minutes", "--by", "colour", "--model", "good").stdout
             decided = outcome(pipeline, raw)
             verified = json.loads(command(cluster, file, state, "verify", "--json").stdout)
             told = command(cluster, file, state, "verdicts", "--since", "1h", "--alarms", "--json").stdout
@@ -181,6 +203,15 @@ def test_a_model_that_is_changed_is_named_and_a_killed_monitor_loses_and_doubles
     assert (by_size.returncode, "not among [monitor] segments (declared: colour)" in by_size.stderr) == (5, True)
     assert (len(decided.decisions), decided.second_finals) == (len(raw), 0)
     assert max(decided.late_ms()) <= NOT_A_TIMEOUT_MS, "nobody else noticed"
+    assert {(one.model, one.field) for one in written.values()} == {
+        (model, field) for model in ("good", "other", "watcher") for field in ("", "colour")
+    }
+    assert all(one.asked == came[one.at_ms] for one in written.values()), "whoever is killed when"
+    shown = [json.loads(line) for line in every.splitlines()]
+    assert {(one["model"], one["from_ms"], one["asked"]) for one in shown} >= {
+        (one.model, one.at_ms, one.asked) for one in written.values()
+    }
+    assert all(f"good 1 colour {colour} " in colours for colour in ("red", "green", "blue"))
     assert (verified["lost"], verified["probes"]) == (0, 0)
 
 

@@ -1,15 +1,19 @@
 """Minute by minute: what each minute holds is counted by hand, parts are the whole, and no restart can be seen."""
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import json
 from msgspec.structs import replace
 
+from agents.cli.minutes import lines_of
+from agents.cli.minutes import minutes as minutes_command
 from agents.snapshot import KEPT
 from schemas.decisions import Ticket
 from schemas.errors import UnreadableRecord
@@ -19,8 +23,10 @@ from streams.core.buckets import MOST, Sketch, buckets_of, middles_of, packed, s
 from streams.core.event_fields import OTHERS
 from streams.core.gathering import AFTER_MS, Gathered
 from streams.core.kept_state import decode_state, encode_state
+from streams.core.minute_sums import EVERY_MS, Fullest, Summed, summed_up
 from streams.core.minutes import FOLD, Minutes
 from streams.core.score_figures import MOST_VALUES
+from tests.unit.small import TEXT
 
 EXPECTED = {"first": "1", "second": "7"}
 SHARES = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
@@ -233,3 +239,71 @@ def test_what_is_no_minute_is_said_to_be_none(value: bytes | None):
 
 def test_a_minute_is_as_long_as_it_says():
     assert {one.at_ms % MINUTE_MS for one in ended(stream(9_000))} == {0}
+
+
+def put_together(found: Iterable[Minute], every: str) -> list[Summed]:
+    fullest = Fullest()
+    for one in found:
+        fullest.take(one)
+    return summed_up(fullest, EVERY_MS[every])
+
+
+def test_any_span_has_the_counts_and_quantiles_of_all_its_requests():
+    requests = list(stream(9_000, apart_ms=1_000))
+    found = ended(requests, "kind")
+    [first, *_] = hours = [one for one in put_together(found, "hour") if (one.model, one.field) == ("first", "")]
+    assert [(one.from_ms, one.to_ms, one.minutes, one.asked) for one in hours] == [
+        (0, 3_600_000, 60, 3_600),
+        (3_600_000, 7_200_000, 60, 3_600),
+        (7_200_000, 9_000_000, 30, 1_800),
+    ]
+    own = [one for one in requests if one.at_ms < 3_600_000]
+    scores, took = np.array([(one.scores["first"], one.took_ms["first"]) for one in own]).T
+    exact = np.quantile(scores, (0.1, 0.5, 0.9), method="inverted_cdf").tolist()
+    assert list(first.scores.values()) == pytest.approx(exact, rel=0.004)
+    exact = np.quantile(took, (0.5, 0.99, 0.999), method="inverted_cdf").tolist()
+    assert list(first.latency_ms.values()) == pytest.approx(exact, rel=0.004)
+    assert first.late == sum(one.took_ms["first"] > 100 for one in own)
+    for every, count in (("minute", 150), ("day", 1), ("all", 1)):
+        rows = [one for one in put_together(found, every) if (one.model, one.field) == ("first", "")]
+        assert (len(rows), sum(one.asked for one in rows)) == (count, 9_000)
+    by_kind = [one for one in put_together(found, "all") if one.field == "kind" and one.model == "first"]
+    assert [(one.value, one.asked) for one in by_kind] == [("a", 4_500), ("b", 4_500)]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_minute_that_was_written_again_counts_once_and_one_that_knows_less_does_not(order: int):
+    requests = list(stream(9_000))
+    whole, later = ended(requests), ended(requests[4_000:])
+    assert put_together([*whole, *whole], "all") == put_together(whole, "all")
+    assert put_together([whole, later][::order][0] + [whole, later][::order][1], "all") == put_together(whole, "all")
+
+
+def test_people_can_read_them():
+    found = put_together(ended(stream(9_000, apart_ms=1_000), "kind"), "hour")
+    head, span, line, *rest = lines_of([one for one in found if not one.field])
+    assert head.split() == ["requests", "scored", "failed", "late", "won", "score", "p10", "p50", "p90", "ms", "p50",
+                            "p99", "p99.9"]  # fmt: skip
+    assert span == "1970-01-01 00:00 to 1970-01-01 01:00"
+    assert line.startswith("first 1")
+    assert line.split()[2:5] == ["3,600", "100.0%", "0.0%"]
+    assert sum(one.startswith("1970") for one in rest) == 2
+    assert any(one.startswith("first 1 kind a") for one in lines_of([one for one in found if one.field]))
+
+
+def test_a_span_without_scores_has_no_quantiles():
+    [first, _] = put_together(ended([request(1, {})]), "all")
+    assert (first.asked, first.scored, first.scores, first.latency_ms) == (1, 0, {}, {})
+    assert lines_of([first])[-1].split()[-6:] == ["-"] * 6
+
+
+def test_a_field_that_is_not_declared_and_a_value_without_one_are_refused(tmp_path: Path):
+    (tmp_path / "p.toml").write_text(TEXT + '[monitor]\nsegments = ["x"]\n')
+
+    def asked(*words: str) -> Result:
+        return CliRunner().invoke(minutes_command, ["-P", str(tmp_path / "p.toml"), *words])
+
+    assert "not among [monitor] segments (declared: x)" in str(asked("--by", "y").exception)
+    assert "say which with --by" in asked("--segment", "a").output
+    (tmp_path / "p.toml").write_text(TEXT)
+    assert "has no monitor" in str(asked().exception)

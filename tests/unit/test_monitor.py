@@ -1,6 +1,9 @@
 """Where the monitor reads on: where its snapshot belongs, else where the pipeline begins."""
 
 import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +17,14 @@ from agents.actor import Place
 from agents.monitor import Monitor
 from agents.roles import build
 from agents.snapshot import SnapshotFile
+from schemas.decisions import Ticket
 from schemas.errors import ConfigurationRefused
+from schemas.minutes import Minute, decode_minute
 from schemas.pipeline import Enrich, MonitorSettings
 from schemas.topics import Topics
-from streams.core.gathering import Places
+from streams.core.gathering import Gathered, Places
 from streams.core.watching import Watching
+from streams.kafka.batch import Outgoing, Sending
 from streams.kafka.clients import Cluster
 from tests.unit.small import pipeline
 
@@ -96,3 +102,80 @@ def test_a_batch_that_waited_while_its_partition_was_let_go_is_not_gathered_afte
 
     asyncio.run(rebalanced())
     assert len(taken) == 1, "one of the partition as it is now"
+
+
+class Shell:
+    """A monitor over requests that are handed on as they stand here, up to `frontier_ms`; `sent` is what it wrote."""
+
+    def __init__(self, folder: Path, requests: Iterable[Gathered] = ()) -> None:
+        self.monitor = monitor = Monitor(SMALL, SETTINGS, CLUSTER, SnapshotFile(folder, "mine"))
+        self.requests = deque(requests)
+        self.frontier_ms = 0.0
+        self.asked_ms: list[float] = []
+        self.sent: list[Outgoing] = []
+        self.confirmed = True
+        producer = SimpleNamespace(send_batch=self._send, flush=self._none, resolve_failures=self._none)
+        app: Any = SimpleNamespace(producer=producer)
+        monitor._app = app
+        monitor._telling.open(app)
+        monitor.positions(())
+        monitor._kept_s = time.monotonic()
+        reading: Any = SimpleNamespace(
+            gatherings={0: 1}, pace=lambda _: None, settle=self._settle, places=lambda: {0: Places(7, 7, 7)}
+        )
+        reading.hand_on = lambda: self.requests.popleft() if self.requests else None
+        self.reading = monitor._reading = reading
+
+    async def _send(self, batch: Sending, records: list[Outgoing]) -> None:
+        self.sent += records
+        batch.pending += 0 if self.confirmed else len(records)
+
+    async def _none(self, *_: object) -> None:
+        return None
+
+    async def _settle(self, _: object, due_ms: float) -> None:
+        self.asked_ms.append(due_ms)
+        self.reading.frontier_ms = self.frontier_ms
+
+    def look(self) -> list[Minute]:
+        """What it has written by now."""
+        asyncio.run(self.monitor.look())
+        return self.minutes
+
+    @property
+    def minutes(self) -> list[Minute]:
+        assert {(one.topic, one.partition) for one in self.sent} <= {(TOPICS.minutes, 0)}
+        assert len({one.key for one in self.sent}) == len(self.sent)
+        return [decode_minute(one.value) for one in self.sent]
+
+
+def asked(first_ms: int, count: int) -> list[Gathered]:
+    expected = {"first": "1"}
+    return [
+        Gathered(Ticket(0, number), first_ms + number, first_ms + number + 2_000, expected, {}, None, {"first": 0.5})
+        for number in range(count)
+    ]
+
+
+def test_a_minute_is_written_when_it_is_over_be_it_that_nobody_asks_any_more(tmp_path: Path):
+    shell = Shell(tmp_path, [*asked(60_000, 30), *asked(119_999, 5)])
+    assert [(one.at_ms, one.asked) for one in shell.look()] == [(60_000, 31)]
+    shell.frontier_ms = 179_999.0
+    assert len(shell.look()) == 1
+    assert shell.asked_ms[-1] == 180_000, "how far the log reaches is asked then"
+    shell.frontier_ms = 180_000.0
+    assert [(one.at_ms, one.asked) for one in shell.look()] == [(60_000, 31), (120_000, 4)]
+
+
+def test_who_is_killed_goes_on_in_the_middle_of_a_minute_and_none_is_skipped_that_the_broker_does_not_have(
+    tmp_path: Path,
+):
+    first = Shell(tmp_path, asked(60_000, 30))
+    first.look()
+    asyncio.run(first.monitor.keep())
+    first.confirmed, first.requests = False, deque([*asked(60_030, 10), *asked(120_000, 10)])
+    assert [one.asked for one in first.look()] == [40]
+    first.reading.places = lambda: {0: Places(8, 8, 8)}
+    asyncio.run(first.monitor.keep())
+    second = Shell(tmp_path, [*asked(60_030, 10), *asked(120_000, 10)])
+    assert second.look() == first.minutes, "written again, in the same words"

@@ -23,6 +23,9 @@ SHIFT = 64 - BITS
 MOST = 2_048
 """Buckets of one sketch. Values of one sign and within a factor of 65,000 never have as many."""
 
+TOGETHER = 64
+"""Sketches that are added at once: each alone costs several times as much."""
+
 Integers = NDArray[np.int64]
 
 
@@ -79,35 +82,44 @@ class Sketch:
     >>> held = Sketch()
     >>> for part in ([1.0, 2.0], [3.0]):
     ...     held.merge(packed(*summed(buckets_of(np.array(part)), np.ones(len(part), np.int64))))
-    >>> held.total, held.quantiles([0.5])[0].round(1)
-    (3, 2.0)
+    >>> held.total, [round(value, 1) for value in held.quantiles([0.5])]
+    (3, [2.0])
     """
 
     def __init__(self) -> None:
         self.coarser = 0
-        self.numbers: Integers = np.empty(0, np.int64)
-        self.counts: Integers = np.empty(0, np.int64)
+        self._sum: tuple[Integers, Integers] = (np.empty(0, np.int64), np.empty(0, np.int64))
+        self._sum_coarser = 0
+        self._more: list[Buckets] = []
 
     def merge(self, other: Buckets) -> None:
         """Those of another."""
-        coarser = max(self.coarser, other.coarser)
-        mine = self.numbers >> (coarser - self.coarser)
-        others = np.cumsum(np.array(other.at, np.int64)) >> (coarser - other.coarser)
-        counts = np.concatenate((self.counts, np.array(other.of, np.int64)))
-        self.coarser = coarser
-        self.numbers, self.counts = summed(np.concatenate((mine, others)), counts)
+        self.coarser = max(self.coarser, other.coarser)
+        self._more.append(other)
+        if len(self._more) >= TOGETHER:
+            self.summed()
+
+    def summed(self) -> tuple[Integers, Integers]:
+        """Its buckets, ascending, and their counts."""
+        if self._more:
+            numbers = [self._sum[0] >> (self.coarser - self._sum_coarser)]
+            numbers += [np.cumsum(np.array(one.at, np.int64)) >> (self.coarser - one.coarser) for one in self._more]
+            counts = [self._sum[1], *(np.array(one.of, np.int64) for one in self._more)]
+            self._sum = summed(np.concatenate(numbers), np.concatenate(counts))
+            self._sum_coarser, self._more = self.coarser, []
+        return self._sum
 
     @property
     def total(self) -> int:
         """How many values."""
-        return int(self.counts.sum())
+        return int(self.summed()[1].sum())
 
     def quantiles(self, shares: Sequence[float]) -> list[float]:
         """For each share the middle of the bucket that it of the values lies in or below; none without any."""
-        total = self.total
-        if not total:
+        numbers, counts = self.summed()
+        if not len(numbers):
             return []
-        ranks = [max(1, ceil(share * total)) for share in shares]
-        places = np.searchsorted(np.cumsum(self.counts), ranks)
-        found: list[float] = middles_of(self.numbers[places], self.coarser).tolist()
+        upto = np.cumsum(counts)
+        places = np.searchsorted(upto, [max(1, ceil(share * int(upto[-1]))) for share in shares])
+        found: list[float] = middles_of(numbers[places], self.coarser).tolist()
         return found

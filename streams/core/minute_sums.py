@@ -47,18 +47,18 @@ class Fullest:
     """The records that count. They are kept as they are written: a fifth of what they are as objects."""
 
     def __init__(self) -> None:
-        self._kept: dict[bytes, tuple[int, bytes]] = {}
+        self._kept: dict[bytes, tuple[int, int, bytes]] = {}
 
     def take(self, minute: Minute) -> None:
         """One record, in the order of the topic."""
         key, asked = key_of(minute), minute.asked
-        if asked >= self._kept.get(key, (0, b""))[0]:
-            self._kept[key] = asked, encode_minute(minute)
+        if asked >= self._kept.get(key, (0, 0, b""))[1]:
+            self._kept[key] = minute.at_ms, asked, encode_minute(minute)
 
     def __iter__(self) -> Iterator[Minute]:
         """By time."""
-        found = sorted(self._kept.values(), key=lambda pair: decode_minute(pair[1]).at_ms)
-        return (decode_minute(value) for _, value in found)
+        found = sorted(self._kept.values(), key=lambda kept: kept[0])
+        return (decode_minute(value) for _, _, value in found)
 
 
 class _Total:

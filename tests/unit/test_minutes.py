@@ -1,5 +1,6 @@
 """Minute by minute: what each minute holds is counted by hand, parts are the whole, and no restart can be seen."""
 
+import doctest
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def test_minutes_put_together_are_the_whole_and_so_are_the_values_of_a_field():
             every = np.array([one.scores[model] for one in requests if model in one.scores])
             assert scores.total == took.total == len(every) == sum(one.scored for one in figures)
             exact = summed(buckets_of(every), np.ones(len(every), np.int64))
-            assert [part.tolist() for part in (scores.numbers, scores.counts)] == [part.tolist() for part in exact]
+            assert [part.tolist() for part in scores.summed()] == [part.tolist() for part in exact]
             expected = np.quantile(every, SHARES, method="inverted_cdf")
             assert scores.quantiles(SHARES) == pytest.approx(expected.tolist(), rel=0.004)
 
@@ -126,6 +127,10 @@ def test_a_bucket_is_right_to_four_in_a_thousand_and_in_the_order_of_its_values(
     numbers = buckets_of(np.array(sorted(values)))
     assert (np.diff(numbers) >= 0).all()
     assert middles_of(numbers).tolist() == pytest.approx(sorted(values), rel=0.004, abs=1e-307)
+
+
+def test_the_examples_in_the_documentation_are_true():
+    assert doctest.testmod(buckets).failed == 0
 
 
 def test_a_sketch_of_too_many_buckets_is_coarser_and_still_adds_up():

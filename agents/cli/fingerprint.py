@@ -1,5 +1,6 @@
 """`rendezvous fingerprint`: what a model was trained on, written beside its file, and read again."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -59,11 +60,15 @@ def fingerprint(
     if not (events or since or until):
         found = read_fingerprint(folder, model)
     else:
-        rows, source = (
-            (read_events(events, pipeline), str(events))
-            if events
-            else _archived(pipeline, folder, archive, since, until)
-        )
+        rows: Iterator[object]
+        source: str | Callable[[], str]
+        if events:
+            rows, source = read_events(events, pipeline), str(events)
+        else:
+            from agents.cli.slices import Passing
+
+            passing = Passing(archive or place.archive(pipeline, folder), pipeline, period_of(since, until))
+            rows, source = passing.events(), lambda: f"archive: {passing.said()}"
         found = fingerprint_of(folder, pipeline, model, rows, source)
         if not dry_run:
             click.echo(f"{write_fingerprint(folder, model, found)}: written", err=True)
@@ -83,9 +88,9 @@ def model_of(pipeline: Pipeline, name: str) -> Model:
         raise click.UsageError(f"{pipeline.name} has no model {name!r}; it has {known}") from error
 
 
-def read_events(file: Path, pipeline: Pipeline) -> list[object]:
+def read_events(file: Path, pipeline: Pipeline) -> Iterator[object]:
     """Events of a file that `send` takes; raises ConfigurationRefused with the line that is none."""
-    found: list[object] = []
+    number = 0
     for number, line in enumerate(read_values(file, texts_of(pipeline)), 1):
         try:
             event = json.decode(line)
@@ -93,20 +98,9 @@ def read_events(file: Path, pipeline: Pipeline) -> list[object]:
             raise ConfigurationRefused(f"{file}:{number}: {error}; write one JSON object a line") from error
         if not isinstance(event, dict):
             raise ConfigurationRefused(f"{file}:{number}: no JSON object; write one event a line")
-        found.append(event)
-    if not found:
+        yield event
+    if not number:
         raise ConfigurationRefused(f"{file}: no event in it; write those the model was trained on, one a line")
-    return found
-
-
-def _archived(
-    pipeline: Pipeline, folder: Path, archive: Path | None, since: int | None, until: int | None
-) -> tuple[list[object], str]:
-    from agents.cli.slices import read_slice
-
-    root = archive or place.archive(pipeline, folder)
-    found = read_slice(root, pipeline, period_of(since, until), 10_000_000)
-    return found.events(), f"archive: {found.said()}"
 
 
 def lines_of(found: Fingerprint) -> list[str]:

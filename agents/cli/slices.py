@@ -1,8 +1,14 @@
-"""A frozen slice of archived input: the newest requests of a range, as the models of a pipeline are given them."""
+"""A frozen slice of archived input: the newest requests of a range, as the models of a pipeline are given them.
 
+Or all of them in passing, where none has to be kept.
+"""
+
+import heapq
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 
 from msgspec import json
@@ -22,6 +28,9 @@ from streams.models.artifact import sum_of
 
 Newest = tuple[int, int, Request]
 """Log time, partition, request."""
+
+TOGETHER = 1_000
+"""Requests of a partition that are joined with what was joined into them at once, when they are read in passing."""
 
 
 @dataclass
@@ -53,9 +62,65 @@ class Slice:
 
     def said(self) -> str:
         """Which requests these are: count, times, and a sum that is the same for the same input."""
-        first, last = self.requests[0], self.requests[-1]
-        digest = sum_of(b"".join(self.values()))[:12]
-        return f"{len(self.requests):,} requests, {iso(first.at_ms)} to {iso(last.at_ms)}, sha256 {digest}"
+        times = self.requests[0].at_ms, self.requests[-1].at_ms
+        return _said(len(self.requests), times, sum_of(b"".join(self.values())))
+
+
+class Passing:
+    """Every request of a period in the order of log times, one after the other: memory is that of a few of them.
+
+    What they were is known when all were read.
+    """
+
+    def __init__(self, root: Path, pipeline: Pipeline, period: Period) -> None:
+        self._root, self._pipeline, self._period = root, pipeline, period
+        self._tables = tuple(one.name for one in pipeline.enrich)
+        self._count, self._first_ms, self._last_ms = 0, 0, 0
+        self._sum = sha256()
+
+    def events(self) -> Iterator[object]:
+        """Each as an event, decoded; raises what is wrong with the archive, naming file and range."""
+        topic = Topics(self._pipeline.name).raw
+        numbers = require(self._root, topic, self._pipeline.partitions)
+        every = [self._of(number) for number in numbers]
+        for at_ms, _, request in heapq.merge(*every, key=lambda one: (one[0], one[1], one[2].offset)):
+            value = event_of(request, self._tables)
+            self._first_ms = self._first_ms if self._count else at_ms
+            self._last_ms = at_ms
+            self._count += 1
+            self._sum.update(value)
+            yield json.decode(value)
+        if not self._count:
+            held_ = held(self._root, topic, numbers)
+            raise ConfigurationRefused(f"{self._root}: no request of {topic} in {self._period}; {held_}")
+
+    def said(self) -> str:
+        """Which requests these were, as a slice of them says it."""
+        return _said(self._count, (self._first_ms, self._last_ms), self._sum.hexdigest())
+
+    def _of(self, number: int) -> Iterator[Newest]:
+        """One partition's; of which it is not archived what was joined into them is left out."""
+        requests = self._requests(number)
+        if not self._tables:
+            yield from requests
+            return
+        joins, enrichment, past = Topics(self._pipeline.name).enriched, Enrichment(self._pipeline), None
+        while some := list(islice(requests, TOGETHER)):
+            if past is None:
+                records = read_period(self._root, joins, number, Period(some[0][0]))
+                past = EnrichedPast(record.value for record in records)
+            kept = past.through(some[-1][2].offset)
+            there = [request for _, _, request in some if request.offset in kept]
+            yield from ((one.at_ms, number, one) for one in enrichment.rejoin(there, kept))
+
+    def _requests(self, number: int) -> Iterator[Newest]:
+        topic, validator = Topics(self._pipeline.name).raw, Validator(self._pipeline)
+        for record in read_period(self._root, topic, number, self._period):
+            found = validator.read(
+                record.value, record.headers, record.key, number, record.offset, record.timestamp_ms
+            )
+            if isinstance(found, Request):
+                yield found.at_ms, number, found
 
 
 def read_slice(root: Path, pipeline: Pipeline, period: Period, rows: int) -> Slice:
@@ -94,3 +159,8 @@ def _joined(root: Path, pipeline: Pipeline, number: int, newest: Sequence[Newest
     if lost := len(newest) - len(requests):
         found.rejected["not-enriched"] += lost
     return [(request.at_ms, number, request) for request in Enrichment(pipeline).rejoin(requests, kept)]
+
+
+def _said(count: int, times_ms: tuple[int, int], digest: str) -> str:
+    first, last = map(iso, times_ms)
+    return f"{count:,} requests, {first} to {last}, sha256 {digest[:12]}"

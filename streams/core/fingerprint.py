@@ -5,7 +5,7 @@ then against now (`streams.core.shifts`): shares of requests, and what chance al
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from schemas.pipeline import Feature, FeatureType
 from streams.core.event_fields import OTHERS, as_number, as_word, value_at
+from streams.core.passing_values import Numbers, Words
 from streams.core.shifts import Shift, chance_of_numbers, largest_difference, of_counts
 
 LEVELS = 501
@@ -68,23 +69,32 @@ class Difference(Struct, frozen=True, kw_only=True):
     production: str
 
 
-def prints_of(features: Sequence[Feature], events: Sequence[object]) -> list[FieldPrint]:
-    """How the fields of these decoded events lie; a derived feature is no field."""
-    return [_print(feature, events) for feature in features if not feature.derive]
+def prints_of(features: Sequence[Feature], events: Iterable[object]) -> list[FieldPrint]:
+    """How the fields of these decoded events lie, which are read once and not kept; a derived feature is no field."""
+    fields = [(feature, _passing(feature)) for feature in features if not feature.derive]
+    for event in events:
+        for feature, values in fields:
+            value = value_at(event, feature.parts)
+            if isinstance(values, Numbers):
+                number = as_number(value)
+                if number == number:  # noqa: PLR0124  (it is one)
+                    values.take(number)
+            elif (word := as_word(value)) is not None:
+                values.take(word)
+    return [_print(feature.name, values) for feature, values in fields]
 
 
-def _print(feature: Feature, events: Sequence[object]) -> FieldPrint:
-    values = [value_at(event, feature.parts) for event in events]
-    if feature.type is FeatureType.NUMBER:
-        found = np.array([as_number(value) for value in values], float)
-        found = found[~np.isnan(found)]
-        levels = np.quantile(found, np.linspace(0, 1, LEVELS)).tolist() if len(found) else []
-        return FieldPrint(name=feature.name, there=len(found), levels=levels)
-    counts = Counter(word for value in values if (word := as_word(value)) is not None)
-    words = dict(counts.most_common(MOST_WORDS))
-    if rest := counts.total() - sum(words.values()):
+def _passing(feature: Feature) -> Numbers | Words:
+    return Numbers() if feature.type is FeatureType.NUMBER else Words()
+
+
+def _print(name: str, values: Numbers | Words) -> FieldPrint:
+    if isinstance(values, Numbers):
+        return FieldPrint(name=name, there=values.count, levels=values.levels(LEVELS))
+    words, rest = values.frequent(MOST_WORDS)
+    if rest:
         words[OTHERS] = rest
-    return FieldPrint(name=feature.name, there=counts.total(), words=words)
+    return FieldPrint(name=name, there=values.count, words=words)
 
 
 def shifts_since(then: Fingerprint, events: Sequence[object]) -> list[Shift]:

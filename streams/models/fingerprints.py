@@ -1,7 +1,7 @@
 """Fingerprints as files beside their models: `MODEL.txt.fingerprint.json`, whole or not at all."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from msgspec import ValidationError, json
@@ -49,11 +49,23 @@ def as_it_is(folder: Path, pipeline: Pipeline, model: Model) -> Fingerprint:
 
 
 def fingerprint_of(
-    folder: Path, pipeline: Pipeline, model: Model, events: Sequence[object], source: str
+    folder: Path, pipeline: Pipeline, model: Model, events: Iterable[object], source: str | Callable[[], str]
 ) -> Fingerprint:
-    """The fingerprint of a model that was trained on these decoded events."""
+    """The fingerprint of a model that was trained on these decoded events, which are read once, and not kept.
+
+    `source` may be asked for when all of them were read.
+    """
     bare = as_it_is(folder, pipeline, model)
-    return replace(bare, source=source, rows=len(events), fields=prints_of(bare.features, events))
+    rows = 0
+
+    def counted() -> Iterator[object]:
+        nonlocal rows
+        for event in events:
+            rows += 1
+            yield event
+
+    fields = prints_of(bare.features, counted())
+    return replace(bare, source=source if isinstance(source, str) else source(), rows=rows, fields=fields)
 
 
 def write_fingerprint(folder: Path, model: Model, found: Fingerprint) -> Path:

@@ -1,5 +1,8 @@
 """Same input, other score: code. Production against training: what differs, and nothing that does not."""
 
+import doctest
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -11,9 +14,13 @@ from msgspec import json
 from msgspec.structs import replace
 
 from agents.cli.diff import diff
-from agents.cli.fingerprint import fingerprint
+from agents.cli.fingerprint import fingerprint, read_events
+from agents.cli.slices import Passing, read_slice
 from schemas.errors import ConfigurationRefused
+from streams.archive.ranges import Period
+from streams.core import passing_values
 from streams.core.fingerprint import LEVELS, Fingerprint, Software, differs, prints_of, shifts_since
+from streams.core.passing_values import Numbers, Words
 from streams.core.same_input import compare, most_apart
 from streams.core.shifts import largest_difference
 from streams.models.artifact import ModelRefused
@@ -202,6 +209,51 @@ def test_a_fingerprint_of_the_archive_names_its_range(root: Path):
     told = json.decode(found.stdout)
     assert told["rows"] == 400
     assert "archive: 400 requests" in told["source"]
+
+
+def test_a_fingerprint_of_the_archive_is_of_the_slice_that_has_all_of_it(root: Path):
+    own = load(root / "p.toml")
+    passing, slice_ = Passing(root / "archive", own, Period()), read_slice(root / "archive", own, Period(), 1_000)
+    assert list(passing.events()) == slice_.events()
+    assert passing.said() == slice_.said()
+    with pytest.raises(ConfigurationRefused, match="no request of small-raw|no request of small.raw"):
+        list(Passing(root / "archive", own, Period(until_ms=1)).events())
+
+
+def test_what_a_fingerprint_is_made_of_is_not_held_in_memory(root: Path, tmp_path: Path):
+    def peak(events: Iterator[object]) -> int:
+        tracemalloc.start()
+        fields = prints_of(own.features, events)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert fields[0].there == 1_000
+        return most
+
+    own, pad = load(root / "p.toml"), "x" * 10_000
+    values = [event(number)[:-1] + f',"pad":"{pad}{number}"}}'.encode() for number in range(1_000)]
+    play(own, values).write(tmp_path / "archive", "small", rows=50)
+    (tmp_path / "train.jsonl").write_bytes(b"\n".join(values))
+    size = sum(map(len, values))
+    assert size > 10_000_000
+    assert peak(read_events(tmp_path / "train.jsonl", own)) < size / 5
+    assert peak(Passing(tmp_path / "archive", own, Period()).events()) < size / 5
+
+
+def test_a_fingerprint_of_more_numbers_and_words_than_are_kept_says_nearly_the_same():
+    values = np.random.default_rng(1).normal(size=40_000).tolist()
+    every, few = Numbers(), Numbers(most=5_000)
+    for value in values:
+        every.take(value)
+        few.take(value)
+    assert len(few.kept) <= 5_000
+    one, other = np.array(every.levels(LEVELS)), np.array(few.levels(LEVELS))
+    assert (one[0], one[-1]) == (other[0], other[-1]) == (min(values), max(values))
+    assert largest_difference(one, other) < 0.02
+    assert doctest.testmod(passing_values).failed == 0
+    words = Words(most=100)
+    for number in range(10_000):
+        words.take("often" if number % 3 else f"w{number}")
+    assert words.frequent(1) == ({"often": 6_666}, 3_334)
 
 
 def test_a_dry_run_writes_nothing(root: Path):

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from agents.cli import slices
 from agents.cli.past import Seen, read_past
 from agents.cli.report import report
 from agents.cli.report_figures import Figures
-from agents.cli.slices import read_slice
+from agents.cli.slices import Passing, read_slice
 from agents.cli.tried import Tried
 from schemas.blocks import Matrix
 from schemas.enriched import encode_enriched
@@ -133,6 +134,16 @@ def test_a_slice_leaves_out_of_what_nobody_kept_what_was_joined(own: Pipeline, t
     numbers = [offset for offset in range(60, 250) if offset not in (95, 96)]
     assert found.given(own, {}).matrix.tolist() == live[numbers].tolist()
     assert found.rejected == {"not-enriched": 52}
+
+
+def test_what_is_read_in_passing_is_joined_as_a_slice_is(
+    own: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(slices, "TOGETHER", 7)
+    lived(own, tmp_path, kept=250, lost=frozenset({95, 96}))
+    whole, passing = read_slice(tmp_path, own, Period(), 10_000), Passing(tmp_path, own, Period())
+    assert list(passing.events()) == whole.events()
+    assert passing.said() == whole.said()
 
 
 def test_a_slice_of_the_archive_has_what_was_joined_then(own: Pipeline, tmp_path: Path):

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from agents.cli import report_plots as plots
-from agents.cli.quality import STATES
+from agents.cli.report_days import days, newest_days
 from agents.cli.report_figures import Figures
 from agents.cli.report_lookup import looked_up
 from agents.cli.report_opening import glossary, opening
@@ -37,6 +37,7 @@ def report_page(found: Figures, told: Sequence[Story], wanted: Collection[str] =
 
     `told` are stories in the order of interest: as many as have room can be looked up, the wanted ones are shown.
     """
+    found, left_out = newest_days(found)
     before = [
         ("What changed, and when", timeline(found.verdicts, found.overview)),
         ("Who answered, and why", answers(found)),
@@ -45,7 +46,7 @@ def report_page(found: Figures, told: Sequence[Story], wanted: Collection[str] =
         ("Quantile against quantile", pairs(found)),
         ("Scores then and now", then_and_now(found)),
         ("Fields then and now", fields(found)),
-        ("How good the models were", quality(found)),
+        ("How good the models were", quality(found, left_out)),
     ]
     after = [("What the words mean", glossary())]
     if found.notes or found.quality.notes:
@@ -170,8 +171,8 @@ def _side(shift: Shift, value: float | None) -> str:
     return f"median {value:,.6g}" if shift.kind == "number" else f"{shift.word}: {percent(value)}"
 
 
-def quality(found: Figures) -> str:
-    """Accuracy with intervals and coverage; how to get it where no label is."""
+def quality(found: Figures, left_out: str) -> str:
+    """Accuracy with intervals and coverage; how to get it where no label is. Which days were left out is said."""
     told = found.quality
     names = plots.legend_names(found)
     known = sorted((row for row in told.range if row.measures.labelled), key=lambda row: _place(row, names))
@@ -191,7 +192,7 @@ def quality(found: Figures) -> str:
         plot(lambda axes: plots.calibration(axes, known, names), 7.0, 3.8),
         "Calibration: of the requests in a decile of a model's scores, the share that was true.",
     )
-    return text + _estimates(known) + drawn + bent + _days(found)
+    return text + _estimates(known) + drawn + bent + days(found, left_out)
 
 
 def _place(row: Judged, names: Sequence[str]) -> int:
@@ -222,14 +223,3 @@ def _estimates(rows: Sequence[Judged]) -> str:
 def _estimate(found: Estimate) -> str:
     interval = "" if found.low is None else f"\n{found.low:.3f} to {found.high:.3f}"
     return f"{number(found.value, 4)}{interval}"
-
-
-def _days(found: Figures) -> str:
-    days = list(dict.fromkeys(row.day for row in found.quality.days))
-    states = {row.day: STATES[row.state] + (", stored" if row.stored else "") for row in found.quality.days}
-    shares = {row.day: row.coverage for row in found.quality.days}
-    rows = [["day of the decision", "labelled", "state"], *([day, percent(shares[day]), states[day]] for day in days)]
-    if len(days) < 2:
-        return table(rows)
-    drawn = picture(lambda figure: plots.by_day(figure, found.quality.days, plots.legend_names(found)), 9.0, 4.2)
-    return table(rows) + captioned(drawn, "AUC by day of the decision, and how much of each day is labelled.")

@@ -18,6 +18,7 @@ from msgspec import convert, json, to_builtins
 from msgspec.structs import replace
 
 from agents.cli.report import report
+from agents.cli.report_days import newest_days
 from agents.cli.report_figures import Figures
 from agents.cli.report_lookup import looked_up, packed, printed
 from agents.cli.report_opening import tiles
@@ -312,6 +313,24 @@ def test_as_many_flights_as_the_demo_has_find_room_each_with_its_story(folder: P
     assert "All 20,000 requests are in this page, each with the story of its race." in text
     assert len(text.encode()) <= LARGEST + 10_000
     assert MOST >= 20_000, "so many are told"
+
+
+def test_of_many_days_the_newest_are_on_the_page_and_it_is_said(folder: Path):
+    whole = convert(Elements((folder / "page.html").read_text()).held["figures"], Figures)
+    days = [f"20{25 + number // 336}-{number // 28 % 12 + 1:02}-{number % 28 + 1:02}" for number in range(500)]
+    many = [replace(row, day=day) for day in days for row in whole.quality.days]
+    found = replace(whole, quality=replace(whole.quality, days=many))
+    assert len(json.encode(found)) > 2_000_000, "all of them have no room"
+    text = report_page(found, [])
+    assert len(text.encode()) < 2_000_000
+    page = Elements(text)
+    held = convert(page.held["figures"], Figures).quality.days
+    kept = list(dict.fromkeys(row.day for row in held))
+    assert 20 < len(kept) < 500
+    assert kept == days[-len(kept) :]
+    assert held == [row for row in many if row.day in kept]
+    assert any(f"Of 500 days the newest {len(kept)} are on this page, from {kept[0]} on" in one for one in page.text)
+    assert newest_days(whole) == (whole, "")
 
 
 def test_a_request_that_is_asked_for_is_shown_first(folder: Path):

@@ -15,7 +15,7 @@ from streams.core.verdicts import confined, daytime, events, fields, tails
 from streams.core.verdicts.cause import LASTING, Moves, Witness, find, sole
 from streams.core.verdicts.events import Event, Model, Setting, read_event, read_setting
 from streams.core.verdicts.fields import NONE, decimals_of
-from streams.core.verdicts.order import rank_correlation
+from streams.core.verdicts.order import FAR, USUAL, Order, rank_correlation
 from streams.core.verdicts.probes import Probes
 from streams.core.verdicts.reference import BLOCK, Reference, company_of, missing_alone
 from streams.core.verdicts.ring import Kept, Ring
@@ -194,6 +194,28 @@ def test_what_is_bent_and_blurred_as_well_is_not_called_rescaled(plain: Stage, q
 
     assert said(0.0) == {(Word.CODE, "champion", True)}
     assert said(0.01) == {(Word.CODE, "champion", False)}
+
+
+@pytest.mark.parametrize(("explained", "says"), [(0.9, {"order kept": True, "order lost": False}), (0.02, {})])
+def test_of_a_model_of_which_nothing_is_known_beforehand_it_is_not_said_that_its_order_was_kept(
+    explained: float, says: dict[str, bool]
+):
+    rng = np.random.default_rng(5)
+
+    def drawn(count: int) -> tuple[np.ndarray, np.ndarray]:
+        """What is expected of events, and what they get beyond it."""
+        return np.sqrt(explained) * rng.normal(size=count), np.sqrt(1 - explained) * rng.normal(size=count)
+
+    left = drawn(10_000)[1]
+    sizes = np.minimum(left**2 / left.var(), FAR)
+    quantiles = np.quantile(left, (np.arange(USUAL) + 0.5) / USUAL)
+    one = [np.array([value]) for value in (left.var(), sizes.mean(), 0.0, sizes.var(), quantiles)]
+    order = Order([0], *one)
+    known, beyond = drawn(500)
+    same = known + beyond
+    lost = rng.permutation(same)
+    for what, ranks in (("order lost", lost + 3), ("order kept", same + 3)):  # the margin has moved either way
+        assert order.kept(0, np.exp(ranks), ranks, known) is says.get(what, False), what
 
 
 def test_what_came_before_a_deploy_is_no_part_of_whether_the_order_was_kept(plain: Stage, quiet_events: list[Event]):

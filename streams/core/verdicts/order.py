@@ -4,6 +4,8 @@ Its scores since the change are given, in the order that they have, the values t
 expect of so many events (quantile matching). After a monotone recalibration that leaves as little unexplained as
 ever, whatever became of the scores; after anything else it explains next to nothing. A model that was trained anew
 has nearly its old order, so a rank correlation does not tell the two apart; how much of the change goes away does.
+Where input and other models explain so little of a model that the same scores in any order would leave no more, none
+of this says anything of its order, and nothing is said.
 """
 
 from math import sqrt
@@ -48,11 +50,14 @@ class Order(Struct, frozen=True):
         every = np.sort((known[:, None] + self.left[model]).ravel())
         places = (_mean_ranks(scores) - 0.5) / len(scores) * len(every)
         matched = np.interp(places, np.arange(len(every)) + 0.5, every)
-        was, now = (
+        lost = np.random.default_rng(0).permutation(matched)
+        was, now, without = (
             float(np.minimum((found - known) ** 2 / self.variances[model], FAR).mean() - self.usual[model])
-            for found in (ranks, matched)
+            for found in (ranks, matched, lost)
         )
         chance = SPREADS * sqrt(float(self.between[model] + self.within[model] / len(scores)))
+        if without <= chance:  # nobody would see it if the order were lost
+            return False
         return was > 0 and now <= min((1 - SHARE) * was, chance)
 
 

@@ -159,6 +159,7 @@ def test_a_rescaled_model_is_code_with_its_order_kept_and_a_swapped_one_is_not(
         Severity.PAGE,
     )
     assert "rescaled, order unchanged" in first.sentence
+    assert first.effect.endswith(f"; order the same in {first.said_at_event - 19_999:,} requests")
 
     def swap(place: int, event: Event) -> Event:
         scores = dict(event.scores)

@@ -135,9 +135,9 @@ def _sized(scene: Scene, finding: Finding, said: Said, verdict: Verdict) -> Verd
         effect += f"; {count} of {asked} probes answered otherwise"
         effect += f", {failed} with an error" if failed else ""
         effect += f", by up to {effects.plain(largest)}" if count > failed else ""
-    rescaled = finding.word in (Word.CODE, Word.CANARY) and _order_kept(scene, finding, model, said)
-    if rescaled:
-        return replace(verdict, effect=effect, rescaled=True)
+    kept_in = _order_kept(scene, finding, model, said) if finding.word in (Word.CODE, Word.CANARY) else ""
+    if kept_in:
+        return replace(verdict, effect=f"{effect}; order the same in {kept_in}", rescaled=True)
     found = replace(verdict, effect=effect, segment=_segment(scene, model))
     return _placed(scene, recent, Moved(len(reference.fields) + model, ordered=True), found)
 
@@ -160,15 +160,18 @@ def _loudest(scene: Scene) -> int:
     return int(np.argmax(np.max([np.abs(scene.ratios[groups[name]]) for name in OWN], axis=0)))
 
 
-def _order_kept(scene: Scene, finding: Finding, model: int, said: Said) -> bool:
-    """Rescaled only: by the probes when they say so, else by the events since."""
+def _order_kept(scene: Scene, finding: Finding, model: int, said: Said) -> str:
+    """Rescaled only: by the probes when they say so, else by the events since. In how many; empty when it is not.
+
+    Features in a wrong order may differ on rare events alone (rain): of a hundred events none may be one.
+    """
     reference, name = scene.reference, scene.reference.models[model]
     answers = scene.probes.answers[name]
     if finding.by_probes and (answers.failed or len(answers.differ) > 1):
-        return scene.probes.order_kept(name)
+        return f"{len(answers.last):,} probes" if scene.probes.order_kept(name) else ""
     recent = [one for one in scene.ring.blocks if one.start >= said.since_event]
     if not recent:
-        return False
+        return ""
     scores = np.concatenate([one.scores for one in recent])
     bins = np.concatenate([one.bins for one in recent])
     takeovers = [one.event for one in scene.deploys if one.takeover and one.model == name]
@@ -177,7 +180,8 @@ def _order_kept(scene: Scene, finding: Finding, model: int, said: Said) -> bool:
     scores, bins = scores[since:], bins[since:, : len(reference.fields)]
     ranks = reference.ranks.of(scores)
     known = expectation(reference.expected, bins, ranks, reference.order.targets[model])
-    return reference.order.kept(model, scores[:, model], ranks[:, model], known)
+    kept = reference.order.kept(model, scores[:, model], ranks[:, model], known)
+    return f"{len(scores):,} requests" if kept else ""
 
 
 def _segment(scene: Scene, model: int) -> str | None:

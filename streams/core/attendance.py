@@ -89,18 +89,21 @@ class Attendance:
 
     def take(self, one: Gathered, event: int, quarantined: Mapping[str, str]) -> None:
         """One request that is no probe; `quarantined` are versions by name."""
-        budget_ms = one.budget_ms
+        budget_ms, scores, took, guarded, every = one.budget_ms, one.scores, one.took_ms, one.guarded, self.parts
         for name, version in one.expected.items():
-            scored = name in one.scores
+            scored = name in scores
             why = None if scored else one.without.get(name)
-            if why in NOT_MISSED or quarantined.get(name) == version:
+            if (why is not None and why in NOT_MISSED) or (quarantined and quarantined.get(name) == version):
                 continue
-            part = self._part(name, event, one.at_ms)
+            parts = every.get(name)
+            part = parts[-1] if parts and parts[-1].asked < PART else self._part(name, event, one.at_ms)
             part.asked += 1
             if scored:
                 part.scored += 1
-                part.late += one.took_ms.get(name, 0.0) > budget_ms
-                part.guarded += name in one.guarded
+                if took.get(name, 0.0) > budget_ms:
+                    part.late += 1
+                if guarded and name in guarded:
+                    part.guarded += 1
             elif why == ERROR:
                 part.failed += 1
             else:

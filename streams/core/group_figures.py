@@ -6,6 +6,7 @@ a quantile is known to 5 % however many there are. Pure.
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from functools import lru_cache
 from math import ceil, log2
 
 import numpy as np
@@ -55,8 +56,9 @@ class LogBuckets:
         return None
 
 
+@lru_cache(4096)
 def bucket_of(ms: float) -> int:
-    """The bucket that a time falls into."""
+    """The bucket that a time falls into. Remembered: the log's times are whole ms, so few of them ever come."""
     return min(BUCKETS - 1, int(PER_DOUBLING * log2(max(ms, 1.0))))
 
 
@@ -80,14 +82,14 @@ class Deed(Struct, gc=False):
 
 def deeds_of(one: Gathered, threshold: float) -> list[Deed]:
     """Those of all models that were asked."""
-    found, budget_ms = [], one.budget_ms
+    found, budget_ms, scores, took = [], one.budget_ms, one.scores, one.took_ms
     for key in one.expected.items():
         name, _ = key
-        score = one.scores.get(name)
+        score = scores.get(name)
         if score is None:
             found.append(Deed(key, None, one.without.get(name, "nothing")))
             continue
-        took_ms = one.took_ms.get(name, 0.0)
+        took_ms = took.get(name, 0.0)
         found.append(Deed(key, score, "", score >= threshold, took_ms > budget_ms, bucket_of(took_ms)))
     return found
 
@@ -109,17 +111,21 @@ class Own:
     def take(self, deed: Deed, beside: Beside) -> None:
         """One request that it was asked."""
         self.asked += 1
-        if deed.score is None:
+        score = deed.score
+        if score is None:
             self.without[deed.why] += 1
             return
         self.scored += 1
-        self.late += deed.late
+        if deed.late:
+            self.late += 1
         self.times.counts[deed.bucket] += 1
-        self.scores.append(deed.score)
+        self.scores.append(score)
+        own_above = deed.above
         for role, above in beside:
             both = self.beside[role]
             both[0] += 1
-            both[1] += above == deed.above
+            if above == own_above:
+                both[1] += 1
 
     def missed(self, kind: str) -> int:
         """How many of its answers were missing or no good, by one of the kinds of `attendance`."""
@@ -168,10 +174,11 @@ class Group:
         self.decided += bool(one.outcome)
         self.answers[one.outcome or "undecided"] += 1
         self.winners[one.winner or "none"] += 1
+        models = self.models
         for deed in deeds:
-            own = self.models.get(deed.key)
+            own = models.get(deed.key)
             if own is None:
-                own = self.models[deed.key] = Own(self.newest)
+                own = models[deed.key] = Own(self.newest)
             own.take(deed, beside)
         for name in one.guarded:
             if name in one.expected:

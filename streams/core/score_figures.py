@@ -10,6 +10,7 @@ from schemas.verdicts import ModelFigures, SegmentFigures
 from streams.core.event_fields import OTHERS, as_segment
 from streams.core.gathering import Gathered
 from streams.core.group_figures import Group, deeds_of
+from streams.core.latest import Latest
 from streams.core.verdicts.confined import nearly_all
 
 NEWEST = 10_000
@@ -39,11 +40,8 @@ class ScoreFigures:
         """One request that is no probe."""
         threshold = pipeline.promotion.threshold
         deeds = deeds_of(one, threshold)
-        beside = [
-            (str(model.role), one.scores[model.name] >= threshold)
-            for model in pipeline.models
-            if model.role in (Role.CHAMPION, Role.CANARY) and model.name in one.scores
-        ]
+        scores = one.scores
+        beside = [(role, scores[name] >= threshold) for role, name in _yardsticks.of(pipeline) if name in scores]
         self.whole.take(one, deeds, beside)
         for name, groups in self.parts.items():
             value = self._value(name, one.fields.get(name))
@@ -92,3 +90,11 @@ class ScoreFigures:
         whole, self.whole = self.whole.told(), Group(NEWEST)
         self.parts = {name: {} for name in self.parts}
         return whole, segments
+
+
+def _beside(pipeline: Pipeline) -> list[tuple[str, str]]:
+    """Champion and canary, by role and name."""
+    return [(str(one.role), one.name) for one in pipeline.models if one.role in (Role.CHAMPION, Role.CANARY)]
+
+
+_yardsticks = Latest(_beside)

@@ -235,6 +235,21 @@ def test_what_came_before_a_deploy_is_no_part_of_whether_the_order_was_kept(plai
     assert not first(told=False).rescaled  # half of what is looked at is as ever: that is no rescaling
 
 
+def test_where_it_is_is_said_in_bounds_a_person_reads():
+    labels = ["below 0", "0 to 0.01", "0.01 to 2", "2 to 7", "7 to 9", "above 9"]
+    nothing = np.empty(0)
+    rain = fields.Column(name="rain", kind="number", edges=nothing, known=nothing, words={}, labels=labels)
+    assert [rain.coarse_label(place, 2) for place in range(4)] == [
+        "rain is below 0.01", "rain is 0.01 to 7", "rain is above 7", "rain is missing",
+    ]  # fmt: skip
+    assert [rain.coarse_label(place, 1) for place in (0, 3, 5)] == [
+        "rain is below 0",
+        "rain is 2 to 7",
+        "rain is above 9",
+    ]
+    assert rain.coarse_label(0, 8) == "rain is there"
+
+
 def test_a_verdict_says_since_when_how_much_and_on_what_evidence(plain: Stage, quiet_events: list[Event]):
     def miles(place: int, event: Event) -> Event:
         factor = 1.609 if place >= 1500 else 1.0

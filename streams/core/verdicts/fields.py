@@ -108,7 +108,13 @@ class Column(Struct, frozen=True, kw_only=True):
             return f"{self.name} is missing"
         if self.kind == "category" or 0 < len(self.known) <= FEW_VALUES:
             return f"{self.name} is {' or '.join(mine)}"
-        return f"{self.name} is {mine[0]}" if len(mine) == 1 else f"{self.name} is from {mine[0]} up to {mine[-1]}"
+        if len(mine) == 1:
+            return f"{self.name} is {mine[0]}"
+        low, high = mine[0].partition(" to ")[0], mine[-1].rpartition(" to ")[2]
+        first, last = place == 0, (place + 1) * each >= len(self.labels)
+        if first or last:  # what lies beyond all bounds has a word for itself, which is no bound
+            return f"{self.name} is {'there' if first and last else f'below {high}' if first else f'above {low}'}"
+        return f"{self.name} is {low} to {high}"
 
     def _encode_words(self, values: Sequence[Any]) -> tuple[Bins, int, int, int]:
         odd = 0

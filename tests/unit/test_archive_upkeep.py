@@ -40,7 +40,7 @@ from streams.archive.segment import ArchiveDamaged, Record, Vanished
 from streams.archive.writer import Limits, PartitionWriter
 from streams.core.replay_order import Selection
 from streams.kill_points import BY_HAND, VARIABLE
-from tests.broker.commands import rendezvous
+from tests.broker.commands import python, rendezvous
 
 LIMITS = Limits(1_000, 1 << 20, 60.0)
 OLD_S = 3.0 * compaction.CLOSED_S
@@ -71,10 +71,8 @@ def later(layout: Layout, **options: int) -> list[compaction.Merged]:
 
 def killed(code: str, point: str, folder: Path, nth: int = 1) -> bool:
     """Run this code in a process of its own; whether it died at a point, at the n-th pass."""
-    environment = {**os.environ, VARIABLE: f"{point}:{nth}:{folder / point}"}
-    call = [sys.executable, "-c", code]
-    done = subprocess.run(call, env=environment, check=False, capture_output=True, timeout=60)
-    assert done.returncode in {0, -9}, done.stderr.decode()
+    done = python(code, {**os.environ, VARIABLE: f"{point}:{nth}:{folder / point}"})
+    assert done.returncode in {0, -9}, done.stderr
     return done.returncode == -9
 
 

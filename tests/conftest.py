@@ -1,5 +1,6 @@
 """One Kafka for the whole run: the given cluster, else a real one started here. Never skipped."""
 
+import fcntl
 import logging
 import os
 import uuid
@@ -19,18 +20,43 @@ hypothesis.settings.load_profile("rendezvous")
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Cluster:
     given = cluster_of(os.environ)
     if given is not None:
         given.check_reachable()
-        yield given
-        return
+        return given
     from tests.broker.commands import begin
 
     begin()
-    broker = LocalBroker(tmp_path_factory.mktemp("kafka"), cache_dir(os.environ), java_options=QUICK_START)
-    yield Cluster(broker.start())
-    broker.stop_if_started()
+    base = tmp_path_factory.getbasetemp()
+    return _shared_by_workers(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, request.config)
+
+
+def _shared_by_workers(folder: Path, config: pytest.Config) -> Cluster:
+    """Tests that run side by side have one broker: each is a whole JVM. It goes with the last that uses it.
+
+    Whoever has started it holds it, and waits for the others when its own tests are over: after the last, where no
+    test's timeout runs any more.
+    """
+    starting, used = (os.open(folder / name, os.O_CREAT | os.O_RDWR) for name in ("kafka-starting", "kafka-used"))
+    fcntl.flock(starting, fcntl.LOCK_EX)
+    broker = LocalBroker(folder, cache_dir(os.environ), java_options=QUICK_START)
+    ours = broker.running() is None
+    found = Cluster(broker.start())
+    fcntl.flock(used, fcntl.LOCK_SH)
+    fcntl.flock(starting, fcntl.LOCK_UN)
+
+    def let_go() -> None:
+        fcntl.flock(used, fcntl.LOCK_UN)
+        if ours:
+            fcntl.flock(starting, fcntl.LOCK_EX)
+            fcntl.flock(used, fcntl.LOCK_EX)
+            broker.stop()
+        os.close(starting)
+        os.close(used)
+
+    config.add_cleanup(let_go)
+    return found
 
 
 @pytest.fixture

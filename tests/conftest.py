@@ -19,6 +19,15 @@ hypothesis.settings.register_profile("rendezvous", deadline=None)
 hypothesis.settings.load_profile("rendezvous")
 
 
+LONG_FILES = ("tests/broker/test_pipeline.py", "tests/broker/test_monitor.py", "tests/broker/test_roster.py")
+"""Most pipelines are brought up in these; a worker that began one last would work on alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Faults, then the long files on Kafka, then the short ones; all else in its order."""
+    items.sort(key=lambda item: (item.nodeid.startswith("tests/broker/"), not item.nodeid.startswith(LONG_FILES)))
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Cluster:
     given = cluster_of(os.environ)

@@ -143,10 +143,11 @@ def decisions(pipeline: Up, load: Load) -> list[Decision]:
 
 @dataclass(frozen=True, slots=True)
 class SecondFinal:
-    """A final decision for a ticket that has one already: whose, whether it says something else, and both as text."""
+    """A final decision for a ticket that has one already: whose, when, whether it says something else; both as text."""
 
     offset: int
     standby: bool
+    decided_at_ms: float
     differs: bool
     text: str
 
@@ -168,7 +169,7 @@ def second_finals(pipeline: Up) -> list[SecondFinal]:
                     f"{one.used_ms:.0f} ms ({one.reason})"
                     for one in (earlier, said)
                 )
-                found.append(SecondFinal(offset, said.standby, differs, f"{offset}: {text}"))
+                found.append(SecondFinal(offset, said.standby, said.decided_at_ms, differs, f"{offset}: {text}"))
     return found
 
 

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,28 @@ from tests.faults.load import Load, assert_kept, decisions, findings, plain, sec
 from tests.faults.test_kills import assert_agreed, assert_on_time
 from tests.faults.work import await_rest
 
+IN_HAND_S = 0.2
+"""So long no model says anything before the rendezvous stands still: what it has in hand then is known."""
+
 
 def test_a_rendezvous_that_stood_still_says_nothing_before_it_has_looked(
     cluster: Cluster, tmp_path: Path, name: str, note: Note
 ):
-    file, asleep_s = write(tmp_path, name), 15 if LONG else 7
+    """In the short form its session outlasts the pause: nobody takes its partitions away, it has to notice itself."""
+    file, asleep_s = write(tmp_path, name), 15 if LONG else 4
     with up(cluster, file, name, tmp_path / "state", "--standby") as pipeline:
+        scorers = [role for role in pipeline.status["roles"] if role.startswith("scorer")]
         with Load(cluster, pipeline.topics.raw, 300) as load:
             load.wait(2)
             before = load.sent - 300  # what it had in hand is of the last second
-            asleep_at = load.sent
-            with suspended([pipeline.pid("rendezvous")]):
-                load.wait(asleep_s)
+            with ExitStack() as still:
+                with suspended([pipeline.pid(role) for role in scorers]):
+                    load.wait(IN_HAND_S)
+                    asleep_at = load.sent
+                    still.enter_context(suspended([pipeline.pid("rendezvous")]))
+                load.wait(asleep_s / 2)
+                midnight_ms = time.time() * 1e3
+                load.wait(asleep_s / 2)
                 after = load.sent
             await_owner(pipeline, load)
         found = findings(pipeline, file, load)
@@ -42,6 +53,8 @@ def test_a_rendezvous_that_stood_still_says_nothing_before_it_has_looked(
     said_again = [second for second in twice if before <= second.offset < after and not second.standby]
     done = f"{len(said_again)} records of the sleeper's came after its standby's"
     note(f"SIGSTOP of the rendezvous for {asleep_s} s, then SIGCONT", done, found)
+    decided_awake = [one for one in said_again if one.offset < asleep_at and one.decided_at_ms > midnight_ms]
+    assert [second.text for second in decided_awake] == [], "it had them in hand, and others have answered meanwhile"
     assert [second.text for second in said_again if second.differs] == [], "what it had in hand was said by others"
     assert_agreed(found)
 

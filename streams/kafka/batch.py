@@ -73,14 +73,18 @@ class Told(Sending):
 class Batch(Sending):
     """Records an agent is handed at once."""
 
-    __slots__ = ("attempt", "generation", "messages", "parent", "partition", "parts", "taken", "topic")
+    __slots__ = ("attempt", "generation", "messages", "parent", "partition", "parts", "size", "taken", "topic")
 
-    def __init__(self, topic: str, partition: int, messages: Sequence[Message], generation: int = 0) -> None:
+    def __init__(
+        self, topic: str, partition: int, messages: Sequence[Message], generation: int = 0, size: int = 0
+    ) -> None:
+        """`size`: the bytes of their values, for whoever holds batches that wait."""
         super().__init__()
         self.topic = topic
         self.partition = partition
         self.messages = messages
         self.generation = generation
+        self.size = size
         self.taken = False
         self.attempt = 1
         self.parts = 0
@@ -112,7 +116,7 @@ class Batch(Sending):
         """One batch per record; this one is finished when they all are."""
         parts = []
         for message in self.messages:
-            part = Batch(self.topic, self.partition, [message], self.generation)
+            part = Batch(self.topic, self.partition, [message], self.generation, len(message))
             part.parent, part.attempt = self, self.attempt
             parts.append(part)
         self.parts = len(parts)

@@ -2,7 +2,8 @@
 
 Batches that the reader has cut go to the agents' inboxes, and are committed over the longest finished
 prefix of their partition. On revoke it finishes and commits what can be finished at once, drops what is
-held, then lets go: what was not committed is read again by the next owner.
+held, then lets go: what was not committed is read again by the next owner. What waits in the inboxes is bounded, in
+records and in bytes: the rest stays at the broker.
 """
 
 import asyncio
@@ -24,6 +25,8 @@ from streams.kafka.stream import BatchTopic, Inbox
 
 HIGH, LOW = 8192, 2048
 """Records in the agents' inboxes at which reading stops, and goes on."""
+HIGH_BYTES, LOW_BYTES = 64 << 20, 16 << 20
+"""The same in bytes: so many of the largest records would be 2 GB."""
 
 DRAIN_S = 2.5
 TRIES = 3
@@ -42,6 +45,7 @@ class Consumer(base.Consumer):
         self.taken_records = 0
         self.starts: Mapping[TP, int] = {}
         self._outstanding = 0
+        self._outstanding_bytes = 0
         self._behind = False
         self._draining = False
         self._prefixes: dict[TP, FinishedPrefix] = {}
@@ -69,9 +73,10 @@ class Consumer(base.Consumer):
             if self.edge.committable is None:
                 self._prefixes[tp].opened(batch)
             self._outstanding += len(batch)
+            self._outstanding_bytes += batch.size
             for channel in self.app.topics._tp_index[tp]:
                 channel.inbox.put(batch)
-        if not self._behind and self._outstanding >= HIGH:
+        if not self._behind and (self._outstanding >= HIGH or self._outstanding_bytes >= HIGH_BYTES):
             self._set_behind(behind=True)
 
     # From the agents -------------------------------------------------------------------------------------
@@ -85,7 +90,8 @@ class Consumer(base.Consumer):
             return
         self.taken_records += len(batch)
         self._outstanding -= len(batch)
-        if self._behind and self._outstanding <= LOW:
+        self._outstanding_bytes -= batch.size
+        if self._behind and self._outstanding <= LOW and self._outstanding_bytes <= LOW_BYTES:
             self._set_behind(behind=False)
         if not self._outstanding:
             self._idle.set()
@@ -131,6 +137,7 @@ class Consumer(base.Consumer):
         self.generation = generation
         self.starts = positions
         self._outstanding = 0
+        self._outstanding_bytes = 0
         self._draining = False
         self._assignment = set(positions)
         self._committed.clear()

@@ -34,8 +34,8 @@ RECORDS = 1023
 FULL_S = 2.0
 """The broker is left alone while the agents are behind, but never so long that it throws us out."""
 SERVE_S = 0.1
-EARLY = 20_000
-"""Records that are kept for agents that are not ready; more stay at the broker until they are."""
+EARLY, EARLY_BYTES = 20_000, 64 << 20
+"""Records, and bytes of them, that are kept for agents that are not ready; more stay at the broker until they are."""
 STARTING_S = 0.01
 """Who takes partitions over waits for a thread that reads decisions back, which wakes nobody here."""
 ENDS_S = 0.25
@@ -85,6 +85,7 @@ class Reader:
         self._alone: frozenset[TP] = frozenset()
         self._alone_wanted: frozenset[TP] = frozenset()
         self._early: list[Message] = []
+        self._early_bytes = 0
         self._wanted: deque[tuple[list[TopicPartition], Done]] = deque()
         self._under_way: deque[Done] = deque()
         self._ends_read_s = 0.0
@@ -186,18 +187,24 @@ class Reader:
         if not self.flowing:
             # Faust's index does not know the partitions yet: a record would find no agent. An error is no record:
             # without partitions, nothing else would ever say that this member is fenced.
-            self._early += [message for message in messages if self._is_record(message)]
-            if len(self._early) >= EARLY:
+            records = [message for message in messages if self._is_record(message)]
+            self._early += records
+            self._early_bytes += sum(map(len, records))
+            if len(self._early) >= EARLY or self._early_bytes >= EARLY_BYTES:
                 self._full_s = started_s - FULL_S
             return
         if self._early:
-            messages, self._early = self._early + messages, []
+            messages = self._early + messages
+            self._forget_early()
         if not messages:
             return
         self._role.deliver(list(self._cut(messages)))
         self._read_ends(started_s)
         self._next_s = started_s + self._pace.pause_s(len(messages), started_s)
         self.rate = self._pace.rate
+
+    def _forget_early(self) -> None:
+        self._early, self._early_bytes = [], 0
 
     def _hold_back(self) -> None:
         """Read nothing while the agents are behind; after a while, poll a paused consumer for its group's sake."""
@@ -218,7 +225,7 @@ class Reader:
 
     def _cut(self, messages: Sequence[Message]) -> Iterable[Batch]:
         """Runs of one partition, bounded in records and bytes so that no batch holds the loop for long."""
-        generation = self.generation
+        generation, most = self.generation, self._edge.max_batch_bytes
         run: list[Message] = []
         place: tuple[str | None, int | None] = (None, None)
         room = 0
@@ -230,12 +237,12 @@ class Reader:
             size = len(message)
             if here != place or size > room or len(run) >= self._edge.max_batch_records:
                 if run:
-                    yield Batch(str(place[0]), int(place[1] or 0), run, generation)
-                run, place, room = [], here, self._edge.max_batch_bytes
+                    yield Batch(str(place[0]), int(place[1] or 0), run, generation, most - room)
+                run, place, room = [], here, most
             run.append(message)
             room -= size
         if run:
-            yield Batch(str(place[0]), int(place[1] or 0), run, generation)
+            yield Batch(str(place[0]), int(place[1] or 0), run, generation, most - room)
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()
@@ -282,7 +289,7 @@ class Reader:
         positions = self._positions(client, partitions)
         placed = [TopicPartition(tp.topic, tp.partition, offset) for tp, offset in positions.items()]
         self.flowing = False
-        self._early = []
+        self._forget_early()
         client.assign(placed)
         self._check_same_numbers(positions)
         if self._paused or self._alone:
@@ -334,14 +341,14 @@ class Reader:
                 # Not committed is read again by the next owner.
                 logger.warning("commit before the rebalance refused: %s", error.args[0])
         client.unassign()
-        self._early = []
+        self._forget_early()
 
     def _lose(self, client: Client, partitions: list[TopicPartition]) -> None:
         self._lost_s = time.monotonic()
         self._run(self._role.lost({TP(place.topic, place.partition) for place in partitions}))
         self._forget_commits()
         client.unassign()
-        self._early = []
+        self._forget_early()
 
     def _read_ends(self, now_s: float) -> None:
         """Now and then note where our partitions end, as of the last fetch: that is what lag is made of."""

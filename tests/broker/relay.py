@@ -1,5 +1,6 @@
 """One agent that passes records on, in a process to be killed: `python -m tests.broker.relay BOOTSTRAP NAME`."""
 
+import asyncio
 import logging
 import sys
 
@@ -10,7 +11,9 @@ from streams.kafka.clients import Cluster
 from streams.kafka.edge import Edge
 from streams.kafka.transport import BatchApp, create_app
 
-POISON = b"poison"
+POISON, PAUSE, BULKY = b"poison", b"pause", b"bulky"
+"""What it cannot take; what it stands still at; what the records begin with of which it passes on no more than that."""
+PAUSE_S = 4.0
 
 
 def edge(cluster: Cluster, name: str, number: int = 0) -> Edge:
@@ -30,7 +33,13 @@ def relay(app: BatchApp, name: str) -> None:
         async for batch in batches:
             if any(message.value() == POISON for message in batch.messages):
                 raise ValueError("poisoned")
-            records = [Outgoing(f"{name}.out", m.value(), m.key(), batch.partition) for m in batch.messages]
+            if any(message.value() == PAUSE for message in batch.messages):
+                await asyncio.sleep(PAUSE_S)
+            values = [BULKY if m.value().startswith(BULKY) else m.value() for m in batch.messages]
+            records = [
+                Outgoing(f"{name}.out", v, m.key(), batch.partition)
+                for m, v in zip(batch.messages, values, strict=True)
+            ]
             await app.producer.send_batch(batch, records)
 
 

@@ -1,6 +1,8 @@
 """What stands still, is slow or is too much: a zombie, an overload, models of every bad kind, wrong clocks."""
 
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -9,13 +11,15 @@ from typing import Any
 
 import psutil
 import pytest
+from confluent_kafka import Producer
 
 from schemas.blocks import decode_rows
 from schemas.decisions import Decision, decode_decision
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from tests.broker.models import CRASH, LATE, POISON, SEGFAULT
-from tests.broker.pipelines import FILE, Up, until, up, write
+from tests.broker.pipelines import FILE, Up, make_topic, until, up, write
+from tests.broker.relay import BULKY, PAUSE
 from tests.faults.conftest import LONG, Note, life, living
 from tests.faults.flow import flow, score_ages_ms
 from tests.faults.load import Load, assert_kept, decisions, findings, plain, second_finals, suspended
@@ -284,6 +288,29 @@ def test_a_burst_after_a_stall_stays_within_512_mb_and_is_caught_up(
     worst = max(peaks, key=lambda role: peaks[role])
     done = f"largest role {worst} {peaks[worst]:,.0f} MB; {waiting:,} waiting, done in {caught_up_s:.0f} s"
     note("all but the archiver stand still while ten times the rate comes", done, found)
+
+
+BACKLOG, BYTES, MOST_MB = 1_200, 250_000, 256
+"""300 MB of records that wait, of nearly the largest kind; the relay itself has 70 MB."""
+
+
+def test_an_agent_that_stands_still_is_handed_no_more_of_a_backlog_than_fits(cluster: Cluster, name: str, note: Note):
+    for what in ("in", "out", "dead-letters"):
+        make_topic(cluster, f"{name}.{what}")
+    producer = Producer(cluster.producer_settings(linger_ms=2) | {"queue.buffering.max.kbytes": 1 << 20})
+    for value in (PAUSE, *[BULKY + bytes(BYTES)] * BACKLOG):
+        producer.produce(f"{name}.in", value, partition=0)
+    assert producer.flush(60) == 0
+    relay = subprocess.Popen([sys.executable, "-m", "tests.broker.relay", cluster.bootstrap, name, "0"])
+    try:
+        with TopicReader(cluster, f"{name}.out") as reader:
+            until(lambda: reader.bounds()[0][1] == 1 + BACKLOG, 60, "all was passed on")
+        peak = peak_mb(relay.pid)
+    finally:
+        relay.kill()
+        relay.wait(10)
+    note("an agent stands still before 300 MB", f"its process had {peak:,.0f} MB at most")
+    assert peak < MOST_MB
 
 
 def peak_mb(pid: int) -> float:

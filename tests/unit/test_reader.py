@@ -182,8 +182,11 @@ class Backlog(Pausing):
         return [Message(topic="a", partition=0, offset=self.given, value=b"v")]
 
 
-def test_while_agents_are_not_ready_a_backlog_stays_at_the_broker(reader: Reader, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("streams.kafka.reader.EARLY", 5)
+@pytest.mark.parametrize("bound", ["EARLY", "EARLY_BYTES"])
+def test_while_agents_are_not_ready_a_backlog_stays_at_the_broker(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, bound: str
+):
+    monkeypatch.setattr(f"streams.kafka.reader.{bound}", 5)  # each record has one byte
     client, taken = Backlog(), list[int]()
     reader.client, reader._role = client, Nobody()
     reader._role.deliver = lambda batches: taken.extend(one.offset() for each in batches for one in each.messages)

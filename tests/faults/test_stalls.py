@@ -199,6 +199,8 @@ def test_a_bad_model_costs_only_its_own_score(warm: Up, kind: str, note: Note):
     if kind == "raising":
         assert warm.restarts("scorer.good") == ended
         assert_a_raise_costs_its_row([a for a in worse if is_bad(number_of(a))], worse)
+    if kind in {"segfault", "killed"}:
+        until(lambda: warm.running("scorer.good", ended + 1), 30, "it is started again")
     if kind == "all hung":
         assert sum(answer.outcome == "default" for answer in worse) >= 0.5 * len(worse)
         return

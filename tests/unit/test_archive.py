@@ -154,6 +154,15 @@ def test_a_missing_file_is_refused_and_a_marked_gap_is_not(tmp_path: Path):
     assert [one.offset for one in read_partition(tmp_path / "other", TOPIC, 0)] == [0, 1, 2, 9]
 
 
+def test_a_disk_that_takes_half_of_what_it_is_given_gets_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    take = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: take(file, data[: (len(data) + 1) // 2]))
+    write(tmp_path, 20)
+    monkeypatch.undo()
+    found = list(read_partition(tmp_path, TOPIC, 0))
+    assert [(one.offset, one.value) for one in found] == [(offset, b"{}") for offset in range(20)]
+
+
 def test_a_file_is_due_by_rows_by_bytes_and_by_age(tmp_path: Path):
     found = writer(tmp_path)
     assert not found.due(1e9)

@@ -4,6 +4,7 @@ Started from pinned jars on a Java runtime that pip installs. Whoever started it
 the same state folder finds it running and uses it.
 """
 
+import random
 import socket
 import subprocess
 import sys
@@ -147,11 +148,7 @@ class LocalBroker:
             last = json.decode((self.folder / "broker.json").read_bytes(), type=Running).port
             if _free(last) and _free(last + 1):
                 return last
-        while True:
-            with socket.create_server(("127.0.0.1", 0)) as probe:
-                port = int(probe.getsockname()[1])
-            if port < 65_535 and _free(port) and _free(port + 1):
-                return port
+        return free_ports(2)
 
     def _configure(self, port: int) -> None:
         settings = {
@@ -251,6 +248,18 @@ class LocalBroker:
         with suppress(FileNotFoundError):
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
         return ""
+
+
+def free_ports(count: int) -> int:
+    """The first of so many ports in a row that nobody has.
+
+    Below those that systems give to connections by themselves (Linux from 32,768 on): the broker asks for its ports
+    seconds later, and until then any connection may be given one of those.
+    """
+    while True:
+        first = random.randrange(20_000, 32_768 - count)  # noqa: S311  no secret
+        if all(map(_free, range(first, first + count))):
+            return first
 
 
 def _free(port: int) -> bool:

@@ -1,12 +1,10 @@
 """A real Kafka behind TLS, SCRAM and access lists: principals of a test's own, certificates good and bad."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,7 +28,7 @@ from agents.settings import cache_dir
 from schemas.pipeline import Pipeline
 from schemas.rights import Rights, group_of, rights_of, together
 from streams.kafka.clients import Cluster
-from streams.kafka.local import QUICK_START, LocalBroker
+from streams.kafka.local import QUICK_START, LocalBroker, free_ports
 from tests.broker import commands
 from tests.faults.conftest import LONG
 
@@ -111,13 +109,13 @@ class Ended(NamedTuple):
 def secured(folder: Path) -> Iterator[Secured]:
     """Start it, hand it out, stop it."""
     _certificates(folder)
-    ports = _free_ports(2 + len(LISTENERS))
-    secure = dict(zip(LISTENERS, ports[2:], strict=True))
+    port = free_ports(2 + len(LISTENERS))  # the second is its controller's
+    secure = {listener: port + 2 + number for number, listener in enumerate(LISTENERS)}
     broker = LocalBroker(
         folder,
         cache_dir(os.environ),
-        port=ports[0],
-        properties=_properties(folder, ports[0], secure),
+        port=port,
+        properties=_properties(folder, port, secure),
         java_options=QUICK_START,
         heap_mb=256,
     )
@@ -181,19 +179,6 @@ def _key(made: trustme.LeafCert, password: str | None = None) -> bytes:
     key = serialization.load_pem_private_key(made.private_key_pem.bytes(), None)
     secret = serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Free ports, the first two beside each other: the local broker puts its controller there."""
-    with ExitStack() as held:
-        while True:
-            first = held.enter_context(socket.create_server((HOST, 0)))
-            try:
-                second = held.enter_context(socket.create_server((HOST, first.getsockname()[1] + 1)))
-            except (OSError, OverflowError):
-                continue
-            others = [held.enter_context(socket.create_server((HOST, 0))) for _ in range(count - 2)]
-            return [one.getsockname()[1] for one in (first, second, *others)]
 
 
 def everything(pipeline: Pipeline) -> list[Grant]:

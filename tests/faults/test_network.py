@@ -4,17 +4,15 @@ The load and the checker do not: requests come all the while.
 """
 
 import os
-import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
 
 from agents.settings import cache_dir
 from streams.kafka.clients import Cluster
-from streams.kafka.local import QUICK_START, LocalBroker
+from streams.kafka.local import QUICK_START, LocalBroker, free_ports
 from tests.broker.pipelines import Up, until
 from tests.faults.conftest import LONG, Note, life, living
 from tests.faults.flow import flow
@@ -40,7 +38,7 @@ class Roads:
 @pytest.fixture(scope="module")
 def roads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roads]:
     """A broker with a second listener, advertised under the proxy's address."""
-    port = four_free_ports()
+    port = free_ports(4)
     direct, controller, inner, outer = (f"127.0.0.1:{port + number}" for number in range(4))
     listeners = f"PLAINTEXT://{direct},CONTROLLER://{controller},PROXIED://"
     properties = {
@@ -60,20 +58,6 @@ def roads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roads]:
     with Proxy(port + 3, port + 2) as proxy:
         yield Roads(Cluster(direct), Cluster(outer), proxy)
     broker.stop_if_started()
-
-
-def four_free_ports() -> int:
-    """The first of four ports in a row that nobody has."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = int(probe.getsockname()[1])
-        try:
-            with ExitStack() as held:
-                for number in range(port, min(port + 4, 65_536)):
-                    held.enter_context(socket.create_server(("127.0.0.1", number)))
-        except OSError:
-            continue
-        return port
 
 
 @pytest.fixture(scope=life)

@@ -96,7 +96,9 @@ def await_clean(verify: Callable[[], Ended]) -> None:
 
 @contextmanager
 def roles(kafka: Secured, pipeline: Pipeline, file: Path, state: Path) -> Iterator[None]:
-    """Each role as a container would run it, until the block ends."""
+    """Each role as a container would run it, until the block ends. One after the other: seven handshakes at once take a
+    broker that has just begun longer than a role waits for it.
+    """
     state.mkdir()
     running = []
     try:
@@ -104,6 +106,7 @@ def roles(kafka: Secured, pipeline: Pipeline, file: Path, state: Path) -> Iterat
             own = group_of(role, pipeline, model)
             words = ["run", role, str(file), *(["--model", model] if model else [])]
             running.append((own, start(words, kafka.environment(own), state, own)))
+            until(lambda own=own: " INFO " in (state / f"{own}.log").read_text(), 30, f"{own} has found Kafka")  # type: ignore[misc]
         yield
         ended = [own for own, process in running if process.poll() is not None]
         assert not ended, [(state / f"{own}.log").read_text()[-2000:] for own in ended]

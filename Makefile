@@ -5,7 +5,7 @@ PIPELINE ?= deploy/flights/flights.toml
 UNIT := .venv/.unit-tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run story blame up test test-faults check format bench bench-verdicts soak schemas lock clean
+.PHONY: help setup run story blame up test test-faults test-demo check format bench bench-verdicts soak schemas lock clean
 
 help: ## list every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,8 +38,11 @@ test: setup ## every test, those on real Kafka included; the others take the tim
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/faults tests/broker; failed=$$?; \
 	echo "the tests without Kafka:"; wait $$unit || failed=1; cat $(UNIT); exit $$failed
 
-test-faults: setup ## every fault at full length, and its table in the README (28 minutes, a quiet machine)
+test-faults: setup ## every fault at full length, and its table in the README (29 minutes, a quiet machine)
 	FAULTS=long $(BIN)/python -m pytest tests/faults
+
+test-demo: setup ## the story and the blame of the demo, told in short and held to their words (3 minutes)
+	$(BIN)/python -m pytest tests/demo
 
 check: setup ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -7,8 +7,8 @@ a moment before time decides: what is late already is answered better for it, an
 import asyncio
 from collections.abc import Callable, Iterable
 
-STALL_S, LISTEN_S = 0.02, 0.015
-"""So late means a stall, and is listened for so long after it."""
+STALL_S, LISTEN_S = 0.02, 0.005
+"""So late means a stall, and is listened for so long after it. Not longer: deadlines fall into that moment, too."""
 
 TOGETHER_S = 0.002
 """Timers wait this long for others: while nobody scores, each request has one, and each alone would be a request to

@@ -1,7 +1,7 @@
 """The demo's story in its short form, as a person runs it: it does what it claims, on real flights and a real Kafka.
 
-With what it prepares it takes longer than any other test: it is run with the long form of the faults. How late
-anything is, is for `make story` to say.
+With what it prepares it takes longer than any other test, so `make test-demo` runs it. How late anything is, is for
+`make story` to say.
 """
 
 import re
@@ -13,13 +13,11 @@ import pytest
 
 from streams.kafka.clients import Cluster
 from tests.broker.pipelines import environment
-from tests.faults.conftest import LONG
 
 ROOT = Path(__file__).parents[2]
 SCENES = ("full is the champion", "better is a shadow", "better is the champion", "better hangs", "rolled back")
 
 
-@pytest.mark.skipif(not LONG, reason="a minute and a half: make test-faults runs it")
 @pytest.mark.timeout(300)
 def test_a_model_is_added_promoted_passed_over_when_it_hangs_and_rolled_back_and_nothing_is_lost(
     cluster: Cluster, state: Path

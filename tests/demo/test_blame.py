@@ -1,7 +1,6 @@
 """The demo of two planted faults in its short form, as a person runs it: whom the monitor blames, and its report.
 
-It takes a minute and a half: it is run with the long form of the faults. How soon they are named is for `make
-bench-verdicts` to say.
+It takes a minute and a half, so `make test-demo` runs it. How soon they are named is for `make bench-verdicts` to say.
 """
 
 import subprocess
@@ -15,7 +14,6 @@ from agents.cli.report_figures import Figures
 from deploy.flights.blame import PLANTED, REPORT
 from streams.kafka.clients import Cluster
 from tests.broker.pipelines import environment
-from tests.faults.conftest import LONG
 from tests.unit.browser import Page, found, started, with_page
 from tests.unit.test_report import Elements
 
@@ -37,7 +35,6 @@ SCENES = (
 )
 
 
-@pytest.mark.skipif(not LONG, reason="a minute and a half: make test-faults runs it")
 @pytest.mark.timeout(400)
 def test_the_field_and_the_model_with_a_planted_fault_are_blamed_and_the_report_says_so(
     cluster: Cluster, state: Path, tmp_path: Path

@@ -23,7 +23,7 @@ from agents.timer import Timer
 from schemas.blocks import ScoresBlock, TickBlock, decode_scores, encode_scores
 from schemas.dead_letters import DeadLetter
 from schemas.decisions import Decision, decode_decision
-from schemas.errors import KafkaUnreachable, Paused, UnreadableRecord
+from schemas.errors import Paused, UnreadableRecord
 from schemas.pipeline import Pipeline, PolicyKind
 from schemas.probes import Tokens
 from schemas.topics import Topics
@@ -233,17 +233,14 @@ class Desk:
         """Forget what was decided of requests that are not there; who is far behind asks seldom."""
         if core.ahead <= self._many.get(number, MANY_AHEAD):
             return
+        raw = TP(self._topics.raw, number)
         try:
-            end = await asyncio.to_thread(self._end_of_raw, number)
-        except (KafkaException, KafkaUnreachable) as error:  # it is asked again when more was read
+            _, end = (await self._app.consumer.bounds([raw]))[raw]
+        except KafkaException as error:  # it is asked again when more was read
             logger.warning("%s decided ahead of raw, whose end is not known: %s", core.ahead, error)
             return
         core.raw_ends(end)
         self._many[number] = max(MANY_AHEAD, 2 * core.ahead)
-
-    def _end_of_raw(self, number: int) -> int:
-        with TopicReader(self._cluster, self._topics.raw) as reader:
-            return reader.bounds()[number][1]
 
     async def _answer(self, core: Rendezvous, replies: Sequence[Reply]) -> None:
         await self._publish(core, replies)

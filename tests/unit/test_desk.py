@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import KafkaError
+from faust.types import TP
 from msgspec.structs import replace
 
 from agents import desk as desks
@@ -90,7 +91,12 @@ def test_a_strangers_decisions_of_requests_that_are_not_there_do_not_pile_up(mon
     (reply,) = elsewhere.scores_offered(scores("first", 0), 0, 1_004, 1_005)
     monkeypatch.setattr(desks, "MANY_AHEAD", 3)
     desk, end = Desk(pipeline(), Cluster("127.0.0.1:1")), 4
-    monkeypatch.setattr(desk, "_end_of_raw", lambda number: asked.append(number) or end)
+
+    async def bounds(wanted: Sequence[TP]) -> Mapping[TP, tuple[int, int]]:
+        asked.extend(tp.partition for tp in wanted if tp.topic == "small.raw")
+        return dict.fromkeys(wanted, (0, end))
+
+    desk._app = SimpleNamespace(consumer=SimpleNamespace(bounds=bounds))  # type: ignore[assignment]
 
     def heard(offsets: Sequence[int]) -> int:
         """How many are kept once these were heard of too."""

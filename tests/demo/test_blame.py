@@ -3,8 +3,6 @@
 It takes a minute and a half, so `make test-demo` runs it. How soon they are named is for `make bench-verdicts` to say.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,11 +11,10 @@ from msgspec import convert
 from agents.cli.report_figures import Figures
 from deploy.flights.blame import PLANTED, REPORT
 from streams.kafka.clients import Cluster
-from tests.broker.pipelines import environment
+from tests.demo.scenes import output_of
 from tests.unit.browser import Page, found, started, with_page
 from tests.unit.test_report import Elements
 
-ROOT = Path(__file__).parents[2]
 SCENES = (
     "the monitor learns what is usual",
     "healthy: ",
@@ -40,18 +37,7 @@ def test_the_field_and_the_model_with_a_planted_fault_are_blamed_and_the_report_
     cluster: Cluster, state: Path, tmp_path: Path
 ):
     REPORT.unlink(missing_ok=True)  # one of another run would say the same
-    blame = subprocess.run(
-        [sys.executable, "-m", "deploy.flights.blame", "--short"],
-        cwd=ROOT,
-        env={**environment(cluster, state), "COLUMNS": "200"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=380,
-        check=False,
-    )
-    said = blame.stdout
-    assert blame.returncode == 0, (said[-3_000:], blame.stderr[-3_000:])
+    said = output_of("blame", cluster, state, 380)
     at = 0
     for words in SCENES:
         at = said.find(words, at)

@@ -5,16 +5,13 @@ With what it prepares it takes longer than any other test, so `make test-demo` r
 """
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from streams.kafka.clients import Cluster
-from tests.broker.pipelines import environment
+from tests.demo.scenes import output_of
 
-ROOT = Path(__file__).parents[2]
 SCENES = ("full is the champion", "better is a shadow", "better is the champion", "better hangs", "rolled back")
 
 
@@ -22,18 +19,7 @@ SCENES = ("full is the champion", "better is a shadow", "better is the champion"
 def test_a_model_is_added_promoted_passed_over_when_it_hangs_and_rolled_back_and_nothing_is_lost(
     cluster: Cluster, state: Path
 ):
-    story = subprocess.run(
-        [sys.executable, "-m", "deploy.flights.story", "--short"],
-        cwd=ROOT,
-        env={**environment(cluster, state), "COLUMNS": "200"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    said = story.stdout
-    assert story.returncode == 0, (said[-3_000:], story.stderr[-3_000:])
+    said = output_of("story", cluster, state, 280)
     told = (
         "staged. `rendezvous up` starts its scorer, then it is a shadow",
         "nothing was moved; --force does it all the same",

@@ -5,6 +5,8 @@ from msgspec import Struct, json
 from schemas.errors import UNREADABLE, UnreadableRecord
 
 MINUTE_MS = 60_000
+COARSEST = 19
+"""Bits of a bucket's number."""
 
 
 class Buckets(Struct, frozen=True):
@@ -82,7 +84,3 @@ def decode_minute(value: bytes | None) -> Minute:
             if len(buckets.at) != len(buckets.of) or not 0 <= buckets.coarser < COARSEST:
                 raise UnreadableRecord("not a minute: its buckets and their counts are not as many")
     return found
-
-
-COARSEST = 19
-"""Bits of a bucket's number."""

@@ -99,7 +99,7 @@ def _read(topic: str, since_ms: int, wanted: Callable[[Minute], bool]) -> Fulles
 def lines_of(found: Sequence[Summed]) -> list[str]:
     """A heading for each span, then a line for each version of a model, or for each value of its field."""
     names = [f"{one.model} {one.version}{f' {one.field} {one.value}' if one.field else ''}" for one in found]
-    rows = [(HEAD[0], *HEAD[1:]), *((name, *_cells(one)) for name, one in zip(names, found, strict=True))]
+    rows = [HEAD, *((name, *_cells(one)) for name, one in zip(names, found, strict=True))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     head, *lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows

@@ -110,7 +110,7 @@ class Nursery:
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 env=self._environment,
-                start_new_session=True,
+                process_group=0,
             )
 
     def end(self) -> None:

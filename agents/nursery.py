@@ -70,7 +70,7 @@ def serve(line: socket.socket) -> Order:
 
 
 def _become(order: Order, received: Sequence[int]) -> None:
-    os.setsid()
+    os.setpgrp()
     above = max([2, *order.descriptors]) + 1  # out of the way of the numbers that they are to have
     waiting = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, above) for descriptor in received]
     for descriptor in received:

@@ -121,7 +121,7 @@ def up(file: Path = PIPELINE) -> Iterator[Mapping[str, Any]]:
     aside.print(
         "bringing the pipeline up: Apache Kafka, router, four models, rendezvous and standby, archiver, monitor"
     )
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, process_group=0)
     about: dict[str, Any] = {}
     follower = threading.Thread(target=_follow, args=(process, about), daemon=True)
     follower.start()

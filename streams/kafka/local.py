@@ -204,7 +204,7 @@ class LocalBroker:
                 stdin=subprocess.DEVNULL if stay else subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
+                process_group=0,  # no session of its own: `agents.supervisor` says why
             )
         if not stay:
             self._guard = child

@@ -179,7 +179,7 @@ def up(
             stdout=subprocess.PIPE,
             stderr=stderr,
             env={**environment(cluster, state), **(more or {})},
-            start_new_session=True,
+            process_group=0,
         )
     pipeline = Up(name, cluster, process, state, file)
     follower = threading.Thread(target=_follow, args=(pipeline,), daemon=True)

@@ -12,6 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 
 import confluent_kafka
+import psutil
 import pytest
 from confluent_kafka import KafkaException, Message
 from confluent_kafka.admin import AdminClient
@@ -62,6 +63,14 @@ def assert_exact(pipeline: Up) -> None:
 
     until(lambda: len(archived()) >= len(raw), 20, "every record in the archive")
     assert archived() == [(m.offset(), m.key(), m.value(), m.headers()) for m in raw]
+
+
+def test_roles_and_the_local_broker_are_of_their_starters_session_where_being_nice_counts(pipeline: Up):
+    whole = psutil.Process(pipeline.process.pid)
+    everybody = [whole, *whole.children(recursive=True)]
+    assert {role["pid"] for role in pipeline.status["roles"].values()} < {process.pid for process in everybody}
+    everybody += [one for one in psutil.Process().children(recursive=True) if "kafka.Kafka" in one.cmdline()]
+    assert {os.getsid(process.pid) for process in everybody} == {os.getsid(0)}
 
 
 def test_every_request_is_answered_by_the_champion_with_every_reason(pipeline: Up):
@@ -449,7 +458,7 @@ def test_when_nobody_reads_what_up_shows_it_says_so_and_the_pipeline_runs_on(
     command = [sys.executable, "-m", "agents", "up", str(write(tmp_path, name)), "--json", "--no-standby"]
     own, said = environment(cluster, tmp_path / "state"), tmp_path / "said"
     with said.open("wb") as stderr:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=own, start_new_session=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=own, process_group=0)
     try:
         assert process.stdout is not None
         status = next(line for line in map(json.loads, process.stdout) if line["ready"])

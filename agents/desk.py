@@ -28,6 +28,7 @@ from schemas.pipeline import Pipeline, PolicyKind
 from schemas.probes import Tokens
 from schemas.topics import Topics
 from streams.core.entitlement import Spans, always
+from streams.core.lead import LEAD_MS
 from streams.core.learned import NOTHING, Learned
 from streams.core.pending import Reply
 from streams.core.recovery import Recovery
@@ -42,10 +43,6 @@ from streams.kafka.transport import BatchApp
 from streams.kill_points import reached
 
 logger = logging.getLogger(__name__)
-
-LEAD_MS = 4.0
-"""A default leaves this long before its deadline: the way to the broker's log takes some of it. The standby's
-own leaves as long after it, if the owner's has not come."""
 
 TICK_S = 1.0
 

@@ -17,6 +17,7 @@ from agents.cli.ways_report import report
 from schemas.pipeline import Pipeline
 from streams.archive.ranges import Period
 from streams.candidate_file import load_candidate, with_budget
+from streams.core.lead import LEAD_MS
 from streams.core.past import Way
 from streams.pipeline_file import load
 
@@ -98,7 +99,6 @@ def backtest(
     tried = Tried(root, pipeline, folder, period, latency_ms)
     own_folder = pipeline_candidate.resolve().parent if pipeline_candidate else folder
     ways = tried.ways(changed, own_folder, models)
-    from agents.desk import LEAD_MS
 
     unchanged = Way(UNCHANGED, pipeline)
     seen = read_past(root, pipeline, [unchanged, *ways], period, labels_in(labels), LEAD_MS)

@@ -21,6 +21,7 @@ from streams.archive.segment import ArchiveDamaged, Record
 from streams.core.again import Again
 from streams.core.comparison import UNDECIDED_MS, Comparing, Comparison, Roles
 from streams.core.entitlement import Spans, always
+from streams.core.lead import LEAD_MS
 from streams.core.past import CHUNK, Way
 from streams.core.validator import Validator
 
@@ -131,7 +132,6 @@ def _partition(
     counts: Counter[str],
     advance: Callable[[int], None],
 ) -> Iterator[Comparison]:
-    from agents.desk import LEAD_MS
 
     topics, validator = Topics(way.pipeline.name), Validator(way.pipeline)
     before_ms, following = horizon_ms(way.pipeline, [way]), Period(period.since_ms)

@@ -11,13 +11,12 @@ from schemas.topics import Topics
 from streams.archive.ranges import Period, read_period, require
 from streams.core.answers import Names
 from streams.core.golden import FirstChange, Golden, GoldenCheck
+from streams.core.lead import LEAD_MS
 from streams.core.past import Past, Way
 
 
 def golden_check(root: Path, pipeline: Pipeline, period: Period) -> Golden:
     """Every partition of the range; raises ConfigurationRefused when there is nothing to compare."""
-    from agents.desk import LEAD_MS
-
     topics, names, total = Topics(pipeline.name), Names(), Golden()
     numbers = require(root, topics.raw, pipeline.partitions)
     require(root, topics.scores, pipeline.partitions)

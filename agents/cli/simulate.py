@@ -14,6 +14,7 @@ from agents.cli.ways_page import give
 from agents.cli.ways_report import Point, report, summed
 from schemas.pipeline import Pipeline
 from streams.candidate_file import load_candidate, with_budget
+from streams.core.lead import LEAD_MS
 from streams.core.past import Way
 
 
@@ -87,7 +88,6 @@ def simulate(
     ways = [Way(name, load_candidate(one, pipeline)) for name, one in zip(names, files, strict=True)]
     bases = [Way(UNCHANGED, pipeline), *ways]
     sweep = [(base, budget, _at(base, budget)) for base in bases for budget in budgets]
-    from agents.desk import LEAD_MS
 
     every = [*bases, *(way for _, _, way in sweep)]
     seen, slow = read_columns(root, pipeline, every, period_of(since, until), labels_in(labels), LEAD_MS)

@@ -10,26 +10,31 @@ from msgspec.structs import replace
 
 from schemas.pipeline import Guard
 from streams.core.course import Course
+from streams.core.lead import lead_of
 from streams.core.pending import Explanation, Pending, Reply
 from streams.core.policy_combine import Combine
 
 
 class Deciding:
-    """Of one partition. `lead_ms` before the deadline a default leaves; the way to the log takes some of it."""
+    """Of one partition. No more than `lead_ms` before its deadline a default leaves (`streams.core.lead`)."""
 
     def __init__(self, explain: Explanation, guards: Mapping[str, Guard], lead_ms: float, *, offers: bool) -> None:
-        self.lead_ms = lead_ms
+        self._lead_ms = lead_ms
         self._explain = explain
         self._guards = guards
         self._offers = offers
 
     def share(self, pending: Pending, now_ms: float) -> float:
         """How much of the budget is used, as the plan reads it: all of it from the lead on."""
-        return 1.0 if now_ms >= pending.deadline_ms - self.lead_ms else pending.share(now_ms)
+        return 1.0 if now_ms >= pending.deadline_ms - self.lead_ms(pending) else pending.share(now_ms)
+
+    def lead_ms(self, pending: Pending) -> float:
+        """How long before its deadline this one's default leaves."""
+        return lead_of(self._lead_ms, pending.request.budget_ms)
 
     def due_ms(self, pending: Pending, change: float) -> float:
         """When this share of the budget is used, but no later than a default leaves."""
-        return min(pending.start_ms + change * pending.request.budget_ms, pending.deadline_ms - self.lead_ms)
+        return min(pending.start_ms + change * pending.request.budget_ms, pending.deadline_ms - self.lead_ms(pending))
 
     def next_due_ms(self, pending: Pending, now_ms: float) -> float:
         """When time alone may decide next."""

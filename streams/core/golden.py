@@ -30,6 +30,7 @@ from schemas.pipeline import Pipeline
 from schemas.requests import Rejection, Request
 from streams.core.answers import NOBODY, OUTCOMES, Answers, Names, ScoreColumn, places
 from streams.core.entitlement import PerSpan, Spans, always
+from streams.core.lead import lead_of
 from streams.core.policy import schedule_of
 from streams.core.rendezvous import Rendezvous
 from streams.core.validator import minted
@@ -95,8 +96,8 @@ class FirstChange:
         if isinstance(request, Rejection):
             return np.inf
         if self._share is not None:
-            lead_ms = self._lead_ms if self._share == 1 else 0.0
-            return request.at_ms + self._share * request.budget_ms - lead_ms
+            budget_ms = request.budget_ms
+            return request.at_ms + min(self._share * budget_ms, budget_ms - lead_of(self._lead_ms, budget_ms))
         alone = _alone(request, self._partition)
         self._core.requests_seen([alone], request.at_ms)
         due_ms = self._core.next_due_ms

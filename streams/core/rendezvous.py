@@ -19,6 +19,7 @@ from streams.core.deciding import Deciding
 from streams.core.entitled import Entitled
 from streams.core.entitlement import PerSpan, Spans, always
 from streams.core.joining import Joining
+from streams.core.lead import last_of
 from streams.core.learned import NOTHING, Learned
 from streams.core.patience import Patience, grace_of
 from streams.core.pending import Explanation, Pending, Reply
@@ -313,17 +314,21 @@ class Rendezvous:
     def _settle(self, pending: Pending, reply: Reply, now_ms: float, replies: list[Reply]) -> None:
         """Here is the answer: it leaves at once; a standby keeps it back for the owner's sake.
 
-        It decides when the owner does, so that both say the same, and lets it leave a grace later: as long after
-        the deadline as the owner is before it, at most.
+        It decides when the owner does, so that both say the same, and lets it leave a grace later, but no later than
+        `_last_ms`.
         """
         if self._grace_ms:
             pending.ready = reply
             grace_ms = grace_of(self._grace_ms, pending.request.budget_ms)
-            pending.leave_ms = min(now_ms + grace_ms, max(now_ms, pending.deadline_ms + self._deciding.lead_ms))
+            pending.leave_ms = min(now_ms + grace_ms, max(now_ms, self._last_ms(pending)))
             if pending.leave_ms > now_ms:
                 heappush(self._timers, (pending.leave_ms, pending.request.offset))
                 return
         self._leave(pending, reply, now_ms, replies)
+
+    def _last_ms(self, pending: Pending) -> float:
+        """Until when a standby leaves it to the owner."""
+        return pending.deadline_ms + last_of(self._deciding.lead_ms(pending))
 
     def keep_back(self, reply: Reply, leave_ms: float) -> None:
         """Say it at `leave_ms`, unless a twin's decision of this request was read by then."""
@@ -335,7 +340,7 @@ class Rendezvous:
 
     def _let_leave(self, pending: Pending, ready: Reply, now_ms: float, replies: list[Reply]) -> None:
         """What was kept back leaves now, unless a twin's own may still be on its way."""
-        leave_ms, last_ms = pending.leave_ms, pending.deadline_ms + self._deciding.lead_ms
+        leave_ms, last_ms = pending.leave_ms, self._last_ms(pending)
         again_ms = self._patience.until_ms(leave_ms, last_ms, pending.request.budget_ms, now_ms)
         if again_ms > now_ms:
             heappush(self._timers, (again_ms, pending.request.offset))

@@ -14,6 +14,7 @@ from schemas.decisions import Outcome
 from schemas.pipeline import Pipeline, Role
 from streams.core.answers import NOBODY, OUTCOMES, Answered, Answers, Names
 from streams.core.column_limits import REJECTED, Bools, alone, own_budgets
+from streams.core.lead import leads_of
 from streams.core.one_by_one import one_by_one
 from streams.core.pending import HAIR_MS
 from streams.core.policy import Schedule, schedule_of
@@ -73,7 +74,7 @@ class _Slice:
         self._models = [model.name for model in pipeline.models if model.role is not Role.DECOY]
         self._at_ms = table.at_ms[rows].astype(np.float64)
         self._budgets = budgets.astype(np.float64)
-        self._lead_ms = lead_ms
+        self._leads_ms = leads_of(lead_ms, self._budgets)
         self._table = table
         self._rows = rows
 
@@ -108,7 +109,7 @@ class _Slice:
 
     def _choose(self, rows: Offsets, now: NDArray[np.float64], scored: Bools, out: Bools) -> tuple[Offsets, Bools]:
         budgets = self._budgets[rows]
-        share = np.where(now >= budgets - self._lead_ms, 1.0, (now + HAIR_MS) / budgets)
+        share = np.where(now >= budgets - self._leads_ms[rows], 1.0, (now + HAIR_MS) / budgets)
         chosen = np.full(len(rows), NOBODY, dtype=np.int64)
         open_ = np.ones(len(rows), dtype=bool)
         place = {model: number for number, model in enumerate(self._models)}
@@ -132,7 +133,7 @@ class _Slice:
                 kinds.append("timer")
                 columns.append(self._at_ms + step.until * self._budgets - self._at_ms)
         kinds.append("timer")
-        deadline_ms = self._at_ms + self._budgets - self._lead_ms - self._at_ms
+        deadline_ms = self._at_ms + self._budgets - self._leads_ms - self._at_ms
         columns.append(deadline_ms)
         models += [NOBODY] * len(kinds)
         positions += [np.full(len(self._at_ms), NOBODY, dtype=np.int64)] * len(kinds)

@@ -34,12 +34,13 @@ from streams.candidate_file import with_budget
 from streams.core.enrichment import Enrichment
 from streams.core.features import FeatureTable
 from streams.core.given import Given
+from streams.core.lead import LEAD_MS
 from streams.core.past import CHUNK, Way
 from streams.core.scored_past import Scored, by_log_time, scored_block
 from streams.core.validator import Validator
 from streams.models.candidate import scoring_of
 from streams.pipeline_file import load
-from tests.unit.lived import LEAD_MS, play
+from tests.unit.lived import play
 
 BUDGETS = (20, 50, 100, 200)
 

@@ -17,11 +17,11 @@ from streams.archive.layout import Layout
 from streams.archive.segment import Record
 from streams.archive.writer import Limits, PartitionWriter
 from streams.core.entitlement import Spans
+from streams.core.lead import LEAD_MS
 from streams.core.learned import NOTHING, Learned
 from streams.core.rendezvous import Rendezvous
 from streams.core.validator import Validator
 
-LEAD_MS = 4.0
 START_MS = 1_764_000_000_000
 
 

@@ -28,7 +28,8 @@ from streams.core import comparison
 from streams.core.again import Again
 from streams.core.comparison import LATE_MS, UNDECIDED_MS, Comparing, Roles
 from streams.core.entitlement import always
-from tests.unit.lived import LEAD_MS, START_MS, Lived, play
+from streams.core.lead import LEAD_MS
+from tests.unit.lived import START_MS, Lived, play
 from tests.unit.small import TEXT, errors, pipeline, request, scores
 from tests.unit.test_backtest import pipeline_file, steady, uneven, values
 from tests.unit.test_readme import README

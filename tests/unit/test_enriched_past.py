@@ -27,9 +27,10 @@ from streams.core import past
 from streams.core.enrichment import Enrichment
 from streams.core.features import FeatureTable
 from streams.core.given import Given
+from streams.core.lead import LEAD_MS
 from streams.core.past import Scored, Way
 from streams.core.shifts import of_numbers
-from tests.unit.lived import LEAD_MS, play
+from tests.unit.lived import play
 from tests.unit.small import TEXT, pipeline, read
 
 TABLE = """

@@ -69,7 +69,7 @@ def test_a_zombie_that_does_not_notice_its_pause_says_far_more_and_still_harms_n
 
 
 def test_who_keeps_back_what_its_twin_must_have_said_says_far_less_twice():
-    kept, at_once = explored(60, REQUESTS, Variant()), explored(60, REQUESTS, Variant(kept_back=False))
+    kept, at_once = explored(150, REQUESTS, Variant()), explored(150, REQUESTS, Variant(kept_back=False))
     assert kept["second"] < 0.9 * at_once["second"]
     assert kept["contradicting"] < 0.9 * at_once["contradicting"]
     assert (at_once["lost"], at_once["conflicting"]) == (0, 0)

@@ -23,8 +23,9 @@ from streams.archive.ranges import Period
 from streams.archive.segment import Record
 from streams.archive.writer import Limits, PartitionWriter
 from streams.core.entitlement import History
+from streams.core.lead import LEAD_MS
 from streams.core.past import Way
-from tests.unit.lived import LEAD_MS, START_MS, play
+from tests.unit.lived import START_MS, play
 from tests.unit.small import pipeline
 from tests.unit.test_roster import NEW, move, promoted, records, staged
 

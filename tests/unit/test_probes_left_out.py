@@ -17,9 +17,10 @@ from schemas.requests import Headers
 from streams.archive.layout import Layout
 from streams.archive.ranges import Period
 from streams.core.audit import Audit
+from streams.core.lead import LEAD_MS
 from streams.core.past import Way
 from streams.core.replay_order import Pace, Selection
-from tests.unit.lived import LEAD_MS, Lived, play
+from tests.unit.lived import Lived, play
 from tests.unit.small import pipeline
 
 SMALL = pipeline()

@@ -1,5 +1,6 @@
 """Laws of the join: one decision per request, by its deadline, whatever comes in whatever order."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from schemas.decisions import Outcome
 from schemas.pipeline import Policy, Step
 from schemas.requests import Rejection
 from streams.core.held import LIMIT
+from streams.core.lead import LEAD_MS, lead_of, leads_of
 from streams.core.pending import Reply
 from streams.core.rendezvous import Rendezvous
 from streams.core.watermark import Checkpoint
@@ -265,6 +267,26 @@ def test_a_default_leaves_the_lead_before_the_deadline_though_a_step_of_the_sche
     desk.requests_seen([request(0, 1_000, budget_ms=7)], 1_000)
     assert desk.next_due_ms == 1_003
     assert only(desk.due(1_003)).outcome == Outcome.DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("budget_ms", "lead_ms", "twin_ms"), [(20, 4, 4), (100, 5, 4), (200, 10, 2), (400, 20, 0), (60_000, 20, 0)]
+)
+def test_the_lead_is_a_share_of_the_budget_and_a_standby_leaves_the_owner_as_much_time(
+    budget_ms: int, lead_ms: int, twin_ms: int
+):
+    owner, standby = (Rendezvous(pipeline(), 0, lead_ms=LEAD_MS, grace_ms=grace_ms) for grace_ms in (0, 500))
+    deadline_ms = 1_000 + budget_ms
+    for desk in (owner, standby):
+        desk.requests_seen([request(0, 1_000, budget_ms=budget_ms)], 1_000)
+        desk.due(1_000 + 0.9 * (budget_ms - lead_ms))  # steps of the schedule that end before
+    assert owner.next_due_ms == standby.next_due_ms == deadline_ms - lead_ms
+    assert only(owner.due(deadline_ms - lead_ms)).outcome == Outcome.DEFAULT
+    assert standby.due(deadline_ms - lead_ms) == []
+    assert standby.next_due_ms == deadline_ms + twin_ms
+    assert only(standby.due(deadline_ms + twin_ms)).standby
+    budgets = np.array([budget_ms], dtype=np.float64)
+    assert leads_of(LEAD_MS, budgets).tolist() == [lead_of(LEAD_MS, budget_ms)] == [lead_ms]
 
 
 @given(steps=steps, waits=st.booleans(), lead_ms=st.sampled_from([0.0, 5.0]))

@@ -19,10 +19,11 @@ from schemas.topics import Topics
 from streams.archive.layout import Layout
 from streams.archive.segment import Record
 from streams.archive.writer import Limits, PartitionWriter
+from streams.core.lead import LEAD_MS
 from streams.core.learned import NOTHING, Learned
 from streams.core.rendezvous import Rendezvous
 from streams.core.validator import Validator
-from tests.unit.lived import LEAD_MS, START_MS, Lived, play
+from tests.unit.lived import START_MS, Lived, play
 from tests.unit.small import TEXT, pipeline
 
 KINDS = {

@@ -38,11 +38,12 @@ from streams.candidate_file import only_models
 from streams.core.alike import Values, alike
 from streams.core.answers import Answers, Names
 from streams.core.column_limits import cannot
+from streams.core.lead import LEAD_MS
 from streams.core.past import Past, Way
 from streams.core.recorded import Recorded
 from streams.core.simulate import answers
 from streams.pipeline_file import load
-from tests.unit.lived import LEAD_MS, START_MS, Lived, play
+from tests.unit.lived import START_MS, Lived, play
 from tests.unit.small import TEXT, pipeline
 
 BASE = pipeline(request=RequestShape(budget_ms=200, repeat_s=1.0))

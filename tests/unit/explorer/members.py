@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from random import Random
 
+from streams.core.lead import LEAD_MS
 from streams.core.pending import Reply
 from streams.core.recovery import Recovery
 from streams.core.rendezvous import Rendezvous
 from streams.core.watermark import Checkpoint
 from tests.unit.explorer.logs import HORIZON_MS, PIPELINE, REFINED, Partition
 
-LEAD_MS, GRACE_MS = 4.0, 500.0
+GRACE_MS = 500.0
 SKEW_MS = 3
 
 

@@ -67,7 +67,7 @@ def test_a_killed_role_tells_its_signal_and_one_that_runs_is_named_in_ps():
         async with nursery() as begun:
             role = await born(begun, *READS)
             await until(lambda: title(role) == " ".join(("rendezvous", *READS)))
-            assert os.getsid(role.pid) == role.pid, "a Ctrl-C on the terminal is the supervisor's alone"
+            assert os.getpgid(role.pid) == role.pid, "a Ctrl-C on the terminal is the supervisor's alone"
             role.kill()
             assert await role.wait() == -signal.SIGKILL
             role.send_signal(signal.SIGTERM)  # to nobody, whoever has the number now

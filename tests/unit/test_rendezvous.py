@@ -270,7 +270,7 @@ def test_a_default_leaves_the_lead_before_the_deadline_though_a_step_of_the_sche
 
 
 @pytest.mark.parametrize(
-    ("budget_ms", "lead_ms", "twin_ms"), [(20, 4, 4), (100, 5, 4), (200, 10, 2), (400, 20, 0), (60_000, 20, 0)]
+    ("budget_ms", "lead_ms", "twin_ms"), [(40, 4, 4), (100, 5, 4), (200, 10, 2), (400, 20, 0), (60_000, 20, 0)]
 )
 def test_the_lead_is_a_share_of_the_budget_and_a_standby_leaves_the_owner_as_much_time(
     budget_ms: int, lead_ms: int, twin_ms: int

@@ -55,6 +55,10 @@ class LogWatch(Generic[Growing]):
     async def begin(self) -> None:
         """Read what there is now; from then on follow. What is to be decided next needs all of it."""
         self._take(await asyncio.to_thread(self._read_all))
+        self.follow()
+
+    def follow(self) -> None:
+        """Follow, and wait for nothing: for a role that may go by what it began with until it is told."""
         if not self._following:
             self._following = True
             loop = asyncio.get_running_loop()

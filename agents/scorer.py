@@ -1,22 +1,27 @@
 """model.<name> -> scores
 
 One process per model, or several that share its partitions. Rows whose deadline has passed are skipped and counted,
-unless the model wants them; a row without a finite score is an error of that row. A model that raises or crashes
-stays its own problem: what it has in its hands is noted, so that its next life knows what to be wary of.
+unless the model wants them, in the role that the roster gives it now; a row without a finite score is an error of
+that row. A model that raises or crashes stays its own problem: what it has in its hands is noted, so that its next
+life knows what to be wary of.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from confluent_kafka import Message
+from faust.types import TP
 
 from agents.in_hand import InHand
+from agents.roster_watch import RosterWatch
 from schemas.blocks import Rows, ScoreBlock, decode_rows, encode_rows, encode_scores
 from schemas.dead_letters import DeadLetter
 from schemas.errors import UnreadableRecord
-from schemas.pipeline import Model, Pipeline
+from schemas.pipeline import Pipeline
 from schemas.topics import Topics
 from streams.core.scoring import Scoring
 from streams.kafka.batch import Batch, Outgoing
+from streams.kafka.clients import Cluster
 from streams.kafka.transport import BatchApp
 from streams.kill_points import reached
 
@@ -25,17 +30,26 @@ ASK_MS = 1000.0
 """Who finds rows late asks the broker for its time so often: its own may have come off it."""
 
 
-def attach(app: BatchApp, pipeline: Pipeline, model: Model, scoring: Scoring, in_hand: InHand) -> None:
+def attach(app: BatchApp, pipeline: Pipeline, cluster: Cluster, scoring: Scoring, in_hand: InHand) -> None:
     """Put the scorer of one model on the app."""
     topics = Topics(pipeline.name)
 
-    @app.agent(app.topic(topics.model(model.name)), name="scorer")
+    def died(error: Exception) -> None:
+        app.add_future(app.crash(error))
+
+    roster = RosterWatch(pipeline, cluster, scoring.entitle, died)
+
+    @app.on_partitions_assigned.connect(weak=False)
+    async def begin(_: Any, __: Iterable[TP], **___: Any) -> None:
+        roster.follow()
+
+    @app.agent(app.topic(topics.model(scoring.model.name)), name="scorer")
     async def scorer(batches):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  Faust's own signature
         producer, asked_ms, skipped = app.producer, 0.0, 0
         async for batch in batches:
             rows = [block for block in [await readable(app, batch, m) for m in batch.messages] if block]
             reached("scorer.before_score")
-            waiting = rows_behind(app, batch, rows) if model.late_rows == "spare" else 0
+            waiting = rows_behind(app, batch, rows) if scoring.late_rows(producer.now_ms()) == "spare" else 0
             work = scoring.work(rows, batch.partition, waiting)
             for row, reason in work.condemned:
                 origin = (batch.topic, batch.partition, first_offset(batch))

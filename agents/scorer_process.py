@@ -72,7 +72,7 @@ def scorer_of(place: Place, model: Model, number: int) -> Actor:
         positions=beginning.positions,
     )
     app = create_app(edge, place.cluster.bootstrap)
-    scorer.attach(app, pipeline, model, scoring, in_hand)
+    scorer.attach(app, pipeline, place.cluster, scoring, in_hand)
     if place.rostered:
         arrives(app, log, model)
 

@@ -97,6 +97,9 @@ class Enrich(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     state: Literal["memory", "disk"] = "memory"
 
 
+LateRows = Literal["skip", "spare", "score"]
+
+
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One model: a name, a version, an artifact and a role.
 
@@ -140,7 +143,7 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     instances: int = 1
 
     @property
-    def late_rows(self) -> Literal["skip", "spare", "score"]:
+    def late_rows(self) -> LateRows:
         """What becomes of rows whose score would come too late for an answer.
 
         `skip`: they are left out. `spare`: they are scored after all others, when there is time. `score`: always, in

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
+from msgspec.structs import replace
 
 from schemas.blocks import MAX_ROWS, RowError, Rows, ScoreBlock, score_block
-from schemas.pipeline import Model
+from schemas.pipeline import LateRows, Model, Pipeline, Role
+from streams.core.entitlement import PerSpan, Spans
 from streams.core.given import Given, ScoreRows
 from streams.core.suspects import Suspects
 
@@ -42,6 +44,23 @@ class Scoring:
         self.suspects = suspects or Suspects()
         self._width = width
         self._score_rows = score_rows
+        self._by_role: PerSpan[LateRows] | None = None
+
+    def entitle(self, spans: Spans) -> None:
+        """More of the roster is known: its role, and with it what becomes of late rows, is that of the hour."""
+        if self._by_role is None:
+            self._by_role = PerSpan(spans, self._late_rows_in)
+        self._by_role.follow(spans)
+
+    def late_rows(self, now_ms: float) -> LateRows:
+        """What becomes of late rows at this time; as the model began, until the roster is known."""
+        return self._by_role.at(now_ms) if self._by_role else self.model.late_rows
+
+    def _late_rows_in(self, pipeline: Pipeline) -> LateRows:
+        """Who is not asked for its name (the version beside, one that is retired) only watches."""
+        own = (self.model.name, self.model.version)
+        roles = (model.role for model in pipeline.models if (model.name, model.version) == own)
+        return replace(self.model, role=next(roles, Role.SHADOW)).late_rows
 
     def score(self, blocks: Sequence[Rows], now_ms: float) -> list[ScoreBlock]:
         """Score the rows of one partition together, as if it took no time."""
@@ -108,12 +127,12 @@ class Work:
         self.condemned: list[tuple[Rows, str]] = []
         self._scoring = scoring
         self._waiting = waiting
-        self._word = scoring.model.late_rows
+        self._all = scoring.model.late_rows == "score"  # in every role
         self._at = 0
         self._alone: frozenset[int] = frozenset()
         if scoring.suspects:
             rows = self._without_condemned(rows, partition)
-        self._rows = rows if self._word == "score" else _by_deadline(rows)
+        self._rows = rows if self._all else _by_deadline(rows)
         self._count = len(self._rows.offsets)
         self._late: list[Rows] = []
         if scoring.suspects:
@@ -121,7 +140,7 @@ class Work:
 
     def take(self, now_ms: float) -> Rows | None:
         """The rows to score next, at once; None when nothing is left to do."""
-        if self._word != "score" and self._at < self._count:
+        if not self._all and self._at < self._count:
             self._put_late_ones_aside(now_ms)
         if self._at < self._count:
             return self._next(self._fitting(now_ms))
@@ -134,7 +153,7 @@ class Work:
         if self._rows.deadlines_ms[self._at] > ready_ms:
             return
         end = int(np.searchsorted(self._rows.deadlines_ms, ready_ms, side="right"))
-        if self._word == "skip":
+        if scoring.late_rows(now_ms) == "skip":
             scoring.skipped += end - self._at
         else:
             while self._at < end:
@@ -143,7 +162,7 @@ class Work:
 
     def _fitting(self, now_ms: float) -> int:
         """How many rows one call may take, so that the most urgent one is in time."""
-        if self._word == "score":
+        if self._all:
             return MAX_ROWS
         time_ms = HASTE * (float(self._rows.deadlines_ms[self._at]) - now_ms)
         if time_ms >= MAX_ROWS * self._scoring.row_ms:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Producer
 
+from schemas.blocks import Rows, ScoreBlock, decode_scores, encode_rows
 from schemas.decisions import Decision
 from schemas.roster import Moved, Standing, State, decode_standing, encode_roster
 from schemas.topics import Topics
@@ -233,6 +234,13 @@ def test_of_two_operators_at_once_one_is_first_and_a_strangers_record_is_passed_
         assert "plain" in {decision.model for decision in decisions(pipeline, load)}
 
 
+def fresh_scores(cluster: Cluster, name: str) -> int:
+    """How many blocks of scores there are of the model `fresh`."""
+    with TopicReader(cluster, Topics(name).scores) as reader:
+        blocks = [decode_scores(message.value()) for message in reader.to_end()]
+    return sum(isinstance(block, ScoreBlock) and block.model == "fresh" for block in blocks)
+
+
 RAIN = '[[features]]\nname = "rain"\ntype = "number"\ndefault = 0.0\n'
 
 
@@ -255,6 +263,19 @@ def test_who_is_refused_is_shown_a_challenger_steps_back_and_a_file_that_changes
             f"by this pipeline file {other}" in done.stderr and "'rain' is not declared" in done.stderr,
         )
 
+    def late_row() -> None:
+        """One more row for `fresh` that cannot be in time, as behind a pause of the scorer."""
+        block = Rows("fresh", np.zeros(1, np.int64), np.ones(1, np.int64), np.zeros((1, 4)))
+        send(cluster, Topics(name).model("fresh"), [encode_rows(block)])
+
+    def scores_of_late_rows() -> int:
+        late_row()
+        return fresh_scores(cluster, name)
+
+    def skipped_late_rows() -> float:
+        late_row()
+        return float(pipeline.status["roles"]["scorer.fresh"]["figures"].get("skipped", 0))
+
     with up(cluster, file, name, state) as pipeline:
         operator.says("add", "old", "--value", "0.3", "--version", "1", "--features", "x,rain")
         until(lambda: operator.is_("old", State.SHADOW), 30, "old scores")
@@ -271,9 +292,14 @@ def test_who_is_refused_is_shown_a_challenger_steps_back_and_a_file_that_changes
 
         operator.says("add", "fresh", "--value", "0.4", "--version", "1")
         until(lambda: operator.is_("fresh", State.SHADOW), 30, "fresh scores")
+        until(lambda: scores_of_late_rows() > 0, 10, "a shadow scores late rows")
         operator.says("promote", "fresh", "--to", "challenger", "--force")
         assert operator.states()["fresh"] == State.CHALLENGER
+        until(lambda: skipped_late_rows() > 0, 10, "who may answer skips them, in the process that was a shadow's")
         operator.says("rollback")
+        scored = fresh_scores(cluster, name)
+        until(lambda: scores_of_late_rows() > scored, 10, "and a shadow again scores them again")
+        assert pipeline.restarts("scorer.fresh") == 0
         assert (operator.states()["fresh"], operator.states()["plain"]) == (State.SHADOW, State.CHAMPION)
         assert pipeline.restarts("rendezvous") == 0
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from schemas.blocks import Matrix, Rows, ScoreBlock, decode_rows, encode_rows, offsets_of, scores_of
+from schemas.pipeline import Role
+from streams.core.entitlement import ALWAYS, Span, Spans
 from streams.core.given import Given
 from streams.core.scoring import Scoring
 from streams.models.checked import Unanswered, score_rows
@@ -246,3 +248,32 @@ def test_who_only_watches_scores_late_rows_in_its_spare_time():
     assert taken(watcher.work(blocks, waiting=400), 500) == [[3, 4], [0, 1, 2]]
     assert taken(watcher.work(blocks, waiting=600), 500) == [[3, 4]]
     assert watcher.skipped == 3
+
+
+def spans_of(*roles: tuple[float, Role]) -> Spans:
+    """The mirror's roles, each from its time on."""
+    found = [Span(at_ms, replace(pipeline(), models=(replace(MIRROR, role=role),))) for at_ms, role in roles]
+    return Spans(tuple(found), len(found))
+
+
+def test_late_rows_go_by_the_role_that_the_roster_gives_at_this_time():
+    roles = [(ALWAYS, Role.SHADOW), (1_000, Role.CHAMPION), (2_000, Role.SHADOW), (3_000, Role.CHALLENGER)]
+    mirror = Scoring(MIRROR, 2, lambda given: (given.matrix[:, 0], {}))
+    for known in ((), roles[:1], roles):
+        if known:
+            mirror.entitle(spans_of(*known))
+        assert taken(mirror.work([rows(0, 3)]), 999) == [[0, 1, 2]]
+    assert [taken(mirror.work([rows(0, 3)]), now_ms) for now_ms in (1_000, 1_999)] == [[], []]
+    assert taken(mirror.work([rows(0, 3)]), 2_000) == [[0, 1, 2]]
+    assert taken(mirror.work([rows(0, 3)]), 3_000) == []
+    assert mirror.skipped == 9
+
+
+def test_who_is_beside_its_name_or_said_what_it_wants_goes_by_no_role():
+    for model in (replace(MIRROR, version="2"), replace(MIRROR, expired="spare"), replace(MIRROR, expired="score")):
+        scorer = Scoring(replace(model, role=Role.CHAMPION), 2, lambda given: (given.matrix[:, 0], {}))
+        scorer.entitle(spans_of((ALWAYS, Role.CHAMPION)))
+        assert taken(scorer.work([rows(0, 3)]), 500) == [[0, 1, 2]]
+    skips = Scoring(replace(MIRROR, expired="skip"), 2, lambda given: (given.matrix[:, 0], {}))
+    skips.entitle(spans_of((ALWAYS, Role.SHADOW)))
+    assert taken(skips.work([rows(0, 3)]), 500) == []

@@ -198,7 +198,8 @@ async def refuse(
     for message in batch.messages:
         if message.offset() in reasons:
             name, reason = reasons[message.offset()]
-            letter = DeadLetter(batch.topic, batch.partition, message.offset(), "router", name, reason)
+            place = (batch.topic, batch.partition, message.offset())
+            letter = DeadLetter(*place, "router", name, reason, given=message.headers())
             await app.producer.dead_letter(batch, letter, message.key(), message.value())
     if refused:
         block = encode_scores(RejectionBlock(tuple(row for _, row in refused)))

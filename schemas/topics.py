@@ -66,7 +66,7 @@ DECISIONS = Entry(
 )
 DEAD_LETTERS = Entry(
     "dead-letters",
-    "the original bytes; why and whence in headers",
+    "the original bytes and headers; why and whence in more headers",
     "router, coupler, scorer, rendezvous, standby, up",
     "people, archiver",
 )

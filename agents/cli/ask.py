@@ -14,6 +14,7 @@ from agents.cli.decisions import first_finals
 from agents.cli.send import _header
 from schemas.decisions import Decision
 from schemas.errors import KafkaUnreachable
+from schemas.requests import Headers
 from schemas.topics import Topics
 from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
@@ -50,7 +51,7 @@ def ask(
     """
     pipeline = place.pipeline(file)
     value = sys.stdin.buffer.read().strip() if event == "-" else event.encode()
-    pairs = [_header(text) for text in headers]
+    pairs: Headers = [_header(text) for text in headers]
     if budget_ms is not None:
         pairs.append(("budget-ms", str(budget_ms).encode()))
     wanted = (("refine", refine), ("diagnostics", diagnostics))
@@ -66,7 +67,7 @@ def ask_once(
     topics: Topics,
     value: bytes,
     key: str | None,
-    headers: list[tuple[str, bytes]],
+    headers: Headers,
     wait_s: float,
     revised: Callable[[Decision], None] = lambda _: None,
 ) -> Decision:
@@ -100,7 +101,7 @@ def send_confirmed(
     topic: str,
     value: bytes | None,
     key: bytes | None,
-    headers: list[tuple[str, bytes]] | None = None,
+    headers: Headers | None = None,
 ) -> tuple[int, int]:
     """Send one event and see it confirmed; returns its ticket. Raises ClickException when it is not taken."""
     confirmed: list[Message] = []

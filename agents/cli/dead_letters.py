@@ -10,7 +10,7 @@ from confluent_kafka import Message
 
 from agents.cli import place
 from agents.cli.ask import send_confirmed
-from schemas.dead_letters import PREFIX
+from schemas.dead_letters import LEFT_OUT, PREFIX, given_headers
 from schemas.topics import Topics
 from streams.core.event_fields import printable
 from streams.kafka.clients import Cluster
@@ -62,19 +62,26 @@ def show(where: str, file: Path | None) -> None:
 @pipeline_option
 @click.option("--dry-run", is_flag=True, help="Say what would be sent; send nothing.")
 def retry(where: str, file: Path | None, dry_run: bool) -> None:
-    """Send one record to raw again, as a new request."""
+    """Send one record to raw again, as a new request with the headers that it came with."""
     pipeline = place.pipeline(file)
     topics, cluster = Topics(pipeline.name), place.cluster_to_ask(pipeline)
     message = _one(cluster, topics, where)
     story = _story(message)
     if "original.sha256" in story:
         raise click.ClickException(f"{where}: too large to be kept; only its hash and first bytes are here")
+    if LEFT_OUT in story:
+        raise click.ClickException(
+            f"{where}: its headers are not here ({story[LEFT_OUT]}), and without them it would be another request; "
+            f"`rendezvous dead-letters show {where}` gives its bytes"
+        )
     if story.get("topic") != topics.raw:
         raise click.ClickException(f"{where}: it comes from {story.get('topic')}, only raw records are sent again")
     if story.get("exception.class.name") == "replay":
-        raise click.ClickException(f"{where}: a replayed record; sent again without its marks it would pass as live")
+        raise click.ClickException(
+            f"{where}: a replayed record; with its marks it is refused again, and without them would pass as live"
+        )
     if not dry_run:
-        send_confirmed(cluster, topics.raw, message.value(), message.key())
+        send_confirmed(cluster, topics.raw, message.value(), message.key(), given_headers(message.headers() or ()))
     click.echo(f"{where}: {'would be ' if dry_run else ''}sent to {topics.raw} again", err=True)
 
 

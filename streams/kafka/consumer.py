@@ -126,6 +126,7 @@ class Consumer(base.Consumer):
             type(error).__name__,
             str(error),
             batch.attempt,
+            message.headers(),
         )
         await self.app.producer.dead_letter(batch, letter, message.key(), message.value())
 

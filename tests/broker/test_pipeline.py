@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 
 from agents.settings import cache_dir
 from schemas.blocks import decode_rows
+from schemas.dead_letters import given_headers
 from schemas.errors import UnreadableRecord
 from schemas.topics import Topics
 from streams.archive.reader import read_partition
@@ -161,9 +162,24 @@ def test_bad_input_is_rejected_by_name_and_kept_and_nothing_else_is_delayed(pipe
         assert word in decision.reason, name
     assert {found.decisions[offset].outcome for offset in offsets[1::2]} <= {"preferred", "fallback"}
     assert max(found.late_ms()) <= NOT_A_TIMEOUT_MS
-    kept = {message.value() for message in dead_letters(pipeline, len(values))}
+    letters = dead_letters(pipeline, len(values))
+    kept = {message.value() for message in letters}
     assert {value for value, _ in BAD.values() if len(value or b"") < 262_144} <= kept
+    given = [given_headers(letter.headers() or ()) for letter in letters]
+    assert all(header in given for header, _ in BAD_HEADERS.values())
+    assert_sent_again(pipeline, letters[given.index([("budget-ms", b"soon")])])
     assert all(pipeline.restarts(role) == 0 for role in pipeline.status["roles"])
+
+
+def assert_sent_again(pipeline: Up, letter: Message) -> None:
+    """Whole, with its headers."""
+    words = ["dead-letters", "retry", f"{letter.partition()}/{letter.offset()}", "-P", str(pipeline.file)]
+    done = rendezvous(words, environment(pipeline.cluster, pipeline.state))
+    assert done.returncode == 0, done.stderr
+    with TopicReader(pipeline.cluster, pipeline.topics.raw) as reader:
+        *_, last = reader.to_end()
+    assert (last.value(), last.key()) == (letter.value(), letter.key())
+    assert last.headers() == given_headers(letter.headers() or ())
 
 
 def test_a_header_whose_name_is_no_utf8_ends_nobody(pipeline: Up):
@@ -198,7 +214,7 @@ def produce_with_header(pipeline: Up, value: bytes, name: bytes) -> None:
     library.rd_kafka_destroy(client)
 
 
-def dead_letters(pipeline: Up, at_least: int) -> list[object]:
+def dead_letters(pipeline: Up, at_least: int) -> list[Message]:
     with TopicReader(pipeline.cluster, pipeline.topics.dead_letters) as reader:
         until(lambda: reader.bounds()[0][1] >= at_least, 15, "dead letters")
         return list(reader.to_end())
@@ -235,7 +251,7 @@ def test_another_programs_bytes_on_inner_topics_are_dead_letters_and_harm_nobody
     found = outcome(pipeline, send(pipeline.cluster, pipeline.topics.raw, [good(n) for n in range(50)], 200))
     assert len(found.decisions) == 50
     letters = dead_letters(pipeline, before + 2 * len(hostile))
-    reasons = [dict(message.headers())["rendezvous.error.exception.message"].decode() for message in letters]  # type: ignore[attr-defined]
+    reasons = [dict(message.headers())["rendezvous.error.exception.message"].decode() for message in letters]
     assert sum("'rows/9' is of a version this program does not read" in reason for reason in reasons) == 2
     assert all(pipeline.restarts(role) == 0 for role in pipeline.status["roles"])
 

@@ -193,7 +193,7 @@ class Consumer(base.Consumer):
         self._reader.flowing = False
         if self.edge.committable is None:
             for inbox in self._inboxes():
-                self._outstanding -= sum(map(len, inbox.drain()))
+                self._dropped(inbox.drain())
             try:
                 await asyncio.wait_for(self._all_confirmed(), DRAIN_S)
             except TimeoutError:
@@ -205,6 +205,13 @@ class Consumer(base.Consumer):
                 except TimeoutError:
                     self.log.warning("what is held was not finished in %s s: it is read again", DRAIN_S)
             await self.app.producer.flush()
+
+    def _dropped(self, batches: Iterable[Batch]) -> None:
+        """They wait no more; what was read before these partitions were ours counts as nothing waiting."""
+        for batch in batches:
+            if batch.generation == self.generation:
+                self._outstanding -= len(batch)
+                self._outstanding_bytes -= batch.size
 
     async def _all_confirmed(self) -> None:
         while self._outstanding > 0:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from schemas.decisions import encode_decision
 from schemas.pipeline import Pipeline
-from schemas.probes import NO_TOKENS
+from schemas.probes import NO_TOKENS, Tokens
 from schemas.requests import Headers
 from schemas.topics import Topics
 from streams.core.pending import Reply
@@ -25,10 +25,9 @@ ECHOED_HEADERS = 8 << 10
 
 
 class Answering:
-    """One desk's way from replies to Kafka. `tokens` are the monitor's: answers to its probes are marked."""
+    """One desk's way from replies to Kafka."""
 
     def __init__(self, pipeline: Pipeline, role: str) -> None:
-        self.tokens = NO_TOKENS
         self.decided = 0
         self._failed: list[Told] = []
         self._role = role
@@ -36,15 +35,17 @@ class Answering:
         self._reply_to_prefix = pipeline.output.reply_to_prefix
         self._carried = ("traceparent", *pipeline.output.headers)
 
-    async def publish(self, producer: Producer, core: Rendezvous, replies: Sequence[Reply]) -> None:
-        """Send what was decided; the core hears when the broker has it."""
+    async def publish(
+        self, producer: Producer, core: Rendezvous, replies: Sequence[Reply], tokens: Tokens = NO_TOKENS
+    ) -> None:
+        """Send what was decided, marked where it answers a probe; the core hears when the broker has it."""
         final = [reply.request.offset for reply in replies if reply.decision.final]
         sending = Told(lambda: core.published(final), self._failed)
         copies: list[Outgoing] = []
         records: list[Outgoing] = []
         for reply in replies:
             request, decision = reply.request, reply.decision
-            if request.headers and self.tokens.probe_of(request.headers) is not None:
+            if request.headers and tokens.probe_of(request.headers) is not None:
                 decision = replace(decision, probe=True)
             self.decided += decision.final and not decision.probe
             headers = self._carry(request.headers) if request.headers else None

@@ -14,22 +14,19 @@ from confluent_kafka import KafkaException, Message, TopicPartition
 from faust.types import TP
 
 from agents.answering import Answering
+from agents.followed import Followed
 from agents.looks import Looks
 from agents.passing_over import PassingOver
 from agents.recoveries import Recoveries
 from agents.resuming import Resuming
-from agents.roster_watch import RosterWatch, TallyWatch, TokenWatch
 from agents.timer import Timer
 from schemas.blocks import ScoresBlock, TickBlock, decode_scores, encode_scores
 from schemas.dead_letters import DeadLetter
 from schemas.decisions import Decision, decode_decision
 from schemas.errors import Paused, UnreadableRecord
-from schemas.pipeline import Pipeline, PolicyKind
-from schemas.probes import Tokens
+from schemas.pipeline import Pipeline
 from schemas.topics import Topics
-from streams.core.entitlement import Spans, always
 from streams.core.lead import LEAD_MS
-from streams.core.learned import NOTHING, Learned
 from streams.core.pending import Reply
 from streams.core.recovery import Recovery
 from streams.core.rendezvous import Rendezvous
@@ -66,9 +63,6 @@ class Desk:
     """Every partition this member owns: records and time in, decisions out."""
 
     _app: BatchApp
-    _roster: RosterWatch
-    _tallies: TallyWatch | None = None
-    _probes: TokenWatch | None = None
 
     def __init__(self, pipeline: Pipeline, cluster: Cluster, *, standby: bool = False) -> None:
         self._cluster = cluster
@@ -85,51 +79,17 @@ class Desk:
         self._looks = Looks(self._topics.decisions, self._answer) if standby else None
         self._validator = Validator(pipeline)
         self._timer = Timer(lambda: self._app.add_future(self.on_time()))
-        self._spans = always(pipeline)
-        self._learned = NOTHING
         rule = None if standby else pipeline.breaker
         self._passing = PassingOver(pipeline, rule, cluster) if rule else None
-        self._begun = False
+        self.followed = Followed(pipeline, cluster, lambda: self.cores.values(), self._passing)
 
     def open(self, app: BatchApp) -> None:
         """Work on this app from now on."""
         self._app = app
         self._recoveries.open(app)
+        self.followed.open(app)
         if self._looks:
             self._looks.open(app)
-
-        def died(error: Exception) -> None:
-            app.add_future(app.crash(error))
-
-        self._roster = RosterWatch(self._pipeline, self._cluster, self.entitle, died)
-        if self._pipeline.policy.kind is PolicyKind.BANDIT:
-            self._tallies = TallyWatch(self._pipeline, self._cluster, self.learn, died)
-        if self._pipeline.monitor:
-            self._probes = TokenWatch(self._pipeline, self._cluster, self.announced, died)
-
-    def entitle(self, spans: Spans) -> None:
-        """More of the roster is known: it counts for what is read from now on, in every partition."""
-        late_ms = self._app.producer.now_ms() - spans.spans[-1].from_ms
-        if self._begun and spans.spans != self._spans.spans and late_ms > 0:
-            logger.warning("a move of the roster was read %.0f ms after it began to count", late_ms)
-        self._spans = spans
-        if self._passing:
-            self._passing.entitle(spans, self._app.producer.now_ms())
-        for core in self.cores.values():
-            core.entitle(spans)
-
-    def learn(self, learned: Learned) -> None:
-        """More of the tallies is known: as `entitle`."""
-        late_ms = self._app.producer.now_ms() - (learned.begins_ms[-1] if learned.begins_ms else float("inf"))
-        if self._begun and late_ms > 0:
-            logger.warning("a tally was read %.0f ms after it began to count", late_ms)
-        self._learned = learned
-        for core in self.cores.values():
-            core.learn(learned)
-
-    def announced(self, tokens: Tokens) -> None:
-        """More of the monitor's tokens are known: their requests' answers are marked."""
-        self.answering.tokens = tokens
 
     async def begin(self, starts: Mapping[TP, int]) -> None:
         """Take over partitions: learn what is decided, then run through what was missed as it is read."""
@@ -139,8 +99,7 @@ class Desk:
         self.cores = {}
         self._recoveries.begin({})
         asked_ms = self._app.producer.now_ms()
-        (known, ends), _ = await asyncio.gather(asyncio.to_thread(self._past, numbers), self._begin_logs())
-        self._begun = True
+        (known, ends), _ = await asyncio.gather(asyncio.to_thread(self._past, numbers), self.followed.begin())
         cores = {number: self._core(number, starts) for number in numbers}
         now_ms = self._app.producer.now_ms()
         for decision in known:
@@ -153,13 +112,6 @@ class Desk:
         if self._looks:
             self._looks.begin(cores, starts)
         self._awake_s = time.monotonic()
-
-    async def _begin_logs(self) -> None:
-        await self._roster.begin()
-        if self._tallies:
-            await self._tallies.begin()
-        if self._probes:
-            await self._probes.begin()
 
     def end(self) -> None:
         """Let go of every partition."""
@@ -179,8 +131,8 @@ class Desk:
             grace_ms,
             from_log=self._pipeline.standby,
             looks=self._standby,
-            spans=self._spans,
-            learned=self._learned,
+            spans=self.followed.spans,
+            learned=self.followed.learned,
         )
 
     def _past(self, numbers: Sequence[int]) -> tuple[list[Decision], dict[int, tuple[int, int]]]:
@@ -284,7 +236,7 @@ class Desk:
     async def _publish(self, core: Rendezvous, replies: Sequence[Reply]) -> None:
         if replies:
             self._stay_awake()  # it may have stood still since it took what it decided by
-            await self.answering.publish(self._app.producer, core, replies)
+            await self.answering.publish(self._app.producer, core, replies, self.followed.tokens)
 
     def committable(self) -> Mapping[TP, Position]:
         """What may be committed now."""

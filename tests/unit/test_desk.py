@@ -74,7 +74,7 @@ def test_only_the_answer_to_a_probe_with_a_known_token_is_marked_and_it_is_not_c
 
     desk = Desk(pipeline(), Cluster("127.0.0.1:1"))
     desk._app = SimpleNamespace(producer=SimpleNamespace(send_batch=send_batch))  # type: ignore[assignment]
-    desk.announced(NO_TOKENS.after(encode_token("mine")[1]))
+    desk.followed.announced(NO_TOKENS.after(encode_token("mine")[1]))
     core = desk.cores[0] = Rendezvous(pipeline(), 0)
     asked = replace(request(0), headers=marked(token, "a-1") if token else None)
     core.requests_seen([asked], 1_000)

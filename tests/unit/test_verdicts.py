@@ -17,6 +17,7 @@ from streams.core.verdicts.events import Event, Model, Setting, read_event, read
 from streams.core.verdicts.fields import NONE, decimals_of
 from streams.core.verdicts.order import FAR, USUAL, Order, rank_correlation
 from streams.core.verdicts.probes import Probes
+from streams.core.verdicts.ranks import RANKS, ranks_of
 from streams.core.verdicts.reference import BLOCK, Reference, company_of, missing_alone
 from streams.core.verdicts.ring import Kept, Ring
 from streams.core.verdicts.shifts import STRANGE
@@ -871,3 +872,43 @@ def test_a_setting_that_says_too_little_is_refused_with_what_to_write(given: obj
 @pytest.mark.parametrize("given", [None, 3, [], {}, {"features": 3, "scores": {}}, {"features": {}, "scores": [1]}])
 def test_what_is_no_event_says_why(given: object):
     assert isinstance(read_event(given), str)
+
+
+def test_a_block_read_as_a_whole_is_what_its_columns_are_one_by_one(plain: Stage, quiet_events: list[Event]):
+    reference, watch = plain.watch.reference, deepcopy(plain.watch)
+    assert reference is not None
+    odd = (None, "2", float("nan"), float("inf"), 1e308, True, 10**400, [], "another")
+    block = [replace(event, features=dict(event.features)) for event in quiet_events[:BLOCK]]
+    for event, value, field in zip(block, cycle(odd), cycle(reference.fields), strict=False):
+        event.features[field.name] = value
+        event.features.pop(reference.fields[event.ts_ms.as_integer_ratio()[0] % len(reference.fields)].name, None)
+    rows = watch.intake.rows(block)
+    found = reference.block(rows)
+    for place, field in enumerate(reference.fields):
+        bins, *counts = field.encode([event.features.get(field.name) for event in block])
+        assert found.bins[:, place].tolist() == bins.tolist()
+        assert [found.odd[place], found.unseen[place], found.outside[place]] == counts
+    assert found.odd.sum() > 0
+    assert found.unseen.sum() > 0
+
+
+@pytest.mark.parametrize("odd", [None, "2", float("nan"), 1e308, True, 10**400, [], 3])
+def test_columns_that_are_read_together_say_what_each_says_alone(odd: object):
+    given = events.columns([{"a": 1.5, "b": odd}, {"a": 2, "b": 0.5}, {"b": None}], ["a", "b", "c"])
+    assert given == [(1.5, 2, None), (odd, 0.5, None), (None, None, None)]
+    found, counts = events.matrix(given)
+    for column, mine, count in zip(given, found, counts, strict=True):
+        alone, odd_ones = events.numbers(column)
+        assert np.array_equal(mine, alone, equal_nan=True)
+        assert count == odd_ones
+    assert events.columns([{"a": 1}, {}], ["a"]) == [(1, None)]
+
+
+def test_ranks_of_ties_lie_in_the_middle_of_them():
+    table = ranks_of(np.repeat([0.1, 0.2, 0.3], 4000)[:, None])
+    found = table.of(np.array([[0.05], [0.1], [0.15], [0.2], [0.3], [0.35], [np.nan]]))[:, 0]
+    quantiles = table.quantiles[0]
+    for value, rank in zip([0.05, 0.1, 0.15, 0.2, 0.3, 0.35], found, strict=False):
+        both = np.searchsorted(quantiles, value, "left") + np.searchsorted(quantiles, value, "right")
+        assert rank == min(both / (2 * RANKS + 1), 1.0)
+    assert np.isnan(found[-1])

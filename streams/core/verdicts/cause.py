@@ -73,9 +73,9 @@ class Moves:
         self.deployed = deployed
         self.won = won
         self.lasting = np.abs(lasting)
-        self.groups = reference.shifts.groups
+        self.groups, self._shifts = reference.shifts.groups, reference.shifts
         # An unusual day: models are not blamed for what they make of input that they have hardly seen.
-        self.unusual = any(_top(np.abs(unconfirmed[self.groups[name]])) >= 1.0 for name in RAW)
+        self.unusual = _top(np.abs(unconfirmed[self.groups[RAW[0]].start : self.groups[RAW[-1]].stop])) >= 1.0
         self.hurried = _top(np.abs(unconfirmed[self.groups["rate"]])) >= 1.0
         self.size = np.abs(ratios)
         self.spreads = self.size * reference.thresholds.spreads_of_threshold()
@@ -87,8 +87,9 @@ class Moves:
         self.joint = self.size[self.groups["joint"]]
         self.own = self._largest(OWN)
         self.margin = self._largest(SCORES)
-        models_alone = [self.spreads[self.groups[name]] for name in (*OWN, *SCORES)]
-        self.leaning = np.max(models_alone, axis=0)  # the same, in spreads of what the reference itself does
+        self.leaning = self._largest(
+            (*SCORES, *OWN), self.spreads
+        )  # the same, in spreads of what the reference itself does
         self.leaning_between = self._between(self.spreads, models)
         self.alone = np.maximum(self.own, self.margin)  # what moved of a model, when the input did not
         self.between = self._between(self.size, models)
@@ -100,7 +101,7 @@ class Moves:
 
     def _largest(self, names: tuple[str, ...], sizes: Matrix | None = None) -> Matrix:
         sizes = self.size if sizes is None else sizes
-        return np.max([sizes[self.groups[name]] for name in names], axis=0)
+        return self._shifts.largest(sizes, names)
 
     def _between(self, sizes: Matrix, models: int) -> Matrix:
         """(models, models) the largest size of any pair of the two, given whichever of them."""

@@ -1,6 +1,8 @@
 """What a watch is given: who the models are, and one event at a time, as it came from outside."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -109,6 +111,54 @@ def number(value: Any) -> float | None:
     [2.0, 0.5, None, None, None, None]
     """
     return float(value) if type(value) in PLAIN and abs(value) < LARGEST else None
+
+
+def columns(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Of each name its values, one a row; None where a row has none.
+
+    Each row is asked for all names at once: its values lie together, and a block's do not all fit near the processor.
+
+    >>> columns([{"a": 1, "b": 2}, {"b": 3}], ["a", "b"])
+    [(1, None), (2, 3)]
+    """
+    if len(names) < 2:  # of one name an itemgetter makes no tuple
+        return [tuple(row.get(name) for row in rows) for name in names]
+    get, found = itemgetter(*names), []
+    for row in rows:
+        try:
+            found.append(get(row))
+        except KeyError:
+            found.append(tuple(map(row.get, names)))
+    return list(zip(*found, strict=True))
+
+
+def matrix(given: Sequence[Sequence[Any]]) -> tuple[Matrix, list[int]]:
+    """Columns of as many values each: their finite numbers (columns, rows), NaN elsewhere; and what `numbers` counts.
+
+    >>> matrix([(1, None), (2, 3.5)])
+    (array([[1. , nan],
+           [2. , 3.5]]), [0, 0])
+    """
+    kinds = frozenset(map(type, chain.from_iterable(given)))
+    if not given or not kinds <= WHOLE:
+        return _column_by_column(given)
+    try:
+        found = np.array(given, np.float64)
+    except OverflowError:
+        return _column_by_column(given)
+    bad = ~(np.abs(found) < LARGEST)
+    if not bad.any():
+        return found, [0] * len(given)
+    found[bad] = np.nan
+    odd: list[int] = bad.sum(1).tolist()
+    if type(None) in kinds:
+        odd = [count - column.count(None) for count, column in zip(odd, given, strict=True)]
+    return found, odd
+
+
+def _column_by_column(given: Sequence[Sequence[Any]]) -> tuple[Matrix, list[int]]:
+    each = [numbers(column) for column in given]
+    return np.array([found for found, _ in each]), [odd for _, odd in each]
 
 
 def numbers(values: Sequence[Any]) -> tuple[Matrix, int]:

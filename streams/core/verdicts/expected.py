@@ -41,14 +41,20 @@ class Expected(Struct, frozen=True):
         models = ranks.shape[1]
         places, bends = self.inputs.regressors(bins)
         ones = len(self.weights) - bends.shape[1]
-        base = self.weights[places].sum(1) + self.means + bends @ self.weights[ones:]
+        base = np.zeros((len(places), len(self.means)))
+        for (
+            column
+        ) in places.T:  # a field at a time: all of them at once would be a table of rows by fields by targets
+            base += self.weights.take(column, 0)
+        base += self.means
+        base += bends @ self.weights[ones:]
         left = np.empty_like(base)
         left[:, :models] = ranks - base[:, :models]
-        bins = rank_bins(ranks)
-        for number, (model, other) in enumerate(self.pairs):
-            target = models + number
-            left[:, target] = ranks[:, model] - base[:, target] - self.given[number][bins[:, other]]
-            left[np.isnan(ranks[:, other]), target] = np.nan
+        if self.pairs:
+            model, other = np.array(self.pairs).T
+            given = self.given[np.arange(len(self.pairs)), rank_bins(ranks)[:, other]]
+            left[:, models:] = ranks[:, model] - base[:, models:] - given
+            left[:, models:][np.isnan(ranks)[:, other]] = np.nan
         return left
 
 

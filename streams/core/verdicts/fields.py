@@ -85,15 +85,18 @@ class Column(Struct, frozen=True, kw_only=True):
         if self.kind == "category":
             return self._encode_words(values)
         found, odd = numbers(values)
-        there = ~np.isnan(found)
-        unseen = 0
-        if len(self.known):
-            place = np.minimum(np.searchsorted(self.known, found), len(self.known) - 1)
-            unseen = int(np.count_nonzero((self.known[place] != found) & there))
-        elif self.decimals is not None:
-            unseen = int(np.count_nonzero(there & ~on_grid(found, self.decimals)))
         outside = int(np.count_nonzero((found < self.low) | (found > self.high)))
-        return self.bins(found), odd, unseen, outside
+        return self.bins(found), odd, self.unseen(found), outside
+
+    def unseen(self, found: Matrix) -> int:
+        """How many of these numbers are new; NaN is none."""
+        if len(self.known):
+            place = np.searchsorted(self.known, found)
+            np.minimum(place, len(self.known) - 1, out=place)
+            return int(np.count_nonzero((self.known[place] != found) & (found == found)))  # noqa: PLR0124 (NaN)
+        if self.decimals is not None:
+            return int(np.count_nonzero((found == found) & ~on_grid(found, self.decimals)))  # noqa: PLR0124 (NaN)
+        return 0
 
     def bins(self, found: Matrix) -> Bins:
         """Bins of numbers; NaN falls into NONE."""

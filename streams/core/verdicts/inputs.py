@@ -44,7 +44,10 @@ class Inputs(Struct, frozen=True):
 
     def regressors(self, bins: Bins) -> tuple[Bins, Matrix]:
         """(rows, fields) places among the ones-and-zeros, (rows, bends) values."""
-        normal = self.table[np.arange(bins.shape[1]), bins].reshape(len(bins), -1)
+        fields = bins.shape[1]
+        normal = (
+            self.table.reshape(-1, 2).take(bins + np.arange(fields) * (BINS + 1), 0).reshape(len(bins), 2 * fields)
+        )
         return self.coarse.places(bins), np.tanh(normal @ self.slopes + self.offsets)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from msgspec import Struct
 
 from schemas.blocks import Matrix
-from streams.core.verdicts.events import Event, numbers
+from streams.core.verdicts.events import Event, columns, matrix, numbers
 
 BACKWARDS_MS = 60_000.0
 LONGEST_GAP_MS = 24 * 3_600_000.0
@@ -39,12 +39,9 @@ class Intake:
         """Arrays of these events."""
         at_ms = np.array([event.ts_ms for event in events])
         gaps = self._gaps(at_ms)
-        scores = np.empty((len(events), len(self.models)))
-        bad = np.zeros(len(self.models))
-        given = [event.scores for event in events]
-        for place, name in enumerate(self.models):
-            scores[:, place], bad[place] = numbers([row.get(name) for row in given])
-        return Rows(events, self._filled(at_ms), scores, bad, gaps, self._latencies(events))
+        found, odd = matrix(columns([event.scores for event in events], self.models))
+        scores = np.ascontiguousarray(found.T).reshape(len(events), len(self.models))
+        return Rows(events, self._filled(at_ms), scores, np.array(odd, float), gaps, self._latencies(events))
 
     def _filled(self, at_ms: Matrix) -> Matrix:
         """Event times; one that is missing is the one before."""
@@ -76,10 +73,13 @@ class Intake:
             return {EVERY: self._logs(given)}
         tables = [value if isinstance(value, dict) else {} for value in given]
         names = sorted({str(name) for name in set[object]().union(*tables)})
-        return {name: self._logs([table.get(name) for table in tables]) for name in names[:50]}
+        found, odd = matrix(columns(tables, names[:50]))
+        return dict(zip(names, self._as_logs(found, sum(odd)), strict=False))
 
     def _logs(self, values: list[object]) -> Matrix:
-        found, odd = numbers(values)
+        return self._as_logs(*numbers(values))
+
+    def _as_logs(self, found: Matrix, odd: int) -> Matrix:
         negative = found < 0
         found[negative] = np.nan
         if odd or negative.any():

@@ -1,6 +1,7 @@
 """The frozen reference: what fields, scores and their relations were, and how much they differ among themselves."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from schemas.blocks import Matrix
 from streams.core.verdicts.confined import Declared
 from streams.core.verdicts.daytime import weights
+from streams.core.verdicts.events import columns, matrix
 from streams.core.verdicts.expected import Expected
 from streams.core.verdicts.fields import NONE, Bins, Column
 from streams.core.verdicts.intake import Rows
@@ -83,14 +85,33 @@ class Reference(Struct, frozen=True):
         given = [event.features for event in rows.events]
         bins = np.empty((len(given), len(self.fields) + len(self.models)), np.intp)
         counts = np.zeros((3, len(self.fields)))
+        values = columns(given, [field.name for field in self.fields])
         for place, field in enumerate(self.fields):
-            name = field.name
-            bins[:, place], *counts[:, place] = field.encode([row.get(name) for row in given])
+            if field.kind == "category":
+                bins[:, place], *counts[:, place] = field.encode(values[place])
+        self._numbers(values, bins, counts)
         alone = missing_alone(bins[:, : len(self.fields)], self.company).sum(0).astype(float)
         left = residuals(self, bins, rows.scores)
         logs = latency_logs(rows, self.latencies)
         same = same_answers(rows.scores, self.expected.pairs)
         return Block(bins, left, counts[0], alone, counts[1], counts[2], rows.bad, same, rows.gaps, logs)
+
+    def _numbers(self, values: list[tuple[Any, ...]], bins: Bins, counts: Matrix) -> None:
+        """What `Column.encode` says of each number of a block, of all of them at once."""
+        places = [place for place, field in enumerate(self.fields) if field.kind == "number"]
+        if not places:
+            return
+        fields = [self.fields[place] for place in places]
+        found, counts[0, places] = matrix([values[place] for place in places])
+        low, high = (
+            np.array([[end] for end in ends]) for ends in zip(*((f.low, f.high) for f in fields), strict=True)
+        )
+        counts[2, places] = ((found < low) | (found > high)).sum(1)
+        for place, field, mine in zip(places, fields, found, strict=True):
+            counts[1, place] = field.unseen(mine)
+            bins[:, place] = field.edges.searchsorted(mine, "right")
+        for place, row in zip(*np.nonzero(np.isnan(found)), strict=True):
+            bins[row, places[place]] = NONE
 
 
 def residuals(reference: Reference, bins: Bins, scores: Matrix) -> Matrix:

@@ -48,6 +48,10 @@ class Shifts:
             start += size
         self.size = start
 
+    def largest(self, sizes: Matrix, names: tuple[str, ...]) -> Matrix:
+        """Of groups that follow each other and are equally long, the largest of each place: (fields,) of `RAW`."""
+        return sizes[self.groups[names[0]].start : self.groups[names[-1]].stop].reshape(len(names), -1).max(0)
+
     def side(self, sums: Sums) -> Side:
         """A window's side of a comparison."""
         return Side(self.layout, self.scores, sums)

@@ -118,7 +118,8 @@ class Summing:
         sums["bad"][:] = block.bad
         sums["same"][:] = block.same
         if fields:
-            normal = self.table[self.joint, block.bins[:, : len(self.joint)]].reshape(rows, -1)
+            places = block.bins[:, : len(self.joint)] + self.columns[: len(self.joint)]
+            normal = self.table.reshape(-1, 2).take(places, 0).reshape(rows, -1)
             sums["cross"][:] = normal.T @ normal
         there = ~np.isnan(block.left)
         left = np.where(there, block.left, 0.0)

@@ -66,7 +66,7 @@ class Watch:
         if self.place <= self.setting.reference_rows:
             self._learn(event)
             return None
-        if self._rows() == 1:
+        if self.place - self.begins == 1:
             self.bounds = Bounds(self.place - 1, self._time(event))
         self.buffer.append(event)
         return self._block() if len(self.buffer) == BLOCK else None

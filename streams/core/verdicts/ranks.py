@@ -20,11 +20,10 @@ class Ranks(Struct, frozen=True):
         found = np.empty_like(scores)
         for model, table in enumerate(self.quantiles):
             mine = scores[:, model]
-            left = table.searchsorted(mine)
-            there = np.flatnonzero(table[np.minimum(left, RANKS)] == mine)  # of the others, left is right
-            place = left + left
-            place[there] = left[there] + table.searchsorted(mine[there], "right")
-            found[:, model] = np.minimum(place / (2 * RANKS + 1), 1.0)
+            order = mine.argsort()  # in order each is found near the one before
+            rising = mine[order]
+            place = table.searchsorted(rising) + table.searchsorted(rising, "right")
+            found[order, model] = np.minimum(place / (2 * RANKS + 1), 1.0)
         found[np.isnan(scores)] = np.nan
         return found
 

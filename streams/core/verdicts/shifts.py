@@ -5,6 +5,9 @@ chi-square; Fisher's z for correlations of normal scores. Where events are not i
 come from the reference's own windows (`thresholds.py`), never from here.
 """
 
+from collections.abc import Iterator
+from math import sqrt
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,12 +73,12 @@ class Shifts:
                 *self._traffic(live.sums, usual.sums),
             )
         fields = self.layout.fields
-        quantiles, place, spread, mix, *counts, joint, mean, size, profile, rate, latency = parts
+        quantiles, place, spread, mix, *counts, same, joint, mean, size, profile, rate, latency = parts
         models = self.layout.models
         z = np.concatenate([
             quantiles[:fields], place[:fields], spread[:fields], mix, *counts, joint,
             quantiles[fields:], place[fields:], spread[fields:],
-            mean[:models], size[:models], profile, mean[models:], size[models:], self._same(live.sums, usual.sums),
+            mean[:models], size[:models], profile, mean[models:], size[models:], same,
             rate, latency,
         ])  # fmt: skip
         if not np.isfinite(z).all():
@@ -88,14 +91,25 @@ class Shifts:
         distance = np.abs(live.cumulative - usual.cumulative).max(1)
         quantiles = z_of_log_tail(np.log(2) - 2 * distance**2 / fresh)
         quantiles[:fields] *= self.numbers
-        share = live.rows / max(usual.rows, 1.0)
         return (
             quantiles,
             _moved(live.place - usual.place, usual.place_variance, fresh),
             _moved(live.spread - usual.spread, usual.spread_variance, fresh),
             self._mix(live.bins, usual.bins),
-            *z_of_count(live.counts, usual.counts, share),
+            *self._counts(live, usual),
         )
+
+    def _counts(self, live: Side, usual: Side) -> Iterator[Matrix]:
+        """Of what is counted: by field null, null alone, of another type, new, outside; and pairs that answer alike.
+
+        Of two models that answer alike one may have been given the other's file. All counts are held against the
+        reference's at once: they are few, and a call costs more than they do.
+        """
+        mine, theirs = (np.concatenate([side.counts.ravel(), side.sums["same"]]) for side in (live, usual))
+        found = z_of_count(mine, theirs, live.rows / max(usual.rows, 1.0))
+        fields = live.counts.size
+        yield from found[:fields].reshape(live.counts.shape)
+        yield found[fields:]
 
     def _mix(self, mine: Matrix, theirs: Matrix) -> Matrix:
         """Categories: chi-square over the bins that are expected five times, the rest as one."""
@@ -118,11 +132,6 @@ class Shifts:
         enough = live.left_count >= LEAST_LIVE
         return mean * enough, size * enough, self.segments(live, usual)[0]
 
-    def _same(self, live: Sums, reference: Sums) -> Matrix:
-        """Rows that two models answer alike: one of them may have been given the other's file."""
-        share = live["rows"][0] / max(reference["rows"][0], 1.0)
-        return z_of_count(live["same"], reference["same"], share)
-
     def segments(self, live: Side, usual: Usual) -> tuple[Matrix, Matrix]:
         """Per model the z of its most moved segment, and all of them: (models, fields, coarse bins)."""
         if not self.layout.fields:
@@ -133,18 +142,18 @@ class Shifts:
         return z_of_largest(np.abs(z).max((1, 2)), enough.sum()), z
 
     def _traffic(self, live: Sums, reference: Sums) -> tuple[Matrix, Matrix]:
-        gaps, _, logs, _ = live["gaps"]
-        usual_gaps, _, usual, squares = reference["gaps"]
+        gaps, _, logs, _ = live["gaps"].tolist()
+        usual_gaps, _, usual, squares = reference["gaps"].tolist()
         gaps, usual_gaps = max(gaps, 1.0), max(usual_gaps, 1.0)
         spread = max(squares / usual_gaps - (usual / usual_gaps) ** 2, 0.1)
-        rate = (usual / usual_gaps - logs / gaps) / np.sqrt(spread * (1 / gaps + 1 / usual_gaps))
+        rate = (usual / usual_gaps - logs / gaps) / sqrt(spread * (1 / gaps + 1 / usual_gaps))
         n, total, _ = live["latency"]
         m, logs, squares = reference["latency"]
-        variance = np.maximum(squares / np.maximum(m, 1) - (logs / np.maximum(m, 1)) ** 2, 1e-4)
-        slower = (total / np.maximum(n, 1) - logs / np.maximum(m, 1)) / np.sqrt(
-            variance * (1 / np.maximum(n, 1) + 1 / np.maximum(m, 1))
-        )
         enough = (n >= LEAST_LIVE) & (m >= LEAST_REFERENCE)
+        n, m = np.maximum(n, 1), np.maximum(m, 1)
+        mean = logs / m
+        variance = np.maximum(squares / m - mean**2, 1e-4)
+        slower = (total / n - mean) / np.sqrt(variance * (1 / n + 1 / m))
         return np.array([rate if min(gaps, usual_gaps) >= LEAST_LIVE else 0.0]), slower * enough
 
 

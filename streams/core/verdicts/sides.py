@@ -42,10 +42,11 @@ class Side:
         self.bins: Matrix = sums["bins"][:, :BINS]
         self.there: Matrix = np.maximum(self.bins.sum(1), 1)  # (columns,) values that fall into a bin
         self.cumulative: Matrix = np.cumsum(self.bins, 1) / self.there[:, None]
-        self.place: Matrix = (scores.first * self.bins).sum(1) / self.there
-        self.spread: Matrix = (scores.second * self.bins).sum(1) / self.there
+        first, second = (scores.first * self.bins).sum(1), (scores.second * self.bins).sum(1)
+        self.place: Matrix = first / self.there
+        self.spread: Matrix = second / self.there
         self.counts = _counts(sums, fields)
-        self.fisher = _fisher(scores, sums)
+        self.fisher = _fisher(scores, sums, first, second)
         count, total, squares = sums["left"]
         self.left_count: Matrix = count
         self.left: Matrix = np.maximum(count, 1)
@@ -79,16 +80,15 @@ def _counts(sums: Sums, fields: int) -> Matrix:
     return np.stack([null, sums["alone"], sums["odd"], sums["unseen"], sums["outside"]])
 
 
-def _fisher(scores: Scores, sums: Sums) -> Matrix:
-    """Correlations of all pairs of normal scores, on Fisher's scale."""
+def _fisher(scores: Scores, sums: Sums, first: Matrix, second: Matrix) -> Matrix:
+    """Correlations of all pairs of normal scores, on Fisher's scale; `first` and `second` are sums of these."""
     joint = scores.joint
     rows = max(sums["rows"][0], 1.0)
-    counts = sums["bins"][:joint, :BINS]
-    both = [(score[:joint] * counts).sum(1) for score in (scores.first, scores.second)]
-    means = np.stack(both, 1).ravel() / rows
-    spread = np.sqrt(np.maximum(np.diag(sums["cross"]) / rows - means**2, 1e-9))
+    means = np.stack([first[:joint], second[:joint]], 1).ravel() / rows
+    cross = sums["cross"]
+    spread = np.sqrt(np.maximum(cross.diagonal() / rows - means**2, 1e-9))
     one, other = scores.upper
-    covariance = sums["cross"][one, other] / rows - means[one] * means[other]
+    covariance = cross[one, other] / rows - means[one] * means[other]
     usable: NDArray[np.bool_] = (spread[one] > 0.1) & (spread[other] > 0.1)
     return np.where(usable, np.arctanh(np.clip(covariance / (spread[one] * spread[other]), -0.995, 0.995)), 0.0)
 

@@ -135,7 +135,7 @@ def test_the_bench_ends_with_3_when_a_bar_is_missed(
     ]
     monkeypatch.setattr(bench, "pool", lambda: None)
     monkeypatch.setattr(bench, "_each", lambda *_: [played])
-    monkeypatch.setattr(bench, "cost", lambda: us)
+    monkeypatch.setattr(bench, "cost", lambda: {"us_per_event": us, "wall_us_per_event": 2 * us})
     monkeypatch.setattr(bench, "public", lambda _: {})
     said = CliRunner().invoke(bench.main, ["--out", str(tmp_path / "figures.json")])
     assert said.exit_code == code, said.output

@@ -69,18 +69,22 @@ def jobs(seeds: Sequence[int], share: float) -> list[Job]:
     ]
 
 
-def cost() -> float:
-    """Microseconds of CPU that an event takes, on quiet independent flights with four models and 14 fields, the reference included in none of it."""
+def cost() -> dict[str, float]:
+    """Microseconds an event takes, of this process's CPU time and by the wall clock; the reference is none of it.
+
+    On quiet independent flights with four models and 13 fields. The bar is on CPU time, which others on the machine
+    touch only through its caches; the wall clock says how long one would have waited beside them.
+    """
     stage = Stage("flights", INDEPENDENT, 1, probes=False)
     rows = list(live(stage, COST_EVENTS))
-    best = float("inf")
+    best = wall = float("inf")
     for _ in range(3):
         watch = _copy(stage.watch)
-        started = time.process_time()
+        started, began = time.process_time(), time.perf_counter()
         for event in rows:
             watch.offer(event)
-        best = min(best, time.process_time() - started)
-    return best / len(rows) * 1e6
+        best, wall = min(best, time.process_time() - started), min(wall, time.perf_counter() - began)
+    return {"us_per_event": best / len(rows) * 1e6, "wall_us_per_event": wall / len(rows) * 1e6}
 
 
 def _copy(watch: Watch) -> Watch:
@@ -186,7 +190,8 @@ def show(played: Sequence[Played], found: dict[str, Any]) -> None:
             for mode in ("with_probes", "without")
         ]
         table.add_row(f"false alarms per 1,000, {kind}", *row, f"{BARS[kind][0]} {BARS[kind][1]:g}")
-    table.add_row("us per event", f"{found['us_per_event']:.1f}", "", "at most 20")
+    table.add_row("us of CPU per event", f"{found['us_per_event']:.1f}", "", "at most 20")
+    table.add_row("us by the wall clock per event", f"{found['wall_us_per_event']:.1f}", "", "")
     out.print(table)
     if found["public"]:
         out.print(beside(found["public"]))
@@ -222,7 +227,7 @@ def main(out: Path | None, quick: bool, seed: int, share: float, keep: Path | No
         played += part
         aside.print(f"{number} of {len(todo)} references, {time.monotonic() - started_s:.0f} s")
     found = figures(played)
-    found["us_per_event"] = cost()
+    found |= cost()
     found["public"] = {} if quick else public(seed)
     found["took_s"] = round(time.monotonic() - started_s)
     show(played, found)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from msgspec import Struct, msgpack
-from msgspec.structs import fields
 
 from schemas.errors import UNREADABLE, UnreadableRecord
 
@@ -83,7 +82,7 @@ class _Writer:
             return [kind.__name__, *([self.of(key), self.of(one)] for key, one in value.items())]
         named = self._name(kind)
         if isinstance(value, Struct):
-            return ["struct", named, {one.name: self.of(getattr(value, one.name)) for one in fields(kind)}]
+            return ["struct", named, {name: self.of(getattr(value, name)) for name in value.__struct_fields__}]
         return ["object", named, {name: self.of(one) for name, one in _attributes(value).items()}]
 
     def _name(self, kind: type) -> str:

@@ -1,6 +1,8 @@
 """Models that no longer answer: named with the figures, as urgent as their role is, and never one that was not asked."""
 
 from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
 
 import numpy as np
 import pytest
@@ -45,6 +47,12 @@ def asked(count: int, first: int, why: str = "", *models: str, share: float = 1.
 
 
 def ready() -> Watching:
+    return deepcopy(learned())
+
+
+@cache
+def learned() -> Watching:
+    """The same for all, and each goes on with a copy of its own."""
     watching = fresh()
     assert {one.verdict for one in told(watching, asked(FIRST, 0))} == {Word.HEALTHY}
     return watching

@@ -1,6 +1,7 @@
 """One Kafka for the whole run: the given cluster, else a real one started here. Never skipped."""
 
 import fcntl
+import gc
 import logging
 import os
 import uuid
@@ -26,6 +27,11 @@ LONG_FILES = ("tests/broker/test_pipeline.py", "tests/broker/test_monitor.py", "
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Faults, then the long files on Kafka, then the short ones; all else in its order."""
     items.sort(key=lambda item: (item.nodeid.startswith("tests/broker/"), not item.nodeid.startswith(LONG_FILES)))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported now lives on, and is not looked through again and again for what might be garbage."""
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(scope="session")

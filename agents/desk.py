@@ -55,8 +55,8 @@ NO_SCORES = TickBlock(0.0)
 
 GRACE_MS = 500.0
 """What a standby leaves the owner after a request could be answered, or a quarter of the budget if that is
-less: too short a grace means two records of one answer whenever the owner is busy (at 1,000/s on two cores 3 in a
-thousand, in a slow minute of the host 70), too long a one an answer that a pause of the broker makes late."""
+less: too short a grace means two records of one answer whenever the owner is busy, too long a one an answer that a
+pause of the broker makes late."""
 
 
 class Desk:

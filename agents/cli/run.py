@@ -15,8 +15,9 @@ from schemas.rights import group_of, rights_of
 from schemas.topics import OF_A_MODEL
 from streams.kafka.clients import Cluster
 
-NICE = {"archiver": 10, "learner": 10, "monitor": 10}
-"""What may wait gives way. Not the scorers: one that starts again would be seconds later (measured)."""
+NICE = {"archiver": 5, "learner": 10, "monitor": 10}
+"""What may wait gives way; the archiver less: what is not archived fills the broker. Not the scorers: one that
+starts again would be seconds later (measured)."""
 
 SERVING = ("scorer", "coupler")
 """Of one model each."""

@@ -74,7 +74,7 @@ def test_a_disk_that_takes_nothing_stops_the_archiver_alone_until_it_takes_files
     raw, log = Layout(pipeline.archive, pipeline.topics.raw, 0), Path(pipeline.status["logs"]) / "archiver.log"
     before, said = len(raw.segments()), len(log.read_text())
     with Load(pipeline.cluster, pipeline.topics.raw, 200, noisy) as load:
-        until(lambda: len(raw.segments()) >= before + 2, 20, "files are written")
+        until(lambda: len(raw.segments()) >= before + 2, 60, "files are written")
         with failing(pipeline, FAULTS[fault]):
             until(lambda: "nothing is lost, the archive waits" in log.read_text()[said:], 10, "the log says so")
             until(lambda: FIGURE in pipeline.status["roles"]["archiver"]["figures"], 10, "the status says so")

@@ -132,7 +132,6 @@ def _partition(
     counts: Counter[str],
     advance: Callable[[int], None],
 ) -> Iterator[Comparison]:
-
     topics, validator = Topics(way.pipeline.name), Validator(way.pipeline)
     before_ms, following = horizon_ms(way.pipeline, [way]), Period(period.since_ms)
     raw = read_period(root, topics.raw, number, period, before_ms)

@@ -1,8 +1,8 @@
 """How long before its deadline a default leaves, for the way to the broker's log takes time.
 
-Where two cores are full it takes 1 ms as a rule, but 15 to 25 of each hundredth (measured with all models hung: 1 to
-1.5 % of all answers were late with a lead of 4 ms, 0.05 to 0.3 % with 20). A share of the budget, so that a short one
-is not spent on it.
+Where two cores are full it takes 1 ms as a rule, and 15 to 25 for one record of a hundred (measured with all models
+hung: 1 to 1.5 % of all answers were late with a lead of 4 ms, 0.05 to 0.3 % with 20). A share of the budget, so that
+a short one is not spent on it.
 """
 
 import numpy as np

@@ -87,9 +87,8 @@ class Moves:
         self.joint = self.size[self.groups["joint"]]
         self.own = self._largest(OWN)
         self.margin = self._largest(SCORES)
-        self.leaning = self._largest(
-            (*SCORES, *OWN), self.spreads
-        )  # the same, in spreads of what the reference itself does
+        # The same, in spreads of what the reference itself does.
+        self.leaning = self._largest((*SCORES, *OWN), self.spreads)
         self.leaning_between = self._between(self.spreads, models)
         self.alone = np.maximum(self.own, self.margin)  # what moved of a model, when the input did not
         self.between = self._between(self.size, models)

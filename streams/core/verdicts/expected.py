@@ -42,9 +42,8 @@ class Expected(Struct, frozen=True):
         places, bends = self.inputs.regressors(bins)
         ones = len(self.weights) - bends.shape[1]
         base = np.zeros((len(places), len(self.means)))
-        for (
-            column
-        ) in places.T:  # a field at a time: all of them at once would be a table of rows by fields by targets
+        # A field at a time: all of them at once would be a table of rows by fields by targets.
+        for column in places.T:
             base += self.weights.take(column, 0)
         base += self.means
         base += bends @ self.weights[ones:]

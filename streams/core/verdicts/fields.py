@@ -85,10 +85,15 @@ class Column(Struct, frozen=True, kw_only=True):
         if self.kind == "category":
             return self._encode_words(values)
         found, odd = numbers(values)
-        outside = int(np.count_nonzero((found < self.low) | (found > self.high)))
-        return self.bins(found), odd, self.unseen(found), outside
+        bins, unseen, outside = self.encode_numbers(found)
+        return bins, odd, unseen, outside
 
-    def unseen(self, found: Matrix) -> int:
+    def encode_numbers(self, found: Matrix) -> tuple[Bins, int, int]:
+        """Bins of a block's numbers, and how many are new, outside; NaN is neither."""
+        outside = int(np.count_nonzero((found < self.low) | (found > self.high)))
+        return self.bins(found), self._unseen(found), outside
+
+    def _unseen(self, found: Matrix) -> int:
         """How many of these numbers are new; NaN is none."""
         if len(self.known):
             place = np.searchsorted(self.known, found)

@@ -97,21 +97,13 @@ class Reference(Struct, frozen=True):
         return Block(bins, left, counts[0], alone, counts[1], counts[2], rows.bad, same, rows.gaps, logs)
 
     def _numbers(self, values: list[tuple[Any, ...]], bins: Bins, counts: Matrix) -> None:
-        """What `Column.encode` says of each number of a block, of all of them at once."""
+        """What `Column.encode` says of each field of numbers, whose values are read together."""
         places = [place for place, field in enumerate(self.fields) if field.kind == "number"]
         if not places:
             return
-        fields = [self.fields[place] for place in places]
         found, counts[0, places] = matrix([values[place] for place in places])
-        low, high = (
-            np.array([[end] for end in ends]) for ends in zip(*((f.low, f.high) for f in fields), strict=True)
-        )
-        counts[2, places] = ((found < low) | (found > high)).sum(1)
-        for place, field, mine in zip(places, fields, found, strict=True):
-            counts[1, place] = field.unseen(mine)
-            bins[:, place] = field.edges.searchsorted(mine, "right")
-        for place, row in zip(*np.nonzero(np.isnan(found)), strict=True):
-            bins[row, places[place]] = NONE
+        for place, mine in zip(places, found, strict=True):
+            bins[:, place], *counts[1:, place] = self.fields[place].encode_numbers(mine)
 
 
 def residuals(reference: Reference, bins: Bins, scores: Matrix) -> Matrix:

@@ -29,9 +29,9 @@ from agents.settings import forks
 
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of linux/prctl.h
 LINUX = sys.platform == "linux"
-BEARS_S = 10.0
-"""A nursery that imports on busy cores takes some of it. One that takes more (stopped, swapped out) is given up: all
-that are to start wait for it, one after the other."""
+BEARS_S = 30.0
+"""A nursery that imports while others have the cores takes some of it (10 s were seen). One that takes more (stopped,
+swapped out) is given up: all that are to start wait for it, one after the other."""
 
 
 class Born:

@@ -299,7 +299,10 @@ def test_rows_whose_deadline_has_passed_are_scored_by_those_alone_that_only_watc
         late = send(pipeline.cluster, pipeline.topics.raw, [good(n) for n in range(60)], 300)
         found = outcome(pipeline, late)
         assert {decision.outcome for decision in found.decisions.values()} == {"default"}
-        assert len(found.decisions) == len(late), "every deadline has passed"
+        assert len(found.decisions) == len(late)
+        # A default leaves a little before its deadline.
+        last_ms = max(at_ms + found.decisions[offset].budget_ms for offset, at_ms in late.items())
+        until(lambda: time.time() * 1000 > last_ms, 10, "every deadline has passed")
     await_champion(pipeline)
     for model in answering:
         given = late.keys() & asked(pipeline, model)  # a router that was late itself has passed some over

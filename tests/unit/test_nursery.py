@@ -42,7 +42,7 @@ def title(role: Born) -> str:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not true():
             await asyncio.sleep(0.01)
 
@@ -120,7 +120,7 @@ def test_a_nursery_that_hangs_is_given_up_and_another_is_begun(
             os.kill(begun.pid, signal.SIGSTOP)
             with monkeypatch.context() as hasty:
                 hasty.setattr("agents.born.BEARS_S", 0.2)
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     assert await begun.bear(READS, os.environ, 2, ()) is None, "this one is started as before"
             roles.append(await born(begun, *READS))
             for each in roles:

@@ -33,7 +33,7 @@ from tests.broker.models import POISON
 from tests.broker.pipelines import FILE, Up, environment, good, outcome, send, until, up, write
 from tests.faults.load import Load, assert_kept, decisions, findings, plain, suspended
 
-RATE = 200
+RATE = 100
 UNTOUCHED = ("rendezvous", "standby", "router", "archiver", "scorer.good", "scorer.plain", "scorer.watcher")
 
 

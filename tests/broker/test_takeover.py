@@ -18,7 +18,7 @@ from tests.broker.pipelines import Up, blocks, until, up, write
 from tests.broker.test_roster import UNTOUCHED, Operator, raw_at_ms, unentitled
 from tests.faults.load import Load, assert_kept, decisions, findings, plain
 
-RATE = 300
+RATE = 100
 SURE = 0.25
 """From here on version 1 says yes: it doubles x."""
 

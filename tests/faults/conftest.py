@@ -44,9 +44,9 @@ def living(cluster: Cluster, folder: Path, *options: str, more: Mapping[str, str
         yield pipeline
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Secured"]:
-    """A Kafka with TLS, SCRAM and access lists, for all that is tried on one."""
+    """A Kafka with TLS, SCRAM and access lists. Of a module: who idles for the rest of the run costs more than a start."""
     from tests.faults.secured import secured
 
     yield from secured(tmp_path_factory.mktemp("secured"))

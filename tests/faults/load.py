@@ -23,6 +23,11 @@ from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from streams.pipeline_file import load as load_file
 from tests.broker.pipelines import Up
+from tests.faults.conftest import LONG
+
+RATE = 300 if LONG else 60
+"""Requests a second. At 300 a pipeline and its broker take most of two cores, which the short form shares with the other
+tests: at 60 they take half as much."""
 
 Value = Callable[[int], dict[str, Any]]
 

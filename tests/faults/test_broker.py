@@ -13,7 +13,7 @@ from streams.kafka.local import QUICK_START, LocalBroker
 from tests.broker.pipelines import Up, until
 from tests.faults.conftest import LONG, Note, life, living
 from tests.faults.flow import flow
-from tests.faults.load import Load, assert_kept, findings, suspended
+from tests.faults.load import RATE, Load, assert_kept, findings, suspended
 from tests.faults.work import assert_all_at_work, await_rest, restarts
 
 BACK_S = 5 if LONG else 20
@@ -54,7 +54,7 @@ def java(broker: LocalBroker) -> psutil.Process:
 @pytest.mark.timeout(240)
 def test_a_broker_that_stood_still_has_lost_nothing_it_acknowledged(broker: LocalBroker, hanging_on: Up, note: Note):
     pipeline, asleep_s = hanging_on, 20 if LONG else 6
-    with Load(pipeline.cluster, pipeline.topics.raw, 300) as load:
+    with Load(pipeline.cluster, pipeline.topics.raw, RATE) as load:
         load.wait(2 if LONG else 1)
         with suspended([java(broker).pid]):
             load.wait(asleep_s)
@@ -76,7 +76,7 @@ def test_a_broker_that_was_killed_has_lost_nothing_it_acknowledged(broker: Local
     pipeline = hanging_on
     await_rest(pipeline)
     before = restarts(pipeline)
-    with Load(pipeline.cluster, pipeline.topics.raw, 300) as load:
+    with Load(pipeline.cluster, pipeline.topics.raw, RATE) as load:
         load.wait(2 if LONG else 1)
         java(broker).kill()
         killed_s = time.monotonic()

@@ -18,7 +18,7 @@ from streams.kafka.clients import Cluster
 from streams.pipeline_file import load as load_file
 from tests.broker.pipelines import Up, until, up, write
 from tests.faults.conftest import LONG, Note, life, living
-from tests.faults.load import Load, assert_kept, findings, plain
+from tests.faults.load import RATE, Load, assert_kept, findings, plain
 from tests.faults.test_kills import assert_on_time
 from tests.faults.test_stalls import peak_mb
 
@@ -73,7 +73,7 @@ def test_a_disk_that_takes_nothing_stops_the_archiver_alone_until_it_takes_files
     pipeline, bad_s = shimmed, 15 if LONG else 2
     raw, log = Layout(pipeline.archive, pipeline.topics.raw, 0), Path(pipeline.status["logs"]) / "archiver.log"
     before, said = len(raw.segments()), len(log.read_text())
-    with Load(pipeline.cluster, pipeline.topics.raw, 200, noisy) as load:
+    with Load(pipeline.cluster, pipeline.topics.raw, min(RATE, 200), noisy) as load:
         until(lambda: len(raw.segments()) >= before + 2, 60, "files are written")
         with failing(pipeline, FAULTS[fault]):
             until(lambda: "nothing is lost, the archive waits" in log.read_text()[said:], 10, "the log says so")
@@ -113,7 +113,7 @@ def test_verify_finds_every_flipped_bit_and_every_truncated_or_deleted_file(
     file = write(tmp_path, name)
     with up(cluster, file, name, tmp_path / "state") as pipeline:
         raw = Layout(pipeline.archive, pipeline.topics.raw, 0)
-        with Load(cluster, pipeline.topics.raw, 200) as load:
+        with Load(cluster, pipeline.topics.raw, min(RATE, 200)) as load:
             until(lambda: len(raw.segments()) >= 4, 30, "files are written")
         found = findings(pipeline, file, load)
         archive = pipeline.archive

@@ -20,7 +20,7 @@ from tests.broker.pipelines import Up, until, up, write
 from tests.broker.test_pipeline import NOT_A_TIMEOUT_MS
 from tests.faults.conftest import LONG, Note, life, living
 from tests.faults.flow import Flow
-from tests.faults.load import Load, assert_kept, findings
+from tests.faults.load import RATE, Load, assert_kept, findings
 from tests.faults.work import await_rest
 
 SOON = {"archive": 2, "standby": 1}
@@ -39,7 +39,7 @@ def test_a_kill_at_each_named_point_costs_nothing(
     markers = {point: tmp_path / point for point in deadly}
     text = ",".join(f"{point}:{passes(point)}:{markers[point]}" for point in deadly)
     with up(cluster, file, name, tmp_path / "state", "--standby", more={VARIABLE: text}) as pipeline:
-        with Load(cluster, pipeline.topics.raw, 200) as load:
+        with Load(cluster, pipeline.topics.raw, min(RATE, 200)) as load:
             deadline_s = time.monotonic() + 200
             while not all(marker.exists() for marker in markers.values()):
                 assert time.monotonic() < deadline_s, [p for p, marker in markers.items() if not marker.exists()]
@@ -89,7 +89,7 @@ def mortal(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.mark.timeout(400)
 def test_the_standby_answers_while_the_owner_is_dead(mortal: Up, note: Note):
     kills = 20 if LONG else 3
-    with Load(mortal.cluster, mortal.topics.raw, 300) as load:
+    with Load(mortal.cluster, mortal.topics.raw, RATE) as load:
         load.wait(3 if LONG else 1)
         for number in range(kills):
             kill(mortal, "rendezvous")
@@ -107,7 +107,7 @@ def test_the_standby_answers_while_the_owner_is_dead(mortal: Up, note: Note):
 def test_random_kills_cost_nothing(mortal: Up, note: Note):
     await_rest(mortal)
     dice, kills, enough = random.Random(7), 0, 30 if LONG else 5
-    with Load(mortal.cluster, mortal.topics.raw, 300) as load:
+    with Load(mortal.cluster, mortal.topics.raw, RATE) as load:
         end_s = time.monotonic() + (180 if LONG else 8)
         while time.monotonic() < end_s or kills < enough:
             assert time.monotonic() < end_s + 100, f"{kills} kills; who is to be killed must be there"
@@ -146,7 +146,7 @@ def test_when_up_is_killed_everything_ends_and_the_next_up_goes_on(tmp_path: Pat
     with up(nowhere, file, name, state, more=own) as first:
         first.cluster = Cluster(first.status["bootstrap"])
         processes = psutil.Process(first.process.pid).children(recursive=True)
-        with Load(first.cluster, first.topics.raw, 300) as load:
+        with Load(first.cluster, first.topics.raw, RATE) as load:
             load.wait(2)
         first.process.send_signal(signal.SIGKILL)
         gone, alive = psutil.wait_procs(processes, 20)
@@ -155,7 +155,7 @@ def test_when_up_is_killed_everything_ends_and_the_next_up_goes_on(tmp_path: Pat
         assert broker.running() is None
     with up(nowhere, file, name, state, more=own) as second:
         second.cluster = Cluster(second.status["bootstrap"])
-        with Load(second.cluster, second.topics.raw, 300) as more:
+        with Load(second.cluster, second.topics.raw, RATE) as more:
             more.wait(2)
         load.acknowledged |= more.acknowledged
         found = findings(second, file, load)

@@ -18,7 +18,7 @@ from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from tests.broker.pipelines import FILE, environment, until, up, write
 from tests.faults.conftest import LONG, Note
-from tests.faults.load import Load, assert_kept, findings
+from tests.faults.load import RATE, Load, assert_kept, findings
 from tests.faults.work import assert_all_at_work
 
 PARTITIONS = 3
@@ -110,7 +110,7 @@ def test_members_that_join_and_leave_lose_nothing_and_keep_the_order(
     file, times, rebalances = write(tmp_path, name, text=WIDE), 10 if LONG else 1, 0
     with up(cluster, file, name, tmp_path / "state") as pipeline:
         groups = Groups(cluster, name)
-        with Load(cluster, pipeline.topics.raw, 300) as load:
+        with Load(cluster, pipeline.topics.raw, RATE) as load:
             for _ in range(times):
                 with ExitStack() as guests:
                     for role in GUESTS:
@@ -189,7 +189,7 @@ def test_processes_of_one_model_share_its_partitions_and_hardly_notice_one_that_
         until(lambda: groups.shared_by(role, 2), 60, "both have partitions")
         own = groups.held_by(role, 1)
         assert 0 < len(own) < PARTITIONS
-        with Load(cluster, pipeline.topics.raw, 300) as load:
+        with Load(cluster, pipeline.topics.raw, RATE) as load:
 
             def begins(what: str) -> None:
                 marks.append((what, time.time() * 1e3))

@@ -23,7 +23,7 @@ from tests.broker.test_roster import UNTOUCHED, Operator, raw_at_ms, topics_of_m
 from tests.faults.conftest import LONG, Note
 from tests.faults.load import Load, assert_kept, decisions, findings
 
-RATE = 500 if LONG else 200
+RATE = 500 if LONG else 60
 FRESH = '[kafka.producer]\n"topic.metadata.refresh.interval.ms" = 1000\n'
 """A producer notices within a second that a topic is gone, not within five minutes."""
 

@@ -16,7 +16,7 @@ from streams.kafka.local import QUICK_START, LocalBroker, free_ports
 from tests.broker.pipelines import Up, until
 from tests.faults.conftest import LONG, Note, life, living
 from tests.faults.flow import flow
-from tests.faults.load import Load, assert_kept, findings
+from tests.faults.load import RATE, Load, assert_kept, findings
 from tests.faults.proxy import Proxy
 from tests.faults.work import all_at_work, assert_all_at_work, await_rest, restarts
 
@@ -79,7 +79,7 @@ def test_connections_that_are_cut_cost_nothing(roads: Roads, remote: Up, note: N
     await_rest(remote)
     before, times, cut = restarts(remote), 10 if LONG else 3, 0
     at_least = 2 * len(remote.status["roles"])
-    with Load(roads.direct, remote.topics.raw, 300) as load:
+    with Load(roads.direct, remote.topics.raw, RATE) as load:
         load.wait(2 if LONG else 1)
         for _ in range(times):
             until(lambda: roads.proxy.connections >= at_least, STUCK_S, "every client is connected")
@@ -102,7 +102,7 @@ def test_connections_that_are_cut_cost_nothing(roads: Roads, remote: Up, note: N
 def test_a_slow_network_is_only_slow(roads: Roads, remote: Up, note: Note):
     await_rest(remote)
     before, slow_s = restarts(remote), 30 if LONG else 4
-    with Load(roads.direct, remote.topics.raw, 300, budget_ms=4000) as load:
+    with Load(roads.direct, remote.topics.raw, RATE, budget_ms=4000) as load:
         load.wait(2 if LONG else 1)
         with roads.proxy.delayed(0.2):
             load.wait(slow_s)
@@ -127,7 +127,7 @@ def test_a_slow_network_is_only_slow(roads: Roads, remote: Up, note: Note):
 def test_a_silent_network_holds_nobody_for_long(roads: Roads, remote: Up, note: Note):
     await_rest(remote)
     ended_before, silent_s = restarts(remote), 30 if LONG else 5
-    with Load(roads.direct, remote.topics.raw, 300) as load:
+    with Load(roads.direct, remote.topics.raw, RATE) as load:
         load.wait(2 if LONG else 1)
         with roads.proxy.silent():
             load.wait(silent_s)

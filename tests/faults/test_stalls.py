@@ -22,7 +22,7 @@ from tests.broker.pipelines import FILE, Up, make_topic, until, up, write
 from tests.broker.relay import BULKY, PAUSE
 from tests.faults.conftest import LONG, Note, life, living
 from tests.faults.flow import flow, score_ages_ms
-from tests.faults.load import Load, assert_kept, decisions, findings, plain, second_finals, suspended
+from tests.faults.load import RATE, Load, assert_kept, decisions, findings, plain, second_finals, suspended
 from tests.faults.test_kills import assert_agreed, assert_on_time
 from tests.faults.work import await_rest
 
@@ -37,9 +37,9 @@ def test_a_rendezvous_that_stood_still_says_nothing_before_it_has_looked(
     file, asleep_s = write(tmp_path, name), 15 if LONG else 4
     with up(cluster, file, name, tmp_path / "state", "--standby") as pipeline:
         scorers = [role for role in pipeline.status["roles"] if role.startswith("scorer")]
-        with Load(cluster, pipeline.topics.raw, 300) as load:
+        with Load(cluster, pipeline.topics.raw, RATE) as load:
             load.wait(2)
-            before = load.sent - 300  # what it had in hand is of the last second
+            before = load.sent - RATE  # what it had in hand is of the last second
             with ExitStack() as still:
                 with suspended([pipeline.pid(role) for role in scorers]):
                     load.wait(IN_HAND_S)
@@ -155,15 +155,15 @@ def test_ten_times_the_rate_sheds_shadows_first_and_recovers_by_itself(
 
 GOOD_S = 2 if LONG else 1
 BAD_X = {"slow": LATE, "raising": POISON, "segfault": SEGFAULT, "killed": CRASH}
-EVERY = {"raising": 10, "slow": 200}
-"""One row of so many is bad, if it is not one of 900."""
+EVERY = {"raising": 10, "slow": RATE * 2 // 3}
+"""One row of so many is bad, if it is not one of three seconds'."""
 
 
 @pytest.fixture(scope=life)
 def warm(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """A pipeline whose models are about to go bad."""
     with living(cluster, tmp_path_factory.mktemp("models")) as pipeline:
-        with Load(cluster, pipeline.topics.raw, 300) as load:
+        with Load(cluster, pipeline.topics.raw, RATE) as load:
             load.wait(1)
         yield pipeline
 
@@ -171,18 +171,19 @@ def warm(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", ["slow", "raising", "hung", "all hung", "segfault", "killed"])
 def test_a_bad_model_costs_only_its_own_score(warm: Up, kind: str, note: Note):
-    good, bad_s = 300 * GOOD_S, 8 if LONG else 3
+    # What comes six at a time is given to a model in blocks.
+    rate, linger_ms = (300, 20) if kind == "raising" else (RATE, 2)
+    good, bad_s = rate * GOOD_S, 8 if LONG else 3
 
     def is_bad(number: int) -> bool:
-        return kind in BAD_X and number >= good and (number - good) % EVERY.get(kind, 900) == 0
+        return kind in BAD_X and number >= good and (number - good) % EVERY.get(kind, 3 * RATE) == 0
 
     def value(number: int) -> dict[str, Any]:
         return plain(number) | ({"x": BAD_X[kind]} if is_bad(number) else {})
 
     await_rest(warm)
     ended, scorers = warm.restarts("scorer.good"), [role for role in warm.status["roles"] if "scorer" in role]
-    # What comes six at a time is given to a model in blocks.
-    with Load(warm.cluster, warm.topics.raw, 300, value, linger_ms=20 if kind == "raising" else 2) as load:
+    with Load(warm.cluster, warm.topics.raw, rate, value, linger_ms=linger_ms) as load:
         load.wait(GOOD_S)
         good_until = load.sent
         still = {"hung": ["scorer.good"], "all hung": scorers}.get(kind, [])
@@ -243,7 +244,7 @@ def test_a_wrong_clock_makes_nobody_wait(cluster: Cluster, tmp_path: Path, name:
     file, clocks = write(tmp_path, name), [clock.split(":") for clock in wrong.split(",")]
     shim = {"FAULT_CLOCK": wrong, "PYTHONPATH": str(CLOCK), "RENDEZVOUS_NURSERY": "0"}
     with up(cluster, file, name, tmp_path / "state", more=shim) as pipeline:
-        with Load(cluster, pipeline.topics.raw, 300) as load:
+        with Load(cluster, pipeline.topics.raw, RATE) as load:
             load.wait(6 if LONG else 5)
         found = findings(pipeline, file, load)
         answers = decisions(pipeline, load)

@@ -21,7 +21,7 @@ from streams.kafka.clients import Cluster
 from streams.kafka.reading import TopicReader
 from tests.broker.pipelines import Up, until
 from tests.faults.conftest import LONG, Note, life, living
-from tests.faults.load import Load, assert_kept, decisions, findings
+from tests.faults.load import RATE, Load, assert_kept, decisions, findings
 from tests.faults.work import assert_all_at_work, await_rest
 
 VERSIONS = Path(__file__).parent / "versions"
@@ -67,7 +67,7 @@ def fleet(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def test_two_versions_work_together_role_by_role(fleet: Fleet, note: Note):
     pipeline, upgrade, cluster = fleet.pipeline, fleet.upgrade, fleet.pipeline.cluster
     some = sorted(pipeline.status["roles"]) if LONG else ["rendezvous", "router", "scorer.good"]
-    with Load(cluster, pipeline.topics.raw, 200) as load:
+    with Load(cluster, pipeline.topics.raw, min(RATE, 200)) as load:
         for role in some:
             upgrade.change(pipeline, role, "more")
             load.wait(1)
@@ -96,7 +96,7 @@ def test_two_versions_work_together_role_by_role(fleet: Fleet, note: Note):
 def test_a_block_of_an_unknown_version_is_refused_by_name(fleet: Fleet, note: Note):
     pipeline, upgrade, cluster, stay_s = fleet.pipeline, fleet.upgrade, fleet.pipeline.cluster, 5 if LONG else 1
     await_rest(pipeline)
-    with Load(cluster, pipeline.topics.raw, 200) as load:
+    with Load(cluster, pipeline.topics.raw, min(RATE, 200)) as load:
         load.wait(1)
         upgrade.change(pipeline, "scorer.good", "other")
         load.wait(stay_s)

@@ -180,7 +180,7 @@ def test_models_see_what_tables_say_a_restart_changes_nothing_and_a_backtest_see
         assert witnessed(pipeline, *at_ms)[:, -3:].tolist() == [wanted for _, wanted in cases]
         seen = [json.loads(one) for block in blocks(pipeline, "seen", max(at_ms)) for one in block.events]
         customers = {one["request_id"]: one.get("customer") for one in seen}
-        assert customers["r1"] is None, "what the table does not say nobody sees"
+        assert customers["r4"] is None, "what the table does not say nobody sees"
         assert customers["r5"] == {"limit": 250, "tier": "gold"}
         assert 'customer: {"limit": 250, "tier": "gold"}\n  weather: nothing\n' in explained(pipeline, file, "r8")
         nonsense(pipeline)

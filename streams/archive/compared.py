@@ -5,6 +5,7 @@ forgotten on request takes its hours with it. What was noted as forgotten before
 (`streams.archive.reader`); what is noted later lets nothing be kept.
 """
 
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 from schemas.pipeline import Pipeline
 from schemas.topics import Topics
 from streams.archive.disk import ArchiveBusy, trouble_named
-from streams.archive.layout import Layout, encoded
+from streams.archive.layout import Layout, encoded, listed
 from streams.archive.marks import read_marks
 from streams.archive.ranges import times_held
 from streams.archive.store import store_of
@@ -21,6 +22,7 @@ from streams.archive.store import store_of
 FOLDER = "comparisons"
 """Beside the archive's records."""
 
+HOUR = re.compile(r"hour=(.*)\.parquet").fullmatch
 HOUR_MS = 3_600_000
 SETTLE_MS = HOUR_MS
 """An hour is kept when the archive has raw so long beyond it: whatever came of its requests is there, too."""
@@ -33,8 +35,8 @@ def place_of(root: Path, pipeline: str, hour: int) -> Path:
 
 def kept_hours(root: Path, pipeline: str) -> list[int]:
     """The hours that are kept, in order."""
-    names = (path.stem.removeprefix("hour=") for path in _folder(root, pipeline).glob("hour=*.parquet"))
-    return sorted(int(np.datetime64(name, "h").astype(int)) for name in names)
+    names = (HOUR(path.name) for path in listed(_folder(root, pipeline)))
+    return sorted(int(np.datetime64(name[1], "h").astype(int)) for name in names if name)
 
 
 def due_hours(root: Path, pipeline: Pipeline) -> list[int]:

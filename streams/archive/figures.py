@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from streams.archive import seal
 from streams.archive.disk import trouble_named
-from streams.archive.layout import encoded
+from streams.archive.layout import encoded, listed
 from streams.archive.segment import UNREADABLE, WRITING, ArchiveDamaged, opened
 from streams.archive.store import store_of
 from streams.core.judged import Judged, day_name
@@ -72,17 +72,21 @@ def place_of(root: Path, pipeline: str, day: str, field: str) -> Path:
 
 def stored_days(root: Path, pipeline: str, field: str) -> list[int]:
     """The days that are stored, as numbers since 1970."""
-    name = place_of(root, pipeline, "x", field).name
-    folder = root / FOLDER / f"pipeline={encoded(pipeline)}"
-    days = (path.parent.name.removeprefix("day=") for path in folder.glob(f"day=*/{name}"))
+    days = _days_with(root, pipeline, place_of(root, pipeline, "x", field).name)
     return sorted(int(np.datetime64(day, "D").astype(int)) for day in days)
 
 
 def untold_days(root: Path, pipeline: str, field: str) -> list[str]:
     """Stored days that are not noted as told, the oldest first."""
-    folder = root / FOLDER / f"pipeline={encoded(pipeline)}"
-    told = {path.parent.name.removeprefix("day=") for path in folder.glob(f"day=*/{_note_of(field)}")}
+    told = _days_with(root, pipeline, _note_of(field))
     return [day for day in map(day_name, stored_days(root, pipeline, field)) if day not in told]
+
+
+def _days_with(root: Path, pipeline: str, name: str) -> set[str]:
+    """The days in whose folder a file of this name lies."""
+    folders = listed(root / FOLDER / f"pipeline={encoded(pipeline)}")
+    days = [folder for folder in folders if folder.name.startswith("day=")]
+    return {day.name.removeprefix("day=") for day in days if any(path.name == name for path in listed(day))}
 
 
 def _note_of(field: str) -> str:

@@ -83,9 +83,8 @@ def forget(root: Path, pipeline: str, wanted: Wanted, writer: str, *, dry_run: b
     topics = Topics(pipeline)
     known = know(root, topics, wanted)
     for topic in (topics.scores, topics.enriched, topics.dead_letters, topics.labels, topics.decisions, topics.raw):
-        for layout in partitions(root):
-            if layout.topic == topic:
-                yield from _take_out(layout, topics, _cut(layout, topics, wanted, known), writer, dry_run=dry_run)
+        for layout in partitions(root, topic):
+            yield from _take_out(layout, topics, _cut(layout, topics, wanted, known), writer, dry_run=dry_run)
 
 
 def know(root: Path, topics: Topics, wanted: Wanted) -> Known:
@@ -107,15 +106,14 @@ def find(root: Path, topics: Topics, wanted: Wanted) -> frozenset[Place]:
 
 
 def _find(root: Path, topics: Topics, wanted: Wanted) -> Iterator[Place]:
-    for layout in partitions(root):
-        if layout.topic in (topics.raw, topics.decisions):
-            for path in layout.segments():
-                for record in _candidates(path, wanted):
-                    decision = _decision(record) if layout.topic == topics.decisions else None
-                    if decision and decision.request_id == wanted.request_id:
-                        yield (layout.tree, decision.ticket.partition, decision.ticket.offset)
-                    elif layout.topic == topics.raw and _is_request(record, layout.partition, wanted):
-                        yield (layout.tree, layout.partition, record.offset)
+    for layout in (*partitions(root, topics.raw), *partitions(root, topics.decisions)):
+        for path in layout.segments():
+            for record in _candidates(path, wanted):
+                decision = _decision(record) if layout.topic == topics.decisions else None
+                if decision and decision.request_id == wanted.request_id:
+                    yield (layout.tree, decision.ticket.partition, decision.ticket.offset)
+                elif layout.topic == topics.raw and _is_request(record, layout.partition, wanted):
+                    yield (layout.tree, layout.partition, record.offset)
 
 
 def _id_of(root: Path, topics: Topics, ticket: tuple[int, int], id_parts: tuple[str, ...]) -> str | None:
@@ -128,8 +126,8 @@ def _id_of(root: Path, topics: Topics, ticket: tuple[int, int], id_parts: tuple[
                     return str(_named(record, partition, id_parts))
                 except UNREADABLE:
                     return None
-    for layout in partitions(root):
-        if (layout.tree, layout.topic) == (NOW, topics.decisions):
+    for layout in partitions(root, topics.decisions):
+        if layout.tree == NOW:
             for path in layout.segments():
                 for decision in map(_decision, chain.from_iterable(map(records_of, read_batches(path)))):
                     if decision and (decision.ticket.partition, decision.ticket.offset) == ticket:

@@ -8,6 +8,7 @@ deleted and made anew since, with `staging-1` ... beside them.
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 SEGMENT = re.compile(r"(\d{19})\.parquet").fullmatch
@@ -48,7 +49,21 @@ class Layout:
 
     def segments(self) -> list[Path]:
         """All files, by start offset."""
-        return sorted(path for path in self.data.glob("*.parquet") if SEGMENT(path.name))
+        return sorted(path for path in listed(self.data) if SEGMENT(path.name))
+
+
+def listed(folder: Any) -> list[Path]:
+    """What lies in a folder, in no order; nothing where there is no folder. One request of an object store.
+
+    A glob there asks two or three times for each level, and looks a level too deep.
+    """
+    if isinstance(folder, Path):
+        return list(folder.glob("*"))
+    try:
+        names = (str(found).rpartition("/")[2] for found in folder.fs.ls(folder.path, detail=False))
+        return [folder / name for name in names if name]  # an object `folder/` may stand for the folder
+    except FileNotFoundError:
+        return []
 
 
 def staging_of(tree: str) -> str:
@@ -58,18 +73,27 @@ def staging_of(tree: str) -> str:
 
 def trees(root: Path) -> list[str]:
     """Every tree of data: the one of now first, then closed ones."""
-    found = [path.name for path in root.glob("data*") if TREE(path.name)]
+    found = [path.name for path in listed(root) if TREE(path.name)]
     return sorted(found, key=lambda name: int(name.removeprefix("data").removeprefix("-") or 0))
 
 
-def partitions(root: Path) -> list[Layout]:
-    """Every partition of every topic in every tree."""
+def topic_folders(root: Path, tree: str = NOW) -> list[Path]:
+    """The folders of every topic in one tree."""
+    return [path for path in listed(root / tree) if path.name.startswith("topic=")]
+
+
+def topic_of(folder: Path) -> str:
+    """The topic whose folder this is."""
+    return unquote(folder.name.removeprefix("topic="))
+
+
+def partitions(root: Path, topic: str | None = None) -> list[Layout]:
+    """Every partition of every topic, or of one, in every tree."""
     found = [
-        Layout(
-            root, unquote(path.parent.name.removeprefix("topic=")), int(path.name.removeprefix("partition=")), tree
-        )
+        Layout(root, topic_of(folder), int(number), tree)
         for tree in trees(root)
-        for path in (root / tree).glob("topic=*/partition=*")
-        if path.name.removeprefix("partition=").isdecimal()
+        for folder in (topic_folders(root, tree) if topic is None else [root / tree / f"topic={encoded(topic)}"])
+        for path in listed(folder)
+        if path.name.startswith("partition=") and (number := path.name.removeprefix("partition=")).isdecimal()
     ]
     return sorted(found, key=lambda layout: (layout.topic, layout.tree, layout.partition))

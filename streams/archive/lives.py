@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from schemas.errors import ConfigurationRefused
 from streams.archive.disk import trouble_named
-from streams.archive.layout import Layout, encoded
+from streams.archive.layout import NOW, encoded, partitions
 from streams.archive.marks import put_mark, read_mark
 from streams.archive.segment import read_footer
 from streams.archive.store import store_of
@@ -42,8 +42,8 @@ def settle(root: Path, topic: str, topic_id: str, writer: str) -> int | None:
 def _known(root: Path, topic: str, notes: Path) -> str | None:
     if (notes / LIFE).exists():
         return read_mark(notes / LIFE, Life).topic_id
-    for folder in sorted((root / "data" / f"topic={encoded(topic)}").glob("partition=*")):
-        for path in Layout(root, topic, int(folder.name.removeprefix("partition="))).segments()[-1:]:
+    for held in partitions(root, topic):
+        for path in held.segments()[-1:] if held.tree == NOW else ():
             return read_footer(path).topic_id
     return None
 

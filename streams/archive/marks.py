@@ -9,7 +9,7 @@ from typing import TypeVar
 from msgspec import DecodeError, Struct, field, json
 
 from streams.archive.disk import ArchiveBusy
-from streams.archive.layout import Layout
+from streams.archive.layout import Layout, listed
 from streams.archive.segment import ArchiveDamaged
 from streams.archive.store import store_of
 
@@ -72,7 +72,7 @@ class Marks(Struct, frozen=True):
 
 def read_marks(layout: Layout) -> Marks:
     """The notes of one partition; raises ArchiveDamaged for one that cannot be read."""
-    paths = sorted(layout.staging.glob("*.json"))
+    paths = sorted(path for path in listed(layout.staging) if path.name.endswith(".json"))
 
     def all_of(kind: type[Note], start: str) -> list[Note]:
         return [read_mark(path, kind) for path in paths if path.name.startswith(start)]

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
 
 from schemas.errors import ConfigurationRefused
-from streams.archive.layout import Layout
+from streams.archive.layout import NOW, Layout, partitions
 from streams.archive.marks import Gap, read_marks
 from streams.archive.overtaken import undisturbed
 from streams.archive.reader import read_batches
@@ -114,12 +113,12 @@ def _refuse_gap(folder: Layout, gaps: list[Gap], period: Period, last: Place, fo
             )
 
 
-def require(root: Path, topic: str, partitions: int) -> list[int]:
-    """The partitions an archive holds of a topic; raises ConfigurationRefused when it holds none."""
-    found = [number for number in range(partitions) if Layout(root, topic, number).segments()]
+def require(root: Path, topic: str, count: int) -> list[int]:
+    """Which of so many partitions an archive holds of a topic; raises ConfigurationRefused when it holds none."""
+    found = [number for number in range(count) if Layout(root, topic, number).segments()]
     if found:
         return found
-    raise nothing_of(root, topic, {unquote(path.parent.parent.name.removeprefix("topic=")) for path in _files(root)})
+    raise nothing_of(root, topic, {held.topic for held in partitions(root) if held.tree == NOW and held.segments()})
 
 
 def nothing_of(root: Path, wanted: str, topics: Iterable[str]) -> ConfigurationRefused:
@@ -131,10 +130,6 @@ def nothing_of(root: Path, wanted: str, topics: Iterable[str]) -> ConfigurationR
         else "it is empty: run the archiver first (`rendezvous up`; a file is closed after archive.max_age_s)"
     )
     return ConfigurationRefused(f"{root}: the archive holds nothing of {wanted}; {held}, or another place")
-
-
-def _files(root: Path) -> list[Path]:
-    return list((root / "data").glob("topic=*/partition=*/*.parquet"))
 
 
 def times_held(root: Path, topic: str, numbers: Sequence[int]) -> tuple[int, int] | None:

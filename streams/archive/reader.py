@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from msgspec import Struct
 
 from streams.archive import segment
-from streams.archive.layout import NOW, Layout
+from streams.archive.layout import NOW, Layout, partitions
 from streams.archive.marks import Marks, read_marks
 from streams.archive.overtaken import Overtaken, undisturbed
 from streams.archive.segment import (
@@ -144,7 +144,7 @@ def summary(root: Path) -> Summary:
     """Files, rows and bytes under an archive's root. Raises ArchiveDamaged."""
 
     def look() -> Summary:
-        paths = sorted((root / "data").glob("topic=*/partition=*/*.parquet"))
+        paths = [path for held in partitions(root) if held.tree == NOW for path in held.segments()]
         rows = sum(read_footer(path).count for path in paths)
         return Summary(len(paths), rows, sum(map(bytes_of, paths)))
 

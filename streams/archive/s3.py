@@ -36,6 +36,14 @@ class S3(S3FileSystem):
 
     call_s3 = sync_wrapper(_call_s3)
 
+    async def _ls(self, path: str, detail: bool = False, **more: Any) -> list[Any]:  # noqa: FBT001, FBT002  as s3fs has it
+        """A folder where nothing lies is not there; s3fs looks for it in a listing of all that lies beside it."""
+        if "/" not in (folder := self._strip_protocol(path).rstrip("/")):
+            return list(await super()._ls(path, detail=detail, **more))
+        if not (found := await self._lsdir(folder, **more)):
+            raise FileNotFoundError(path)
+        return found if detail else sorted(one["name"] for one in found)
+
     async def _lsdir(self, path: str, *words: Any, **more: Any) -> Any:
         with away_named(path):
             return await super()._lsdir(path, *words, **more)

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from agents.replay.probes import ArchivedProbes
 from schemas.errors import RendezvousError
+from streams.archive.file import File
 from streams.archive.layout import NOW, Layout, partitions
 from streams.archive.marks import Marks, read_marks
 from streams.archive.overtaken import undisturbed
@@ -113,13 +114,14 @@ def _part(layout: Layout, span: Span, selection: Selection) -> Part:
     timed = selection.since_ms is not None or selection.until_ms is not None
     latest_ms = 0
     for path in layout.segments():
-        footer = read_footer(path)
+        file = File(path, whole=False)
+        footer = read_footer(file)
         check_place(path, footer, layout)
         if following is not None and footer.end <= following:
             continue
         if footer.start >= beyond:
             break
-        times = times_of(path) if timed else None
+        times = times_of(file) if timed else None
         if following is not None:
             # What is missing lies between the times of its neighbours: it may not be in the range at all.
             what = f"{path}: offsets {following} to {footer.start - 1} are missing before it"

@@ -12,11 +12,12 @@ import pyarrow as pa
 from msgspec import Struct
 from msgspec.structs import replace
 
+from streams.archive.file import File
 from streams.archive.layout import Layout
 from streams.archive.reader import within
 from streams.archive.rewriting import Hold, alone, rewrite
 from streams.archive.seal import pages_are_whole
-from streams.archive.segment import Footer, opened, read_batches, read_footer
+from streams.archive.segment import Footer, read_batches, read_footer
 from streams.archive.store import store_of
 from streams.kill_points import reached
 
@@ -49,15 +50,15 @@ def runs(hold: Hold, before_s: float, target_bytes: int) -> list[list[tuple[Path
     run: list[tuple[Path, Footer]] = []
     size = 0
     for path in hold.layout.segments()[:-1]:
-        about = hold.see(path).stat()
-        footer = read_footer(path)
+        about = hold.see(path, whole=False)
+        footer, size_there = read_footer(about), about.bytes
         follows = bool(run) and footer.start <= run[-1][1].end and footer.topic_id == run[-1][1].topic_id
-        if not follows or size + about.st_size > target_bytes:
+        if not follows or size + size_there > target_bytes:
             found.append(run)
             run, size = [], 0
-        if about.st_mtime <= before_s and about.st_size <= target_bytes:
+        if about.modified_s <= before_s and size_there <= target_bytes:
             run.append((path, footer))
-            size += about.st_size
+            size += size_there
     return [run for run in [*found, run] if len(run) > 1]
 
 
@@ -84,7 +85,7 @@ def _rows(run: list[tuple[Path, Footer]]) -> Iterator[pa.RecordBatch]:
 
 def _finish(hold: Hold) -> None:
     """Delete what a killed compaction had merged already: files that lie wholly in an earlier one that is sound."""
-    found = [(path, read_footer(hold.see(path))) for path in hold.layout.segments()]
+    found = [(path, read_footer(hold.see(path, whole=False))) for path in hold.layout.segments()]
     whole = found[0] if found else None
     for (path, footer), _ in pairwise(found):  # never the last
         if whole is None or footer.end > whole[1].end:
@@ -94,5 +95,5 @@ def _finish(hold: Hold) -> None:
 
 
 def _sound(path: Path) -> bool:
-    with opened(path, whole=True) as file:
+    with File(path).opened(whole=True) as file:
         return pages_are_whole(file)

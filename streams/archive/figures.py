@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 
 from streams.archive import seal
 from streams.archive.disk import trouble_named
+from streams.archive.file import File
 from streams.archive.layout import encoded, listed
-from streams.archive.segment import UNREADABLE, WRITING, ArchiveDamaged, opened
+from streams.archive.segment import UNREADABLE, WRITING, ArchiveDamaged
 from streams.archive.store import store_of
 from streams.core.judged import Judged, day_name
 
@@ -104,14 +105,14 @@ def note_told(root: Path, pipeline: str, day: str, field: str, writer: str) -> N
 
 def read_figures(path: Path) -> list[Judged] | None:
     """What was stored, marked as such; None when nothing is; raises ArchiveDamaged."""
-    if not path.exists():
-        return None
     try:
-        with opened(path, whole=True) as file:
+        with File(path).opened(whole=True) as file:
             if not (seal.footer_is_whole(file) and seal.pages_are_whole(file)):
                 raise ValueError("it is not as it was sealed")
             rows = pq.ParquetFile(file, page_checksum_verification=True).read().to_pylist()
         return [msgspec.convert({**_as_now(row), "stored": True}, Judged) for row in rows]
+    except FileNotFoundError:
+        return None
     except (*UNREADABLE, msgspec.ValidationError) as error:
         raise ArchiveDamaged(
             f"{path}: no readable figures ({error!r}); restore it from a copy, or delete it to have the day computed "

@@ -36,11 +36,12 @@ from schemas.errors import UNREADABLE, UnreadableRecord
 from schemas.labels import decode_label
 from schemas.topics import Topics
 from streams.archive.compared import HOUR_MS, drop_hours
+from streams.archive.file import File
 from streams.archive.layout import NOW, Layout, partitions
 from streams.archive.marks import Forgotten, put_forgotten
 from streams.archive.overtaken import undisturbed
 from streams.archive.rewriting import alone, rewrite
-from streams.archive.segment import SCHEMA, Record, read_batches, read_footer, records_of, table_of
+from streams.archive.segment import SCHEMA, Footer, Record, read_batches, read_footer, records_of, table_of
 from streams.core.audit import digest_of
 from streams.core.validator import minted
 from streams.kill_points import reached
@@ -173,7 +174,7 @@ def _cut(layout: Layout, topics: Topics, wanted: Wanted, known: Known) -> Cut:
 def _take_out(layout: Layout, topics: Topics, cut: Cut, writer: str, *, dry_run: bool) -> Iterator[Rewritten]:
     with alone(layout) as hold:
         for path in layout.segments():
-            changes = {record.offset: (record, left) for record, left in _changes(hold.see(path), cut)}
+            footer, changes = _changes(hold.see(path), cut)
             if not changes:
                 continue
             if not dry_run:
@@ -187,16 +188,16 @@ def _take_out(layout: Layout, topics: Topics, cut: Cut, writer: str, *, dry_run:
                     hours = {record.timestamp_ms // HOUR_MS for record, _ in changes.values()}
                     drop_hours(layout.root, topics.pipeline, hours)
                 left_over = {offset: left for offset, (_, left) in changes.items()}
-                rewrite(hold, _rest(path, left_over), read_footer(path), "forget")
+                rewrite(hold, _rest(path, left_over), footer, "forget")
             removed = [offset for offset, (_, left) in changes.items() if left is None]
             yield Rewritten(path, removed, [offset for offset in changes if offset not in removed])
 
 
-def _changes(path: Path, cut: Cut) -> Iterator[tuple[Record, Record | None]]:
-    for batch in read_batches(path):
-        for record in records_of(batch):
-            if (left := cut(record)) is not record:
-                yield record, left
+def _changes(file: File, cut: Cut) -> tuple[Footer, dict[int, tuple[Record, Record | None]]]:
+    """The file's footer, and by offset the records that are concerned, with what is left of each."""
+    records = chain.from_iterable(map(records_of, read_batches(file)))
+    changes = {record.offset: (record, left) for record in records if (left := cut(record)) is not record}
+    return read_footer(file), changes
 
 
 def _rest(path: Path, changes: dict[int, Record | None]) -> Iterator[pa.RecordBatch]:

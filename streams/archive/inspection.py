@@ -6,6 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from streams.archive.file import File
 from streams.archive.layout import Layout
 from streams.archive.marks import Marks, read_marks
 from streams.archive.overtaken import undisturbed
@@ -55,10 +56,11 @@ def _holding(layout: Layout) -> Holding:
     times: list[int] = []
     paths = layout.segments()
     for path in paths:
-        footer = read_footer(path)
-        rows, size = rows + footer.count, size + bytes_of(path)
+        file = File(path, whole=False)
+        footer = read_footer(file)
+        rows, size = rows + footer.count, size + bytes_of(file)
         ends.append(footer.end)
-        times += times_of(path) or ()
+        times += times_of(file) or ()
     return Holding(
         layout.topic,
         layout.partition,
@@ -83,12 +85,12 @@ def _troubles(layout: Layout) -> Iterator[Trouble]:
         marks = Marks()
     following, held, paths = marks.retired, 0, layout.segments()
     for place, path in enumerate(paths):
-        start = int(path.stem)
+        start, file = int(path.stem), File(path)
         try:
-            footer = read_footer(path)
+            footer = read_footer(file)
             check_place(path, footer, layout)
             start, end = footer.start, footer.end
-            for _ in read_batches(path):
+            for _ in read_batches(file):
                 pass
         except Vanished:
             raise

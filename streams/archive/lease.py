@@ -181,10 +181,11 @@ def _put(path: Path, holder: Holder, seen: str | None) -> str | None:
 
 
 def _look(path: Path) -> tuple[str | None, bytes | None]:
-    """The version comes first: what is read is at least as new."""
-    seen = objects.version(path)
-    found = objects.read(path) if seen is not None else None
-    return (None, None) if found is None else (seen, found)
+    try:
+        found = objects.fetch(path)
+    except FileNotFoundError:
+        return None, None
+    return found.version, found.data
 
 
 def _holder(found: bytes | None) -> Holder | None:

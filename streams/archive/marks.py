@@ -9,6 +9,7 @@ from typing import TypeVar
 from msgspec import DecodeError, Struct, field, json
 
 from streams.archive.disk import ArchiveBusy
+from streams.archive.file import File, file_of
 from streams.archive.layout import Layout, listed
 from streams.archive.segment import ArchiveDamaged
 from streams.archive.store import store_of
@@ -94,10 +95,10 @@ def put_gap(layout: Layout, gap: Gap, writer: str) -> None:
 
 def put_end(layout: Layout, end: int, writer: str) -> None:
     """Note how far the files reach; a slow twin sets nothing back."""
-    path, store = layout.staging / END, store_of(layout.root)
     while True:
-        seen = store.version(path)
-        if _end_of(path) >= end:
+        there = File(layout.staging / END)
+        seen = there.version
+        if _end_of(there) >= end:
             return
         try:
             put_mark(layout.staging, END, End(end), writer, seen)
@@ -106,9 +107,9 @@ def put_end(layout: Layout, end: int, writer: str) -> None:
         return
 
 
-def _end_of(path: Path) -> int:
+def _end_of(there: File) -> int:
     try:
-        return read_mark(path, End).end
+        return read_mark(there, End).end
     except ArchiveDamaged:  # not there yet, or to be written anew
         return 0
 
@@ -123,14 +124,17 @@ def put_forgotten(layout: Layout, mark: Forgotten, writer: str) -> None:
     put_mark(layout.staging, f"forgotten-{mark.offset:019d}.json", mark, writer)
 
 
-def read_mark(path: Path, kind: type[Note]) -> Note:
+def read_mark(asked: Path | File, kind: type[Note]) -> Note:
     """One note; raises ArchiveDamaged.
 
     In a bucket, one that is replaced while it is read is an error of that read: it is read again.
     """
+    file = file_of(asked, whole=True)
+    path = file.path
     for left in reversed(range(READS)):
         try:
-            return json.decode(path.read_bytes(), type=kind)
+            with file.opened(whole=True) as note:
+                return json.decode(note.read(), type=kind)
         except (DecodeError, OSError, UnicodeDecodeError) as error:
             if not left or not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
                 raise ArchiveDamaged(f"{path}: no readable note ({error}); restore it from a copy") from error

@@ -7,12 +7,21 @@ is "", which means: whatever is there. None means: nothing is there. A store tha
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 REFUSALS = {409, 412}
 """How S3 answers a condition that does not hold, or a twin that is quicker; s3fs knows the former by words of AWS."""
 GONE = "NoSuchKey"
 """And a condition on what is there, when nothing is; a bucket that is not there is another matter."""
+
+
+class Found(NamedTuple):
+    """What lies in an object, or its end only; `bytes` is the size of the whole."""
+
+    data: bytes
+    version: str
+    bytes: int
+    modified_s: float
 
 
 def version(path: Path) -> str | None:
@@ -23,12 +32,16 @@ def version(path: Path) -> str | None:
         return None
 
 
-def read(path: Path) -> bytes | None:
-    """All of a small object at once, so that it may be replaced meanwhile; None: there is none. Raises OSError."""
-    try:
-        return bytes(_fs(path).cat_file(_key(path)))
-    except FileNotFoundError:
-        return None
+def fetch(path: Path, last: int | None = None) -> Found:
+    """All of an object, or its last bytes. Raises FileNotFoundError, OSError.
+
+    S3 says all of it in one answer. Elsewhere the version comes first: what is read is at least as new.
+    """
+    if _conditional(path):
+        return Found(*_fs(path).fetch(_key(path), last))
+    version, about = str(_fs(path).info(_key(path)).get("ETag") or ""), path.stat()
+    data = _fs(path).cat_file(_key(path), start=None if last is None else -last)
+    return Found(bytes(data), version, about.st_size, about.st_mtime)
 
 
 def put(path: Path, data: bytes, seen: str | None = "") -> str | None:

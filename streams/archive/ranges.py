@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.errors import ConfigurationRefused
+from streams.archive.file import File
 from streams.archive.layout import NOW, Layout, partitions
 from streams.archive.marks import Gap, read_marks
 from streams.archive.overtaken import undisturbed
@@ -96,7 +97,8 @@ def _start(layout: Layout, since_ms: int) -> int:
     """Where to begin: with the last file that is wholly older, so that a gap after it is seen."""
     start = 0
     for path in layout.segments() if since_ms > 0 else ():
-        footer, times = read_footer(path), times_of(path)
+        file = File(path, whole=False)
+        footer, times = read_footer(file), times_of(file)
         if times is None or times[1] >= since_ms:
             break
         start = footer.start

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from msgspec import Struct
 
 from streams.archive import segment
+from streams.archive.file import File
 from streams.archive.layout import NOW, Layout, partitions
 from streams.archive.marks import Marks, read_marks
 from streams.archive.overtaken import Overtaken, undisturbed
@@ -67,7 +68,9 @@ def read_batches(
         following = max(following, marks.retired)
         try:
             for path in layout.segments():
-                footer = read_footer(path)
+                # The start is the name's: what is needed for certain is fetched with its footer.
+                file = File(path, whole=following <= int(path.stem) and (end is None or int(path.stem) < end))
+                footer = read_footer(file)
                 if footer.end <= following:
                     continue
                 if end is not None and footer.start >= end:
@@ -76,7 +79,7 @@ def read_batches(
                 check_follows(path, footer, following, marks)
                 # A compaction may have put more under this name since: that has its own turn.
                 until = footer.end if end is None else min(end, footer.end)
-                for batch in segment.read_batches(path, columns):
+                for batch in segment.read_batches(file, columns):
                     found = without(within(batch, following, until), gone)
                     if len(found):
                         yield found
@@ -145,7 +148,10 @@ def summary(root: Path) -> Summary:
 
     def look() -> Summary:
         paths = [path for held in partitions(root) if held.tree == NOW for path in held.segments()]
-        rows = sum(read_footer(path).count for path in paths)
-        return Summary(len(paths), rows, sum(map(bytes_of, paths)))
+        rows = size = 0
+        for path in paths:
+            file = File(path, whole=False)
+            rows, size = rows + read_footer(file).count, size + bytes_of(file)
+        return Summary(len(paths), rows, size)
 
     return undisturbed(look)

@@ -40,7 +40,7 @@ def retire(layout: Layout, now_ms: float, days: float, writer: str) -> Gone:
             hold.still_ours()
             put_retired(layout, end, writer, hold.seen(layout.staging / RETIRED))
             reached("retire.marked")
-        old = [path for path in _deletable(layout) if read_footer(hold.see(path)).end <= end]
+        old = [path for path in _deletable(layout) if read_footer(hold.see(path, whole=False)).end <= end]
         for path in old:
             hold.delete(path)
             reached("retire.after_delete")

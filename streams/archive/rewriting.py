@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streams.archive.disk import trouble_named
+from streams.archive.file import File
 from streams.archive.layout import Layout
 from streams.archive.seal import seal_file
 from streams.archive.segment import ROW_GROUP, SCHEMA, WRITING, Footer, Vanished, read_batches
@@ -40,10 +41,11 @@ class Hold:
         with trouble_named(self.layout.staging):
             self._ask()
 
-    def see(self, path: Path) -> Path:
-        """The same path, its version noted; call it before reading what a step will rest on."""
-        self._seen[path] = self._store.version(path)
-        return path
+    def see(self, path: Path, *, whole: bool = True) -> File:
+        """The file to read what a step will rest on, its version noted; of large ones the footer, or the `whole`."""
+        file = File(path, whole=whole)
+        self._seen[path] = file.version
+        return file
 
     def seen(self, path: Path) -> str | None:
         """The version that was noted."""

@@ -6,11 +6,12 @@ the archiver waits.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from botocore.exceptions import BotoCoreError
 from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
+from s3fs.core import _error_wrapper
 
 from streams.archive.disk import DiskTrouble
 
@@ -35,6 +36,23 @@ class S3(S3FileSystem):
             return await super()._call_s3(method, *words, **more)
 
     call_s3 = sync_wrapper(_call_s3)
+
+    async def _fetch(self, path: str, last: int | None) -> tuple[bytes, str, int, float]:
+        """An object or its last bytes, its version, its size and its time; s3fs asks for the size before it reads."""
+        bucket, key, _ = self.split_path(path)
+        part = {} if last is None else {"Range": f"bytes=-{last}"}
+
+        async def ask() -> tuple[bytes, str, int, float]:
+            answer = await self._call_s3("get_object", Bucket=bucket, Key=key, **part)
+            async with answer["Body"] as body:
+                data = await body.read()
+            size = int(answer["ContentRange"].rpartition("/")[2]) if "ContentRange" in answer else len(data)
+            return data, answer.get("ETag", ""), size, answer["LastModified"].timestamp()
+
+        with away_named(bucket):
+            return cast("tuple[bytes, str, int, float]", await _error_wrapper(ask, retries=self.retries))
+
+    fetch = sync_wrapper(_fetch)
 
     async def _ls(self, path: str, detail: bool = False, **more: Any) -> list[Any]:  # noqa: FBT001, FBT002  as s3fs has it
         """A folder where nothing lies is not there; s3fs looks for it in a listing of all that lies beside it."""

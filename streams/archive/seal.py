@@ -35,6 +35,11 @@ def seal_file(path: Path) -> None:
         file.write(_FORM.pack(_MAGIC, head, crc32(tail)) + tail)
 
 
+def reach(end: bytes) -> int:
+    """How many of a file's last bytes hold its footer and its seal, by those that are here."""
+    return _FORM.size + _END + (_LENGTH.unpack(end[-_END:-4])[0] if len(end) >= _END else 0)
+
+
 def footer_is_whole(file: BinaryIO) -> bool | None:
     """Whether the footer is as it was sealed; None where there is no seal."""
     place, tail = _tail(file)

@@ -5,8 +5,6 @@ the whole file a seal: any flipped bit is found when the file is read.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,14 +15,12 @@ from msgspec import Struct
 
 from schemas.errors import RendezvousError
 from streams.archive import seal
+from streams.archive.file import File, file_of
 
 FORMAT = "1"
 ROW_GROUP = 50_000
 BATCH = 4_096
 """Rows read at a time: as quick as more, in a fraction of the memory."""
-
-TAIL_BYTES = 256 << 10
-"""What is fetched of an object at once to see its footer."""
 
 SCHEMA = pa.schema(
     [
@@ -118,10 +114,12 @@ def sealed_parts(table: pa.Table) -> Iterator[memoryview]:
     return seal.sealed(memoryview(sink.getvalue()))
 
 
-def read_footer(path: Path) -> Footer:
+def read_footer(asked: Path | File) -> Footer:
     """What the file says of itself; raises ArchiveDamaged when it says nothing readable."""
+    source = file_of(asked, whole=False)
+    path = source.path
     try:
-        with opened(path) as file:
+        with source.opened() as file:
             return _footer(path, file)
     except FileNotFoundError as error:
         raise Vanished(path) from error
@@ -129,18 +127,21 @@ def read_footer(path: Path) -> Footer:
         raise ArchiveDamaged(f"{path}: no readable Parquet file ({error!r}); restore it from a copy") from error
 
 
-def bytes_of(path: Path) -> int:
+def bytes_of(asked: Path | File) -> int:
     """A file's size; raises Vanished."""
+    source = file_of(asked, whole=False)
     try:
-        return path.stat().st_size
+        return source.bytes
     except FileNotFoundError as error:
-        raise Vanished(path) from error
+        raise Vanished(source.path) from error
 
 
-def times_of(path: Path) -> tuple[int, int] | None:
+def times_of(asked: Path | File) -> tuple[int, int] | None:
     """Earliest and latest log time of a file, by its sealed footer; None when it says none. Raises ArchiveDamaged."""
+    source = file_of(asked, whole=False)
+    path = source.path
     try:
-        with opened(path) as file:
+        with source.opened() as file:
             _footer(path, file)
             about = pq.read_metadata(file)
     except FileNotFoundError as error:
@@ -153,15 +154,16 @@ def times_of(path: Path) -> tuple[int, int] | None:
     return min(one.min for one in found), max(one.max for one in found)
 
 
-def read_batches(path: Path, columns: Sequence[str] = tuple(SCHEMA.names)) -> Iterator[pa.RecordBatch]:
+def read_batches(asked: Path | File, columns: Sequence[str] = tuple(SCHEMA.names)) -> Iterator[pa.RecordBatch]:
     """The records of one file, `kafka_offset` always among the columns; raises ArchiveDamaged.
 
     A file of an earlier version has no seal: columns and offsets are held against what is declared, too.
     """
     wanted = [name for name in SCHEMA.names if name in {"kafka_offset", *columns}]
-    count, last = 0, -1
+    source, count, last = file_of(asked, whole=True), 0, -1
+    path = source.path
     try:
-        with opened(path, whole=True) as file:
+        with source.opened(whole=True) as file:
             footer = _footer(path, file)
             if not seal.pages_are_whole(file):
                 raise ArchiveDamaged(
@@ -191,19 +193,6 @@ def read_batches(path: Path, columns: Sequence[str] = tuple(SCHEMA.names)) -> It
             f"{path}: {count} records up to {last}, where {footer.count} up to {footer.last} were written; "
             "restore it from a copy"
         )
-
-
-@contextmanager
-def opened(path: Path, *, whole: bool = False) -> Iterator[BinaryIO]:
-    """A file of this host, or an object: its end, or the `whole` of it with one request."""
-    if isinstance(path, Path):
-        with path.open("rb") as file:
-            yield file
-    elif whole:
-        yield BytesIO(path.read_bytes())
-    else:
-        with path.open("rb", block_size=TAIL_BYTES, cache_type="bytes") as file:
-            yield file
 
 
 def records_of(batch: pa.RecordBatch) -> Iterator[Record]:

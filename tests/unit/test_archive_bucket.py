@@ -19,6 +19,7 @@ from streams.archive import figures, marks, segment, store
 from streams.archive.compaction import compact
 from streams.archive.disk import DiskTrouble
 from streams.archive.figures import read_figures
+from streams.archive.file import File
 from streams.archive.forgetting import forget
 from streams.archive.inspection import holding, troubles
 from streams.archive.layout import Layout, partitions
@@ -91,7 +92,7 @@ def test_a_slow_twin_does_not_set_back_how_far_the_files_reach(
         put_end(layout, 4, "slow")
         assert read_marks(layout).end == 8
 
-    def read_and_overtaken(path: Path) -> int:
+    def read_and_overtaken(_: File) -> int:
         monkeypatch.undo()
         put_end(layout, 20, "twin")
         return 8

@@ -16,6 +16,7 @@ from msgspec import json
 from streams.archive import compaction, lease, objects, retention, rewriting
 from streams.archive.compaction import TARGET_BYTES, merge, runs
 from streams.archive.disk import ArchiveBusy
+from streams.archive.file import File
 from streams.archive.forgetting import forget
 from streams.archive.inspection import troubles
 from streams.archive.layout import Layout
@@ -127,7 +128,7 @@ def test_a_holder_is_told_that_another_has_taken_over_and_lets_nothing_go_that_i
         objects.put(lock, json.encode(Holder("elsewhere", 7, "theirs")))
         with pytest.raises(LockLost, match="stood still, and another one may have gone on"):
             ask_for_s(30, still_ours)
-    assert json.decode(objects.read(lock) or b"", type=Holder).life == "theirs"
+    assert json.decode(lock.read_bytes(), type=Holder).life == "theirs"
 
 
 def test_a_dead_process_of_this_host_is_known_by_its_number_and_one_of_another_by_its_standing_still(root: Path):
@@ -145,7 +146,7 @@ def test_a_dead_process_of_this_host_is_known_by_its_number_and_one_of_another_b
             assert (time.monotonic() - began_s < LEASE_S) == at_once, holder
     lock.write_bytes(b"by an older version")
     with store_of(root).locked(lock, wait=True):
-        assert json.decode(objects.read(lock) or b"")["host"] == ours
+        assert json.decode(lock.read_bytes())["host"] == ours
 
 
 @pytest.mark.parametrize("point", ["compact.written", "compact.after_replace"])
@@ -229,9 +230,9 @@ def test_between_the_asking_and_the_step_a_file_that_is_another_now_is_not_delet
 ):
     layout = archived(root, TOPIC, raws(20), 5)
 
-    def seen_and_merged(path: Path, read: Callable[[Path], Any] = retention.read_footer) -> Any:
-        found = read(path)
-        if read_marks(layout).retired and path == layout.segments()[-2]:
+    def seen_and_merged(asked: Path | File, read: Callable[[Path | File], Any] = retention.read_footer) -> Any:
+        found = read(asked)
+        if read_marks(layout).retired and isinstance(asked, File) and asked.path == layout.segments()[-2]:
             monkeypatch.undo()
             merge_all(layout)
         return found

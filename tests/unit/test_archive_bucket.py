@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+from s3fs import S3FileSystem
 
 from agents.cli.backtest import backtest
 from agents.cli.replay import replay
 from agents.cli.report import report
 from agents.cli.simulate import simulate
 from schemas.errors import ConfigurationRefused
-from streams.archive import figures, marks, segment, store
+from streams.archive import figures, file, marks, segment, store
 from streams.archive.compaction import compact
 from streams.archive.disk import DiskTrouble
 from streams.archive.figures import read_figures
@@ -25,10 +27,11 @@ from streams.archive.inspection import holding, troubles
 from streams.archive.layout import Layout, partitions
 from streams.archive.lives import settle
 from streams.archive.marks import put_end, read_marks
+from streams.archive.ranges import times_held
 from streams.archive.reader import read_partition
 from streams.archive.retention import DAY_MS, retire
 from streams.archive.s3 import S3
-from streams.archive.segment import ArchiveDamaged, read_footer
+from streams.archive.segment import ArchiveDamaged, bytes_of, read_footer, times_of
 from streams.archive.store import open_root
 from streams.archive.writer import LostRace, PartitionWriter
 from tests.broker.commands import rendezvous
@@ -167,6 +170,72 @@ def test_a_store_that_does_not_answer_is_waited_for(root: Path, s3: str, monkeyp
         writer.close_segment()
     monkeypatch.setattr(writer, "layout", Layout(root, TOPIC, 0))
     assert writer.close_segment() == 3
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The operations that the store was asked for."""
+    found: list[str] = []
+    call = S3FileSystem._call_s3
+
+    async def counted(fs: S3FileSystem, method: str, *words: Any, **more: Any) -> Any:
+        found.append(method)
+        return await call(fs, method, *words, **more)
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", counted)
+    return found
+
+
+FILES, LOCKS = 4, 3
+"""A lock is looked at, taken and given back."""
+REQUESTS: dict[str, tuple[Callable[[Layout], object], int]] = {
+    # Two listings, the note of the end, and each file.
+    "read": (lambda layout: list(read_partition(layout.root, TOPIC, 0)), 3 + FILES),
+    "read a part": (lambda layout: list(read_partition(layout.root, TOPIC, 0, start=10, end=15)), 3 + FILES),
+    "troubles": (troubles, 3 + FILES),
+    "holding": (holding, 3 + FILES),
+    "times": (lambda layout: times_held(layout.root, TOPIC, [0]), 1 + FILES),
+    # The root, the tree, the topic.
+    "partitions": (lambda layout: partitions(layout.root), 3),
+    # Eight topics are looked for with two listings each. Raw is listed twice, and each of its files is read twice.
+    # One is written anew: read once more, a note before it, and a look for what is kept of its hour.
+    "forget": (
+        lambda layout: list(forget(layout.root, "small", WANTED, "w", dry_run=False)),
+        16 + LOCKS + 2 + 2 * FILES + 4,
+    ),
+    # Footers are looked at twice; three files are read, one is written and two are deleted.
+    "compact": (lambda layout: list(compact(layout, OLD_S + 1e10)), LOCKS + 2 + FILES + FILES - 1 + 3 + 1 + 2),
+}
+
+
+@pytest.mark.parametrize("doing", REQUESTS)
+def test_a_file_is_fetched_with_one_request_and_a_folder_listed_with_one(root: Path, requests: list[str], doing: str):
+    rows = [plain(n, b'{"request_id": "r7"}' if n == 7 else None) for n in range(20)]
+    layout = archived(root, TOPIC, rows, 20 // FILES)
+    requests.clear()
+    do, most = REQUESTS[doing]
+    do(layout)
+    assert len(requests) <= most, Counter(requests)
+
+
+def test_a_footer_that_is_longer_than_what_is_fetched_at_once_is_fetched_whole(
+    root: Path, requests: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    layout = archived(root, TOPIC, raws(20), 5)
+    path = layout.segments()[1]
+    found = read_footer(path), times_of(path), bytes_of(path)
+    for few in (4, 64, 1024):
+        monkeypatch.setattr(file, "TAIL_BYTES", few)
+        requests.clear()
+        assert (read_footer(path), times_of(path), bytes_of(path)) == found
+        assert holding(layout).end == 20
+    assert list(read_partition(root, TOPIC, 0, start=7)) == raws(20)[7:]
+    path.write_bytes(path.read_bytes()[:-4] + b"none")
+    with pytest.raises(ArchiveDamaged, match=r"5.parquet: no readable Parquet file"):
+        read_footer(path)
+    path.write_bytes(b"")
+    with pytest.raises(ArchiveDamaged, match=r"5.parquet: no readable Parquet file"):
+        read_footer(path)
 
 
 ASKED: dict[str, Callable[[Layout], object]] = {

@@ -2,7 +2,6 @@
 
 import fcntl
 import gc
-import logging
 import os
 import uuid
 from collections.abc import Iterator
@@ -90,19 +89,10 @@ def state(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
     """A server that speaks S3, on loopback."""
-    from moto import backends
-    from moto.server import ThreadedMotoServer
+    from tests.bucket import served
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    services = frozenset(backends.list_of_moto_modules())
-    with pytest.MonkeyPatch.context() as patch:
-        # It walks through its own folder at each request, which is a quarter of the server's time.
-        patch.setattr(backends, "list_of_moto_modules", lambda: services)
-        server.start()
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
-        server.stop()
+    with served() as url:
+        yield url
 
 
 def credentials(s3: str) -> dict[str, str]:

@@ -2,11 +2,11 @@
 
 import os
 import signal
-import subprocess
-import sys
+import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from streams.archive.reader import read_partition
 from streams.archive.retention import DAY_MS, retire
 from streams.archive.rewriting import Hold
 from streams.archive.store import open_root, store_of
+from tests.broker.commands import python
 from tests.conftest import credentials
 from tests.unit.test_archive_bucket_kills import there
 from tests.unit.test_archive_upkeep import (
@@ -44,14 +45,16 @@ from tests.unit.test_archive_upkeep import (
 
 RENEW_S, LEASE_S, LOOK_S = 0.1, 3.0, 0.05
 ELSEWHERE = "import socket; socket.gethostname = lambda: 'elsewhere'\n"
-STANDS_STILL = f"""
-import os, signal
+WAITS = f"""
+import os, socket
 from streams.archive import compaction, forgetting, lease, retention, rewriting
 lease.RENEW_S, lease.LEASE_S, lease.LOOK_S = {RENEW_S}, {LEASE_S}, {LOOK_S}
 
 def reached(point):
     if point == POINT:
-        os.kill(os.getpid(), signal.SIGSTOP)
+        with socket.create_connection(ADDRESS) as told:
+            told.sendall(str(os.getpid()).encode())
+            told.recv(1)
 
 for module in (compaction, forgetting, retention, rewriting):
     module.reached = reached
@@ -72,20 +75,26 @@ def root(s3: str, monkeypatch: pytest.MonkeyPatch, name: str) -> Path:
 
 @contextmanager
 def standing_still(code: str, root: Path, point: str) -> Iterator[Callable[[], str]]:
-    """This work in a process that stopped at a point; call it to let it go on, and to hear what it died of."""
-    call = [sys.executable, "-c", f"POINT = {point!r}" + STANDS_STILL + there(code, root)]
-    child = subprocess.Popen(call, stderr=subprocess.PIPE, text=True)
+    """This work in a process that is stopped at a point; call it to let it go on, and to hear what it died of."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor() as beside:
+        listening.settimeout(60)
+        words = f"POINT, ADDRESS = {point!r}, {listening.getsockname()!r}" + WAITS + there(code, root)
+        child = beside.submit(python, words, os.environ, within_s=120)
+        told, _ = listening.accept()
+        with told:
+            pid = int(told.recv(20))
+            os.kill(pid, signal.SIGSTOP)
 
-    def go_on() -> str:
-        child.send_signal(signal.SIGCONT)
-        return child.communicate(timeout=60)[1]
+            def go_on() -> str:
+                told.close()
+                os.kill(pid, signal.SIGCONT)
+                return child.result().stderr
 
-    try:
-        assert os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1])
-        yield go_on
-    finally:
-        child.kill()
-        child.communicate()
+            try:
+                yield go_on
+            finally:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def state(root: Path) -> list[tuple[str, str | None]]:

@@ -44,6 +44,8 @@ from tests.unit.test_archive_upkeep import (
 )
 
 RENEW_S, LEASE_S, LOOK_S = 0.1, 3.0, 0.05
+SHORT_S = 1.0
+"""A lease where no holder lives: nobody is busy enough to be taken for dead, and what is waited for is requests."""
 ELSEWHERE = "import socket; socket.gethostname = lambda: 'elsewhere'\n"
 WAITS = f"""
 import os, socket
@@ -76,7 +78,11 @@ def root(s3: str, monkeypatch: pytest.MonkeyPatch, name: str) -> Path:
 @contextmanager
 def standing_still(code: str, root: Path, point: str) -> Iterator[Callable[[], str]]:
     """This work in a process that is stopped at a point; call it to let it go on, and to hear what it died of."""
-    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor() as beside:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        ThreadPoolExecutor() as beside,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         listening.settimeout(60)
         words = f"POINT, ADDRESS = {point!r}, {listening.getsockname()!r}" + WAITS + there(code, root)
         child = beside.submit(python, words, os.environ, within_s=120)
@@ -84,6 +90,7 @@ def standing_still(code: str, root: Path, point: str) -> Iterator[Callable[[], s
         with told:
             pid = int(told.recv(20))
             os.kill(pid, signal.SIGSTOP)
+            patch.setattr(lease, "LEASE_S", SHORT_S)
 
             def go_on() -> str:
                 told.close()
@@ -159,12 +166,15 @@ def test_a_dead_process_of_this_host_is_known_by_its_number_and_one_of_another_b
 
 
 @pytest.mark.parametrize("point", ["compact.written", "compact.after_replace"])
-def test_what_was_killed_on_another_host_is_run_again_when_its_lease_is_over(root: Path, tmp_path: Path, point: str):
+def test_what_was_killed_on_another_host_is_run_again_when_its_lease_is_over(
+    root: Path, tmp_path: Path, point: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lease, "LEASE_S", SHORT_S)
     layout = archived(root, TOPIC, raws(20), 5)
     assert killed(ELSEWHERE + there(COMPACT, root), point, tmp_path)
     began_s = time.monotonic()
     later(layout)
-    assert time.monotonic() - began_s > LEASE_S
+    assert time.monotonic() - began_s > SHORT_S
     assert list(read_partition(root, TOPIC, 0)) == raws(20)
     assert (len(layout.segments()), list(troubles(layout))) == (2, [])
 

@@ -24,7 +24,7 @@ from streams.archive.figures import read_figures
 from streams.archive.file import File
 from streams.archive.forgetting import forget
 from streams.archive.inspection import holding, troubles
-from streams.archive.layout import Layout, partitions
+from streams.archive.layout import Layout, listed, partitions
 from streams.archive.lives import settle
 from streams.archive.marks import put_end, read_marks
 from streams.archive.ranges import times_held
@@ -216,6 +216,17 @@ def test_a_file_is_fetched_with_one_request_and_a_folder_listed_with_one(root: P
     do, most = REQUESTS[doing]
     do(layout)
     assert len(requests) <= most, Counter(requests)
+
+
+def test_what_stands_for_a_folder_or_lies_elsewhere_in_it_is_no_file_of_the_archive(root: Path):
+    layout = archived(root, TOPIC, raws(20), 5)
+    assert listed(layout.data / "nowhere") == []
+    for name in ("data/", "data/topic=small.raw/", "data/topic=small.raw/partition=0/", "data/topic=small.raw/note"):
+        (root / name).fs.pipe_file(f"{root.path}/{name}", b"")  # type: ignore[attr-defined]
+    assert sorted(listed(layout.data)) == layout.segments()
+    assert partitions(root) == partitions(root, TOPIC) == [layout]
+    assert partitions(root, "other") == []
+    assert list(read_partition(root, TOPIC, 0)) == raws(20)
 
 
 def test_a_footer_that_is_longer_than_what_is_fetched_at_once_is_fetched_whole(

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import Counter
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import duckdb
@@ -39,8 +40,8 @@ SETTLED = [FIRST, FIRST + 1]
 """Of four hours: the last is not over, and the third not for an hour."""
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def four_hours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seconds of requests, pulled apart into four hours."""
     lived = play(SMALL, values(1_000))
 
@@ -50,7 +51,13 @@ def root(tmp_path: Path) -> Path:
 
     for log in (lived.raw, lived.scores, lived.decisions):
         log[:] = map(apart, log)
-    return lived.write(tmp_path / "archive", SMALL.name)
+    return lived.write(tmp_path_factory.mktemp("lived") / "archive", SMALL.name)
+
+
+@pytest.fixture
+def root(four_hours: Path, tmp_path: Path) -> Path:
+    """An archive of a test's own, of these."""
+    return copytree(four_hours, tmp_path / "archive")
 
 
 def run(root: Path, *options: str) -> Result:

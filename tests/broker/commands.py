@@ -29,6 +29,7 @@ FORKS.set_forkserver_preload(
         *sorted({place.partition(":")[0] for place in COMMANDS.values()}),
         "streams.archive.forgetting",
         "streams.archive.s3",  # what a bucket takes is imported only where there is one, and is half a second too
+        "pandas",  # PyArrow imports it, where it is installed, for the first array that becomes one of numpy
     ]
 )
 _one = Lock()

@@ -86,6 +86,15 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
+@pytest.fixture(scope="module")
+def trials() -> Iterator[None]:
+    """Models are tried in forks, for a file whose tests try many."""
+    from streams.models.trial_forks import several
+
+    with several():
+        yield
+
+
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
     """A server that speaks S3, on loopback."""

@@ -20,9 +20,9 @@ from streams.core.roster import mistakes_in_models
 from streams.kafka.admin import Admin
 from streams.kafka.roster_log import RosterLog
 from streams.models.artifact import sum_to_trust
+from streams.models.attempt import TRIAL_S
 from streams.models.entrance import Tried, tried
 from streams.models.trees import LISTED
-from streams.models.trying import TRIAL_S
 
 GOLDEN_ROWS = 64
 LISTED_HERE = "list those of the pipeline's that it takes, in its order, with --features a,b,c"

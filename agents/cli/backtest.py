@@ -96,9 +96,12 @@ def backtest(
         changed = load_candidate(policy, changed)
     if budget_ms is not None:
         changed = with_budget(changed, budget_ms)
+    from streams.models.trial_forks import several
+
     tried = Tried(root, pipeline, folder, period, latency_ms)
     own_folder = pipeline_candidate.resolve().parent if pipeline_candidate else folder
-    ways = tried.ways(changed, own_folder, models)
+    with several():
+        ways = tried.ways(changed, own_folder, models)
 
     unchanged = Way(UNCHANGED, pipeline)
     seen = read_past(root, pipeline, [unchanged, *ways], period, labels_in(labels), LEAD_MS)

@@ -154,6 +154,7 @@ def _of_shift(shift: Shift) -> str:
 
 def _both(folder: Path, pipeline: Pipeline, models: tuple[str, ...], found: Slice, within: float) -> Both:
     from streams.models.loading import resolve
+    from streams.models.trial_forks import several
 
     derivations = {
         feature.name: resolve(feature.derive, f"feature {feature.name}: derive")
@@ -162,7 +163,8 @@ def _both(folder: Path, pipeline: Pipeline, models: tuple[str, ...], found: Slic
     }
     given = found.given(pipeline, derivations)
     first = models[0] if any(model.name == models[0] for model in pipeline.models) else ""
-    old, new = (_scores(folder, pipeline, text, given, first) for text in models)
+    with several():
+        old, new = (_scores(folder, pipeline, text, given, first) for text in models)
     return Both(
         old=models[0],
         new=models[1],

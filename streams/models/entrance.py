@@ -11,9 +11,10 @@ import numpy as np
 from schemas.pipeline import Kind, Model, Pipeline
 from streams.core.given import Given
 from streams.models.artifact import ModelRefused, open_artifact, sum_of
+from streams.models.attempt import TRIAL_S, Attempt
 from streams.models.candidate import columns_of
 from streams.models.trees import LISTED
-from streams.models.trying import TRIAL_S, Attempt, try_in_child
+from streams.models.trying import try_in_child
 
 PRACTICE = (0.0, 1.0)
 """What every feature is in the rows that are scored where there are no real ones yet."""

@@ -9,9 +9,11 @@ from msgspec.structs import replace
 
 from schemas.pipeline import Kind, Model, Pipeline
 from streams.models.artifact import ModelRefused, open_artifact, sum_of
+from streams.models.attempt import Attempt
 from streams.models.callables import python_score, resolve
 from streams.models.checked import Score
-from streams.models.trying import Attempt, try_in_child, unless_tried
+from streams.models.trial_forks import several
+from streams.models.trying import try_in_child, unless_tried
 
 IN_A_CHILD = (Kind.LIGHTGBM, Kind.ONNX, Kind.PYTHON)
 
@@ -66,7 +68,7 @@ def refused_models(folder: Path, pipeline: Pipeline) -> dict[str, ModelRefused]:
             return error
         return None
 
-    with ThreadPoolExecutor(2) as pool:
+    with several(), ThreadPoolExecutor(2) as pool:
         found = dict(zip((model.name for model in models), pool.map(attempt, models), strict=True))
     return {name: error for name, error in found.items() if error is not None}
 

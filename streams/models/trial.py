@@ -11,7 +11,7 @@ from msgspec import json
 from msgspec.structs import replace
 
 from schemas.pipeline import Kind, Model
-from streams.models.trying import CPU_S, Attempt, Found
+from streams.models.attempt import CPU_S, Attempt, Found
 
 MEMORY_BYTES = 8 << 30
 DIES_S = 5
@@ -19,8 +19,12 @@ DIES_S = 5
 
 
 def main() -> int:
+    """What is to be tried is on stdin."""
+    return told(json.decode(sys.stdin.buffer.read(), type=Attempt))
+
+
+def told(attempt: Attempt) -> int:
     """Exit 0 when the model loads, and its file scores, the answer on stdout; else say why on stderr, in one line."""
-    attempt = json.decode(sys.stdin.buffer.read(), type=Attempt)
     say, answer = os.fdopen(os.dup(2), "w"), os.fdopen(os.dup(1), "wb")
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)

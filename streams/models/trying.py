@@ -11,42 +11,15 @@ import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from msgspec import DecodeError, Struct, json
+from msgspec import DecodeError, json
 
 from schemas.pipeline import Kind, Model
 from streams.models.artifact import ModelRefused, sum_of
-
-TRIAL_S = 60.0
-"""Who tries longer would add a model that its scorer then refuses: that tries it for so long."""
-
-CPU_S = 60
-"""Processor time, of all threads together."""
+from streams.models.attempt import CPU_S, Attempt, Found
+from streams.models.trial_forks import Done, forked
 
 Tried = Callable[[Path, Model, tuple[str, ...], bytes], None]
 """Sees to it that these bytes were loaded by a child process before; raises ModelRefused."""
-
-
-class Attempt(Struct, frozen=True):
-    """What a child process is told to load; `tried` are the bytes it need not hand on to another child.
-
-    `rows` are scored then: float64, one row of the features after the other; `events` are theirs (JSON), for a model
-    that takes them. All of it may take `within_s`.
-    """
-
-    folder: str
-    model: Model
-    features: tuple[str, ...]
-    tried: tuple[str, ...] = ()
-    rows: bytes = b""
-    events: tuple[bytes, ...] = ()
-    within_s: float = TRIAL_S
-
-
-class Found(Struct, frozen=True):
-    """What a child process answers: the scores of the rows, and the reason of each that has none, by its place."""
-
-    scores: list[float | None]
-    errors: dict[int, str]
 
 
 def unless_tried(sums: Collection[str]) -> Tried:
@@ -64,21 +37,29 @@ def try_in_child(attempt: Attempt) -> Found:
     """Load a model in a child process, and score there; raises ModelRefused with what it said, or how it died."""
     model = attempt.model
     what = f"model {model.name}: {model.artifact or model.callable or model.kind}"
-    command, within_s = [sys.executable, "-m", "streams.models.trial"], attempt.within_s
-    try:
-        done = subprocess.run(command, input=json.encode(attempt), capture_output=True, timeout=within_s, check=False)
-    except subprocess.TimeoutExpired as error:
+    done = forked(attempt) or _interpreted(attempt)
+    if done.code is None:
         does = "load and score" if attempt.rows else "load"
-        raise ModelRefused(f"{what} does not {does} in {within_s:g} s; load less, or beforehand") from error
-    if done.returncode == -signal.SIGXCPU:
+        raise ModelRefused(f"{what} does not {does} in {attempt.within_s:g} s; load less, or beforehand")
+    if done.code == -signal.SIGXCPU:
         raise ModelRefused(f"{what} takes more than {CPU_S} s of processor time to load; load less, or beforehand")
-    if done.returncode < 0:
+    if done.code < 0:
         remedy = "mend it" if model.kind is Kind.PYTHON else "it is damaged; train or copy it again"
-        raise ModelRefused(f"{what} aborts the loader (signal {-done.returncode}): {remedy}")
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise ModelRefused(said[-1] if said else f"{what} ends the process that loads it, with {done.returncode}")
+        raise ModelRefused(f"{what} aborts the loader (signal {-done.code}): {remedy}")
+    if done.code:
+        said = done.err.decode(errors="replace").strip().splitlines()
+        raise ModelRefused(said[-1] if said else f"{what} ends the process that loads it, with {done.code}")
     try:
-        return json.decode(done.stdout, type=Found)
+        return json.decode(done.out, type=Found)
     except DecodeError as error:
         raise ModelRefused(f"{what} ends the process that loads it, without a word; mend it") from error
+
+
+def _interpreted(attempt: Attempt) -> Done:
+    """The same in an interpreter of its own."""
+    command, given = [sys.executable, "-m", "streams.models.trial"], json.encode(attempt)
+    try:
+        done = subprocess.run(command, input=given, capture_output=True, timeout=attempt.within_s, check=False)
+    except subprocess.TimeoutExpired:
+        return Done(None, b"", b"")
+    return Done(done.returncode, done.stdout, done.stderr)

@@ -52,6 +52,13 @@ class Busy(Scaled):
             pass
 
 
+class Where(Scaled):
+    """Says in which folder and environment it is loaded, and with what beside it."""
+
+    def load(self, path: Path | None) -> None:
+        raise KeyError(str(Path.cwd()), os.environ.get("TOLD"), "lightgbm" in sys.modules, sys.stdin.read())
+
+
 class Leaving(Scaled):
     def load(self, path: Path | None) -> None:
         sys.exit(3)

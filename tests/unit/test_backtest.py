@@ -33,6 +33,8 @@ from streams.models.artifact import sum_of
 from tests.unit.lived import Lived, play
 from tests.unit.small import TEXT, pipeline
 
+pytestmark = pytest.mark.usefixtures("trials")
+
 SMALL = pipeline()
 BOTH_AT_ONCE = Policy(steps=(Step(until=0.7, accept=("champion", "challenger")), Step(until=1.0, accept=("second",))))
 SECOND_EARLY = Policy(steps=(Step(until=0.05, accept=("first",)), Step(until=1.0, accept=("first", "second"))))

@@ -29,6 +29,8 @@ from streams.pipeline_file import load
 from tests.unit.lived import play
 from tests.unit.small import TEXT
 
+pytestmark = pytest.mark.usefixtures("trials")
+
 TREES = """
 [[models]]
 name = "trees"

@@ -12,9 +12,11 @@ from msgspec.structs import replace
 from schemas.pipeline import Kind, Model, Promotion, Role
 from streams.core.given import Given
 from streams.models.artifact import ModelRefused, sum_of, sum_to_trust
+from streams.models.attempt import TRIAL_S
 from streams.models.entrance import Tried, tried
-from streams.models.trying import TRIAL_S
 from tests.unit.small import pipeline
+
+pytestmark = pytest.mark.usefixtures("trials")
 
 MODEL = Model(name="new", version="1", kind=Kind.CONSTANT, value=0.5, role=Role.SHADOW)
 ROWS = Given(np.ones((3, 3)))

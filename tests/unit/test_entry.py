@@ -23,6 +23,8 @@ from tests.unit.servers import Server, answer, served
 from tests.unit.small import TEXT, pipeline
 from tests.unit.test_roster import history
 
+pytestmark = pytest.mark.usefixtures("trials")
+
 WEB = """
 [[models]]
 name = "web"

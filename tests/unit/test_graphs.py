@@ -15,6 +15,8 @@ from streams.models.artifact import ModelRefused
 from streams.models.checked import score_rows
 from streams.models.loading import load
 
+pytestmark = pytest.mark.usefixtures("trials")
+
 ROOT = Path(__file__).parents[2]
 FEATURES = ("a", "b")
 MODEL = Model(name="m", version="1", kind=Kind.ONNX, role=Role.CHAMPION, artifact="m.onnx", sha256="m.onnx.sha256")

@@ -3,6 +3,8 @@
 import hashlib
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,11 @@ from schemas.pipeline import Kind, Model, Role
 from streams.core.given import Given
 from streams.models import callables
 from streams.models.artifact import ModelRefused
+from streams.models.attempt import Attempt
 from streams.models.checked import score_rows
 from streams.models.loading import load, refused_models
-from streams.models.trying import Attempt, try_in_child
+from streams.models.trial_forks import several
+from streams.models.trying import try_in_child
 from tests.unit.small import pipeline
 
 HERE = "tests.unit.python_models"
@@ -110,6 +114,14 @@ def test_a_class_that_is_none_and_a_function_with_a_file_are_refused(tmp_path: P
         sys.path.remove(str(tmp_path))
 
 
+@pytest.fixture(params=["interpreter", "fork"])
+def where(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A trial is an interpreter of its own, and a fork where several follow: one is as good as the other."""
+    with several() if request.param == "fork" else nullcontext():
+        yield
+
+
+@pytest.mark.usefixtures("where")
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -126,11 +138,13 @@ def test_a_model_that_fails_while_it_is_loaded_fails_in_a_child(name: str, says:
     assert says in str(caught.value)
 
 
+@pytest.mark.usefixtures("where")
 def test_a_model_that_takes_too_long_to_load_is_refused():
     with pytest.raises(ModelRefused, match=r"model m: .*:Slow does not load in 3 s"):
         try_in_child(Attempt(".", model("Slow"), FEATURES, within_s=3))
 
 
+@pytest.mark.usefixtures("where")
 def test_a_gigabyte_that_is_printed_while_loading_is_dropped_and_the_reason_is_heard():
     with pytest.raises(ModelRefused) as caught:
         try_in_child(Attempt(".", model("Talkative"), FEATURES))

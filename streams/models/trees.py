@@ -7,6 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
+import numpy as np
+
 from schemas.pipeline import Model
 from streams.models.artifact import ModelRefused, open_artifact
 from streams.models.checked import Score
@@ -14,6 +16,8 @@ from streams.models.few_rows import NO_MEMORY, BoosterRows
 from streams.models.trying import Tried
 
 UNUSED = ("pandas", "pyarrow", "sklearn", "matplotlib", "graphviz", "dask")
+NAMED_ONLY = ("f2py", "testing")
+"""Of numpy: scipy, which LightGBM imports, takes over all of its names, and these are half of what that imports."""
 END_OF_TREES = b"\nend of trees\n"
 LISTED = "list those of the pipeline's that it takes, in its order, as the model's `features`"
 """What whoever names a model in a file may do when it takes other features."""
@@ -44,9 +48,14 @@ def import_lightgbm() -> Any:
     """LightGBM without the data frames it would also take: they are half of the time a scorer takes to start."""
     absent = [name for name in UNUSED if name not in sys.modules]
     sys.modules.update(dict.fromkeys(absent, cast("ModuleType", None)))  # None: "cannot be imported"
+    late = [name for name in NAMED_ONLY if name not in vars(np)]
+    for name in late:
+        setattr(np, name, None)  # numpy imports them when they are asked for
     try:
         return importlib.import_module("lightgbm")
     finally:
+        for name in late:
+            delattr(np, name)
         for name in absent:
             sys.modules.pop(name, None)
 

@@ -103,10 +103,11 @@ def test_only_the_very_bytes_that_were_tried_are_not_tried_again(
     assert tries == ["m"]
 
 
-def test_lightgbm_starts_without_data_frames_and_leaves_them_to_others():
+def test_lightgbm_starts_without_data_frames_and_a_fortran_compiler_and_leaves_them_to_others():
     program = (
-        "import sys; from streams.models.trees import import_lightgbm; import_lightgbm();"
-        "assert 'pandas' not in sys.modules; import pandas"
+        "import sys, numpy; from streams.models.trees import import_lightgbm; import_lightgbm();"
+        "assert not {'pandas', 'numpy.f2py', 'numpy.testing'} & set(sys.modules);"
+        "import pandas; numpy.testing.assert_array_equal(1, 1); assert numpy.f2py.__name__ == 'numpy.f2py'"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

@@ -129,6 +129,7 @@ def explored(worlds: int, requests: int, variant: Variant) -> Counter[str]:
     counts: Counter[str] = Counter()
     for seed in range(worlds):
         counts += _one(seed, requests, variant)
+    assert counts["requests"] >= worlds * requests
     return counts
 
 

@@ -50,6 +50,17 @@ def daily() -> Stage:
 
 
 @pytest.fixture(scope="module")
+def clustered() -> Stage:
+    """Days differ. Whoever changes it changes a copy."""
+    return Stage("made", CLUSTERED, 13, probes=False)
+
+
+@pytest.fixture(scope="module")
+def other() -> Stage:
+    return Stage("made", INDEPENDENT, 9002, probes=False)
+
+
+@pytest.fixture(scope="module")
 def quiet_events(plain: Stage) -> list[Event]:
     return list(live(plain, 4000))
 
@@ -111,8 +122,8 @@ def test_probes_name_whose_answers_changed_at_once(probed: Stage, name: str):
     assert played.delay <= 1
 
 
-def test_winter_that_comes_slowly_is_data_where_days_differ():
-    played = play(Stage("made", CLUSTERED, 13, probes=False), BY_NAME["slow season"])
+def test_winter_that_comes_slowly_is_data_where_days_differ(clustered: Stage):
+    played = play(clustered, BY_NAME["slow season"])
     assert played.right, played
     assert played.false_alarms == []
 
@@ -646,8 +657,8 @@ def test_what_follows_a_deploy_is_bet_against_and_named_where_windows_see_nothin
     assert said(new, 0.0) == []
 
 
-def test_bets_that_have_won_are_told_at_once_and_windows_wait_for_more():
-    reference = Stage("made", INDEPENDENT, 9002, probes=False).watch.reference
+def test_bets_that_have_won_are_told_at_once_and_windows_wait_for_more(other: Stage):
+    reference = other.watch.reference
     assert reference is not None
     ratios = np.zeros(reference.shifts.size)
     ratios[reference.shifts.groups["unexplained"].start] = 1.05
@@ -667,9 +678,8 @@ def test_probes_asked_before_a_change_do_not_acquit_it():
     assert played.right, played
 
 
-def test_what_chance_may_have_done_to_scores_or_fields_is_looked_at_once_more():
-    stage = Stage("made", INDEPENDENT, 9002, probes=False)
-    reference = stage.watch.reference
+def test_what_chance_may_have_done_to_scores_or_fields_is_looked_at_once_more(other: Stage):
+    reference = other.watch.reference
     assert reference is not None
     pair = reference.shifts.groups["pair size"].start
     still = np.zeros(reference.shifts.size)
@@ -724,26 +734,25 @@ def test_traffic_is_twice_the_rate_or_a_third_more_latency_however_even_both_wer
     assert words(one for one in said if one is not None) == [word] * 2
 
 
-def test_one_unusual_day_is_no_alarm_and_four_are():
-    stage = Stage("made", CLUSTERED, 13, probes=False)
-    events = list(live(stage, 6000))
+def test_one_unusual_day_is_no_alarm_and_four_are(clustered: Stage):
+    events = list(live(clustered, 6000))
 
     def unusual(days: int) -> Iterator[Event]:
         for place, event in enumerate(events):
             add = 25 if 1000 <= place < 1000 * (1 + days) else 0
             yield replace(event, features=event.features | {"age": event.features["age"] + add})
 
-    assert set(words(after(stage, unusual(1)))) == {"healthy"}
-    found = [one for one in after(stage, unusual(4)) if not one.quiet]
+    assert set(words(after(clustered, unusual(1)))) == {"healthy"}
+    found = [one for one in after(clustered, unusual(4)) if not one.quiet]
     assert {(one.verdict, one.field) for one in found} == {(Word.DATA, "age")}
-    without = deepcopy(stage)
+    without = deepcopy(clustered)
     assert without.watch.ring is not None
     without.watch.ring.thrice[:] = False
     assert set(words(after(without, unusual(1)))) != {"healthy"}
 
 
-def test_a_strange_day_is_believed_at_once_when_another_strange_day_bears_it_out():
-    reference = Stage("made", CLUSTERED, 13, probes=False).watch.reference
+def test_a_strange_day_is_believed_at_once_when_another_strange_day_bears_it_out(clustered: Stage):
+    reference = clustered.watch.reference
     assert reference is not None
     groups, restless = reference.shifts.groups, reference.thresholds.restless(reference.shifts)
     field, other = np.flatnonzero(restless)[:2]
@@ -766,8 +775,8 @@ def test_a_strange_day_is_believed_at_once_when_another_strange_day_bears_it_out
     assert not believed("nulls", now=8.0, before=1.0)  # an outage is no weather
 
 
-def test_what_was_believed_for_another_days_sake_and_went_is_not_believed_so_again():
-    reference = Stage("made", CLUSTERED, 13, probes=False).watch.reference
+def test_what_was_believed_for_another_days_sake_and_went_is_not_believed_so_again(clustered: Stage):
+    reference = clustered.watch.reference
     assert reference is not None
     groups, restless = reference.shifts.groups, reference.thresholds.restless(reference.shifts)
     statistic = groups["range"].start + int(np.flatnonzero(restless)[0])
@@ -808,8 +817,8 @@ def test_fewer_strange_values_than_the_reference_had_are_no_news(plain: Stage):
         assert (ring._calmer(-ratios) == -ratios).all()
 
 
-def test_a_handful_of_new_values_of_a_restless_number_is_no_news_and_many_are():
-    stage = Stage("made", CLUSTERED, 13, probes=False)
+def test_a_handful_of_new_values_of_a_restless_number_is_no_news_and_many_are(clustered: Stage):
+    stage = deepcopy(clustered)
     reference = stage.watch.reference
     assert reference is not None
     restless = reference.thresholds.restless(reference.shifts)
@@ -832,19 +841,18 @@ def test_a_handful_of_new_values_of_a_restless_number_is_no_news_and_many_are():
     assert (Word.DATA, "age") in found(every=33)
 
 
-def test_nothing_is_bet_on_a_deploy_where_days_differ(plain: Stage):
-    for stage, bet in ((Stage("made", CLUSTERED, 13, probes=False), False), (plain, True)):
+def test_nothing_is_bet_on_a_deploy_where_days_differ(clustered: Stage, plain: Stage):
+    for stage, bet in ((clustered, False), (plain, True)):
         assert stage.watch.reference is not None
         ring = Ring(stage.watch.reference)
         ring.deployed(0, 20_000)
         assert bool(ring.wagers) is bet
 
 
-def test_clustered_days_must_be_seen_twice():
-    stage = Stage("made", CLUSTERED, 13, probes=False)
-    assert stage.watch.reference is not None
-    assert stage.watch.reference.thresholds.clustered
-    verdicts = after(stage, live(stage, 15_000))
+def test_clustered_days_must_be_seen_twice(clustered: Stage):
+    assert clustered.watch.reference is not None
+    assert clustered.watch.reference.thresholds.clustered
+    verdicts = after(clustered, live(clustered, 15_000))
     assert sum(not one.quiet for one in verdicts) <= 1
 
 

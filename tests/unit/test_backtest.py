@@ -270,7 +270,9 @@ def test_a_model_that_takes_events_is_given_the_archived_ones_and_another_progra
     assert "model second: another program scores it" in str(refused.exception)
 
 
-def test_two_runs_give_identical_bytes(tmp_path: Path, trained: Path):
+def test_neither_another_run_nor_another_process_nor_the_order_of_hashes_changes_a_byte(
+    tmp_path: Path, trained: Path
+):
     lived = play(SMALL, values(600), 4, uneven)
     archive, file = lived.write(tmp_path / "a", "small"), pipeline_file(tmp_path)
     pages, texts = [], []
@@ -278,37 +280,24 @@ def test_two_runs_give_identical_bytes(tmp_path: Path, trained: Path):
         page = tmp_path / f"{number}.html"
         texts.append(asked(file, archive, "--model", str(trained), "--html", str(page)).stdout)
         pages.append(page.read_bytes())
-    assert texts[0] == texts[1] != ""
-    assert pages[0] == pages[1]
+    # With seed 1 a set of the two models is in this order, with seed 4 in the other one: not as here.
+    seed = "4" if list({"first", "second"}) == ["first", "second"] else "1"
+    page = tmp_path / "other.html"
+    words = ["backtest", "-P", str(file), "--archive", str(archive), "--model", str(trained), "--html", str(page)]
+    done = subprocess.run(
+        [sys.executable, "-m", "agents", *words, "--json"],
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout == texts[0] == texts[1] != ""
+    assert page.read_bytes() == pages[0] == pages[1]
     assert len(pages[0]) < 2_000_000
     assert not any(word in pages[0] for word in (b'src="', b'href="http', b"@import", b"url(http"))
     assert b"b: different decisions, the first 10 of " in pages[0]
     assert pages[0].count(b"<svg") == 3
-
-
-def test_neither_does_the_order_of_hashes_nor_another_process_change_a_byte(tmp_path: Path, trained: Path):
-    lived = play(SMALL, values(300), 4, uneven)
-    archive, file = lived.write(tmp_path / "a", "small"), pipeline_file(tmp_path)
-    found = set()
-    for seed in ("1", "4"):  # under which sets of two models are in another order
-        page = tmp_path / f"{seed}.html"
-        options = [
-            "backtest",
-            "-P",
-            str(file),
-            "--archive",
-            str(archive),
-            "--model",
-            str(trained),
-            "--html",
-            str(page),
-        ]
-        call = [sys.executable, "-m", "agents", *options, "--json"]
-        done = subprocess.run(
-            call, env={**os.environ, "PYTHONHASHSEED": seed}, check=True, capture_output=True, timeout=120
-        )
-        found.add((done.stdout, page.read_bytes()))
-    assert len(found) == 1
 
 
 def test_of_two_final_decisions_the_first_has_happened(tmp_path: Path):

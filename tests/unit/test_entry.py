@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -56,13 +55,9 @@ name = "words"
 version = "1"
 kind = "python"
 role = "shadow"
-callable = "tests.unit.test_entry:length"
+callable = "tests.unit.python_models:length"
 takes = "events"
 """
-
-
-def length(events: list[dict[str, Any]]) -> list[float]:
-    return [len(event["note"]) for event in events]
 
 
 @dataclass
@@ -186,7 +181,7 @@ def test_paths_are_relative_to_the_entrys_file_and_lead_nowhere_else(added: Adde
     (added.folder / "new" / "m.bin").write_bytes(b"model")
     (added.folder / "new" / "m.sum").write_text(f"{sum_of(b'model')}  m.bin\n")
     text = EVENTS.replace('takes = "events"', 'artifact = "{at}m.bin"\nsha256 = "{at}m.sum"')
-    text = text.replace("test_entry:length", "test_entry:Kept")
+    text = text.replace(":length", ":Kept")
     done = added.by(added.file(text.format(at=""), "new/entry.toml"), "words")
     assert said(done) == ""
     model = model_of(added.moves[0].definition or {}, "shadow")
@@ -195,18 +190,6 @@ def test_paths_are_relative_to_the_entrys_file_and_lead_nowhere_else(added: Adde
     absent = said(added.by(added.file(text.format(at="../"), "new/entry.toml"), "words"))
     assert f"{added.folder / 'm.bin'}: No such file" in absent
     assert "lies outside" in said(added.by(added.file(text.format(at="../../"), "new/entry.toml"), "words"))
-
-
-class Kept:
-    """Scores by the length of its file."""
-
-    def load(self, path: Path) -> None:
-        """Raises OSError."""
-        self.size = len(path.read_bytes())
-
-    def predict(self, matrix: np.ndarray) -> np.ndarray:
-        """The same for every row."""
-        return np.full(len(matrix), float(self.size))
 
 
 def other(old: str, new: str) -> Callable[[str], str]:

@@ -1,13 +1,17 @@
 """Code or data, proved: which two files are asked the same, and what is said of it."""
 
 import asyncio
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from msgspec.structs import replace
 
+from agents.aside import Ended
 from agents.beside import Beside
+from agents.cli.diff import diff
 from agents.replayed import Replayed
 from agents.roster_watch import Moves
 from schemas.pipeline import Kind, Role
@@ -25,6 +29,8 @@ from tests.unit.test_diff import TREES, event, trained
 from tests.unit.test_moved import keep
 from tests.unit.test_roster import move, staged
 from tests.unit.test_watching import ROWS, SETTINGS, fresh, stream, told, two_fields
+
+pytestmark = pytest.mark.usefixtures("trials")
 
 PIPELINE = pipeline()
 OLD, NEW = Version("1", "trees.txt"), Version("2", "b.txt")
@@ -108,6 +114,12 @@ def test_on_code_the_named_model_is_asked_and_on_data_the_champion(word: Word, m
     assert suspected(replace(BARE, verdict=word, model=model), PIPELINE) == whom
 
 
+async def here(words: Sequence[str], within_s: float) -> Ended:
+    """What `run_aside` gives, without a process that imports all of the program first."""
+    done = CliRunner().invoke(diff, list(words[1:]), standalone_mode=False)
+    return Ended(5, b"", str(done.exception)) if done.exception else Ended(done.return_value, done.stdout_bytes, "")
+
+
 def asked(root: Path, old: Version, new: Version) -> Replayed:
     replayed = Replayed(root / "p.toml", root / "archive")
 
@@ -123,7 +135,7 @@ def asked(root: Path, old: Version, new: Version) -> Replayed:
 
 
 def test_the_same_archived_input_goes_through_both_files_in_a_process_of_its_own(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "p.toml").write_text(TEXT + TREES)
     trained(tmp_path / "trees.txt")
@@ -133,13 +145,18 @@ def test_the_same_archived_input_goes_through_both_files_in_a_process_of_its_own
     assert different.startswith("same input, different score: trees 1 (trees.txt) and 2 (b.txt) answer ")
     assert " of 400 archived requests otherwise, by up to " in different
     assert "rank correlation -" in different
+    monkeypatch.setattr("agents.replayed.run_aside", here)
+    assert asked(tmp_path, OLD, NEW).said == different
     same = asked(tmp_path, OLD, replace(OLD, version="2")).said
     assert same.startswith("same input, same score: ")
     assert asked(tmp_path, OLD, replace(NEW, artifact="gone.txt")).said == ""
     assert "what was asked could not be replayed: " in caplog.text
 
 
-def test_a_model_that_was_added_while_the_pipeline_ran_is_asked_as_one_of_its_file(tmp_path: Path):
+def test_a_model_that_was_added_while_the_pipeline_ran_is_asked_as_one_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("agents.replayed.run_aside", here)
     (tmp_path / "p.toml").write_text(TEXT + TREES)
     trees = replace(load(tmp_path / "p.toml").model("trees"), role=Role.SHADOW)
     (tmp_path / "p.toml").write_text(TEXT)

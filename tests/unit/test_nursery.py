@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import psutil
@@ -31,6 +31,15 @@ async def nursery() -> AsyncIterator[Nursery]:
         begun.end()
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Nursery]:
+    """One for all that leave it as it was: it imports what every role needs."""
+    begun = Nursery(os.environ, dict.fromkeys(THREADS, "1"))
+    begun.begin()
+    yield begun
+    begun.end()
+
+
 async def born(begun: Nursery, *arguments: str, log: int = 2, **more: str) -> Born:
     found = await begun.bear(arguments, {**os.environ, **more}, log, ())
     assert found is not None
@@ -47,48 +56,45 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_a_role_is_our_child_with_its_words_its_log_and_its_exit_code():
+def test_a_role_is_our_child_with_its_words_its_log_and_its_exit_code(shared: Nursery):
     async def run() -> None:
-        async with nursery() as begun:
-            with tempfile.TemporaryFile() as log:
-                role = await born(begun, "check", "no-such.toml", log=log.fileno())
-                assert psutil.Process(role.pid).ppid() == os.getpid()
-                assert await role.wait() == 5
-                log.seek(0)
-                assert b"no-such.toml" in log.read()
-            said = await (await born(begun, "--version")).stdout.read()
-            assert said.startswith(b"rendezvous, version")
+        with tempfile.TemporaryFile() as log:
+            role = await born(shared, "check", "no-such.toml", log=log.fileno())
+            assert psutil.Process(role.pid).ppid() == os.getpid()
+            assert await role.wait() == 5
+            log.seek(0)
+            assert b"no-such.toml" in log.read()
+        said = await (await born(shared, "--version")).stdout.read()
+        assert said.startswith(b"rendezvous, version")
 
     asyncio.run(run())
 
 
-def test_a_killed_role_tells_its_signal_and_one_that_runs_is_named_in_ps():
+def test_a_killed_role_tells_its_signal_and_one_that_runs_is_named_in_ps(shared: Nursery):
     async def run() -> None:
-        async with nursery() as begun:
-            role = await born(begun, *READS)
-            await until(lambda: title(role) == " ".join(("rendezvous", *READS)))
-            assert os.getpgid(role.pid) == role.pid, "a Ctrl-C on the terminal is the supervisor's alone"
-            role.kill()
-            assert await role.wait() == -signal.SIGKILL
-            role.send_signal(signal.SIGTERM)  # to nobody, whoever has the number now
+        role = await born(shared, *READS)
+        await until(lambda: title(role) == " ".join(("rendezvous", *READS)))
+        assert os.getpgid(role.pid) == role.pid, "a Ctrl-C on the terminal is the supervisor's alone"
+        role.kill()
+        assert await role.wait() == -signal.SIGKILL
+        role.send_signal(signal.SIGTERM)  # to nobody, whoever has the number now
 
     asyncio.run(run())
 
 
-def test_descriptors_keep_their_numbers():
+def test_descriptors_keep_their_numbers(shared: Nursery):
     """The memory that a scorer is handed is named by its number."""
 
     async def run() -> None:
-        async with nursery() as begun:
-            with tempfile.TemporaryFile() as first, tempfile.TemporaryFile() as second:
-                held = [first.fileno(), second.fileno()]
-                role = await begun.bear(READS, os.environ, 2, held)
-                assert role is not None
-                await until(lambda: title(role) == " ".join(("rendezvous", *READS)))
-                there = [os.stat(f"/proc/{role.pid}/fd/{number}").st_ino for number in held]  # noqa: PTH116  no disk
-                assert there == [os.fstat(number).st_ino for number in held]
-                role.kill()
-                await role.wait()
+        with tempfile.TemporaryFile() as first, tempfile.TemporaryFile() as second:
+            held = [first.fileno(), second.fileno()]
+            role = await shared.bear(READS, os.environ, 2, held)
+            assert role is not None
+            await until(lambda: title(role) == " ".join(("rendezvous", *READS)))
+            there = [os.stat(f"/proc/{role.pid}/fd/{number}").st_ino for number in held]  # noqa: PTH116  no disk
+            assert there == [os.fstat(number).st_ino for number in held]
+            role.kill()
+            await role.wait()
 
     asyncio.run(run())
 
@@ -133,25 +139,24 @@ def test_a_nursery_that_hangs_is_given_up_and_another_is_begun(
 
 @pytest.mark.parametrize("refused", ["os.pidfd_open", "asyncio.unix_events._UnixSelectorEventLoop.add_reader"])
 def test_a_role_that_cannot_be_watched_is_ended_and_nothing_of_it_is_left(
-    monkeypatch: pytest.MonkeyPatch, refused: str
+    monkeypatch: pytest.MonkeyPatch, refused: str, shared: Nursery
 ):
     def no_more(*_: object) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
     async def run() -> None:
         others = {one.pid for one in psutil.Process().children()}
-        async with nursery() as begun:
-            role = await born(begun, *READS)
-            held = psutil.Process().num_fds()
-            with monkeypatch.context() as short:
-                short.setattr(refused, no_more)
-                with pytest.raises(OSError, match="Too many open files"):
-                    await begun.bear(READS, os.environ, 2, ())
-            await asyncio.sleep(0)  # the loop lets go of a pipe in its next round
-            assert psutil.Process().num_fds() == held
-            assert {one.pid for one in psutil.Process().children()} == {begun.pid, role.pid} | others
-            role.kill()
-            await role.wait()
+        role = await born(shared, *READS)
+        held = psutil.Process().num_fds()
+        with monkeypatch.context() as short:
+            short.setattr(refused, no_more)
+            with pytest.raises(OSError, match="Too many open files"):
+                await shared.bear(READS, os.environ, 2, ())
+        await asyncio.sleep(0)  # the loop lets go of a pipe in its next round
+        assert psutil.Process().num_fds() == held
+        assert {one.pid for one in psutil.Process().children()} == {shared.pid, role.pid} | others
+        role.kill()
+        await role.wait()
 
     asyncio.run(run())
 

@@ -37,7 +37,7 @@ up: setup ## bring the flights pipeline up and keep it running (Ctrl-C stops it)
 test test-faults test-demo: export PYTHONDONTWRITEBYTECODE =
 
 test: setup ## every test, those on real Kafka included; the others take the time that those wait
-	@nice -n 10 $(BIN)/python -m pytest -n 2 tests/unit >$(UNIT) 2>&1 & unit=$$!; trap 'kill $$unit; exit 130' INT TERM; \
+	@nice -n 10 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/unit >$(UNIT) 2>&1 & unit=$$!; trap 'kill $$unit; exit 130' INT TERM; \
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/faults tests/broker; failed=$$?; \
 	echo "the tests without Kafka:"; wait $$unit || failed=1; cat $(UNIT); exit $$failed
 

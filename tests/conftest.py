@@ -19,12 +19,20 @@ hypothesis.settings.register_profile("rendezvous", deadline=None)
 hypothesis.settings.load_profile("rendezvous")
 
 
-LONG_FILES = ("tests/broker/test_pipeline.py", "tests/broker/test_monitor.py", "tests/broker/test_roster.py")
-"""Most pipelines are brought up in these; a worker that began one last would work on alone."""
+LONG_FILES = (
+    "tests/broker/test_pipeline.py",
+    "tests/broker/test_monitor.py",
+    "tests/broker/test_roster.py",
+    "tests/unit/test_archive_lease.py",
+    "tests/unit/test_archive_bucket",
+    "tests/unit/test_model_check.py",
+    "tests/unit/test_verdicts.py",
+)
+"""A file is one worker's, which makes once what its tests share; one that began such a file last would work on alone."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Faults, then the long files on Kafka, then the short ones; all else in its order."""
+    """Faults, then files on Kafka; of these, and of all others, the long ones first, else in their order."""
     items.sort(key=lambda item: (item.nodeid.startswith("tests/broker/"), not item.nodeid.startswith(LONG_FILES)))
 
 

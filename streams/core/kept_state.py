@@ -40,6 +40,7 @@ class _Writer:
 
     def __init__(self, modules: Sequence[str]) -> None:
         self._modules = modules
+        self._names: dict[type, str] = {}
         self._places: dict[int, int] = {}
         self._alive: list[Any] = []  # an id is an object's own only as long as it lives
 
@@ -86,9 +87,12 @@ class _Writer:
         return ["object", named, {name: self.of(one) for name, one in _attributes(value).items()}]
 
     def _name(self, kind: type) -> str:
-        if not _allowed(kind.__module__, self._modules):
-            raise TypeError(f"a {kind.__module__}.{kind.__qualname__} cannot be kept")
-        return f"{kind.__module__}:{kind.__qualname__}"
+        """A state has many objects and few classes."""
+        if (named := self._names.get(kind)) is None:
+            if not _allowed(kind.__module__, self._modules):
+                raise TypeError(f"a {kind.__module__}.{kind.__qualname__} cannot be kept")
+            named = self._names[kind] = f"{kind.__module__}:{kind.__qualname__}"
+        return named
 
 
 class _Reader:

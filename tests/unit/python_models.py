@@ -104,3 +104,28 @@ class Kept:
     def predict(self, matrix: Matrix) -> Matrix:
         """The same for every row."""
         return np.full(len(matrix), float(self.size))
+
+
+def hanging(matrix: Matrix) -> Matrix:
+    time.sleep(100)
+    return matrix[:, 0]
+
+
+def dying(matrix: Matrix) -> Matrix:
+    os.kill(os.getpid(), 11)
+    return matrix[:, 0]
+
+
+def leaving(matrix: Matrix) -> Matrix:
+    os._exit(0)
+    return matrix[:, 0]
+
+
+def talking(matrix: Matrix) -> Matrix:
+    print("I am loud", flush=True)
+    os.write(1, b"past Python too")
+    return matrix[:, 0] * os.getpid()
+
+
+def odd(matrix: Matrix) -> Matrix:
+    return np.where(matrix[:, 0] > 0, np.nan, 0.5)

@@ -1,8 +1,6 @@
 """A model at the door is tried on rows, and what is wrong with it is said."""
 
 import os
-import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,38 +21,13 @@ ROWS = Given(np.ones((3, 3)))
 NO_ROWS = Given(np.ones((0, 3)))
 
 
-def hanging(matrix: np.ndarray) -> np.ndarray:
-    time.sleep(100)
-    return matrix[:, 0]
-
-
-def dying(matrix: np.ndarray) -> np.ndarray:
-    os.kill(os.getpid(), signal.SIGSEGV)
-    return matrix[:, 0]
-
-
-def leaving(matrix: np.ndarray) -> np.ndarray:
-    os._exit(0)
-    return matrix[:, 0]
-
-
-def talking(matrix: np.ndarray) -> np.ndarray:
-    print("I am loud", flush=True)
-    os.write(1, b"past Python too")
-    return matrix[:, 0] * os.getpid()
-
-
-def odd(matrix: np.ndarray) -> np.ndarray:
-    return np.where(matrix[:, 0] > 0, np.nan, 0.5)
-
-
 def test_a_model_is_tried_on_the_rows_there_are_or_for_practice_on_two(tmp_path: Path):
     assert tried(tmp_path, pipeline(), MODEL, ROWS) == Tried(3, 0.5, 0.5)
     assert tried(tmp_path, pipeline(), MODEL, NO_ROWS) == Tried(2, 0.5, 0.5)
 
 
 def test_scores_that_are_none_or_out_of_range_are_refused(tmp_path: Path):
-    strange = replace(MODEL, kind=Kind.PYTHON, value=None, callable="tests.unit.test_entrance:odd")
+    strange = replace(MODEL, kind=Kind.PYTHON, value=None, callable="tests.unit.python_models:odd")
     with pytest.raises(ModelRefused, match="3 of 3 rows have no score, row 0: returned nan"):
         tried(tmp_path, pipeline(), strange, ROWS)
     with pytest.raises(ModelRefused, match=r"scores 1\.5 to 1\.5, and \[promotion\] allows 0 to 1"):
@@ -64,13 +37,13 @@ def test_scores_that_are_none_or_out_of_range_are_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        ("hanging", r"test_entrance:hanging does not load and score in 3 s; load less, or beforehand"),
-        ("dying", r"test_entrance:dying aborts the loader \(signal 11\): mend it"),
-        ("leaving", r"test_entrance:leaving ends the process that loads it, without a word; mend it"),
+        ("hanging", r"python_models:hanging does not load and score in 3 s; load less, or beforehand"),
+        ("dying", r"python_models:dying aborts the loader \(signal 11\): mend it"),
+        ("leaving", r"python_models:leaving ends the process that loads it, without a word; mend it"),
     ],
 )
 def test_code_of_others_hangs_and_dies_in_a_process_of_its_own(tmp_path: Path, function: str, said: str):
-    strange = replace(MODEL, kind=Kind.PYTHON, value=None, callable=f"tests.unit.test_entrance:{function}")
+    strange = replace(MODEL, kind=Kind.PYTHON, value=None, callable=f"tests.unit.python_models:{function}")
     with pytest.raises(ModelRefused, match=said):
         tried(tmp_path, pipeline(), strange, ROWS, within_s=3 if function == "hanging" else TRIAL_S)
 
@@ -78,7 +51,7 @@ def test_code_of_others_hangs_and_dies_in_a_process_of_its_own(tmp_path: Path, f
 def test_code_of_others_prints_into_no_answer_of_ours_and_is_loaded_in_no_process_of_ours(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
-    loud = replace(MODEL, kind=Kind.PYTHON, value=None, callable="tests.unit.test_entrance:talking")
+    loud = replace(MODEL, kind=Kind.PYTHON, value=None, callable="tests.unit.python_models:talking")
     found = tried(tmp_path, pipeline(), loud, ROWS)
     assert (found.rows, found.least) == (3, found.most)
     assert found.least not in (0, os.getpid())

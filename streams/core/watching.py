@@ -13,7 +13,7 @@ from msgspec.structs import asdict, replace
 from schemas.decisions import Ticket
 from schemas.pipeline import MonitorSettings, Pipeline, Role
 from schemas.roster import Began, Moved, Noted, State
-from schemas.verdicts import Reported, Verdict
+from schemas.verdicts import FieldFigures, Reported, Verdict
 from streams.core.absences import with_absences
 from streams.core.alarms import Alarms
 from streams.core.blame import ERROR
@@ -30,6 +30,7 @@ from streams.core.score_figures import ScoreFigures
 from streams.core.silences import with_silences
 from streams.core.thin import span_of, thin
 from streams.core.verdicts.events import Event, Model, Setting
+from streams.core.verdicts.ring import Kept, Ring
 from streams.core.verdicts.said import Deploy, near
 from streams.core.verdicts.watch import LEAST_REFERENCE, MOST_REFERENCE
 from streams.core.watched import EVERY, Watched
@@ -58,6 +59,8 @@ class Watching:
         self.quarantined: dict[str, str] = {}
         self.closed_ms: float | None = None
         """When the last record was made, by the log's time; None until requests are judged."""
+        self.told_fields: tuple[Kept | None, dict[str, FieldFigures]] = (None, {})
+        """The newest block of the last record, and the figures of its fields."""
         self.ticket: Ticket | None = None
         self.moves = 0
         self.handed = 0
@@ -247,10 +250,17 @@ class Watching:
             models=models,
             segments=segments,
             sources=self.judging.sources.told(),
-            fields=fields_of(self.judging.watch.ring),
+            fields=self._fields(self.judging.watch.ring),
             alarm=alarm,
             alarmed=self.alarms.word,
         )
+
+    def _fields(self, ring: Ring | None) -> dict[str, FieldFigures]:
+        """Those of the newest block, worked out once: a clock that jumps on by a month makes thousands of records."""
+        newest = ring.blocks[-1] if ring is not None and ring.blocks else None
+        if newest is None or newest is not self.told_fields[0]:
+            self.told_fields = newest, fields_of(ring)
+        return self.told_fields[1]
 
     def taken_over(self, model: str, since_event: int | None) -> tuple[str, str] | None:
         """The versions of a name before and after the takeover nearest to where something began; None without one."""

@@ -6,11 +6,14 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import pytest
 from msgspec.structs import replace
 
 from agents.cli.verdict_lines import lines_of_fields
 from agents.snapshot import KEPT
 from schemas.verdicts import FieldFigures, decode_verdict, encode_verdict
+from streams.core import watching as watching_module
+from streams.core.entitlement import always
 from streams.core.event_fields import OTHERS
 from streams.core.field_figures import MOST_WORDS, fields_of
 from streams.core.gathering import Gathered
@@ -48,6 +51,19 @@ def test_each_record_has_those_of_its_requests():
     assert {one.fields["colour"].words["red"] for one in found} == {0.3}
     [early] = told(watching, coloured(250, ROWS + 2_000, colour=["pink"] * 125))
     assert early.fields["colour"].new == 0.125, "said before the window ends: three quarters are of the one before"
+
+
+def test_records_of_the_same_requests_work_them_out_once(monkeypatch: pytest.MonkeyPatch):
+    watching = Watching(PIPELINE, SETTINGS, ("x", "colour"))
+    worked_out: list[object] = []
+    monkeypatch.setattr(watching_module, "fields_of", lambda ring: worked_out.append(ring) or fields_of(ring))
+    [last] = told(watching, coloured(ROWS + 1_000))
+    silent = list(watching.expire(last.said_at_ms + 86_400_000, always(PIPELINE)))
+    assert len(silent) > 200
+    assert (len(worked_out), silent[-1].fields) == (1, last.fields)
+    [early] = told(watching, coloured(250, ROWS + 1_000, colour=["pink"] * 125))
+    assert early.fields["colour"].new == 0.125
+    assert len(worked_out) == 2
 
 
 def test_what_is_missing_of_another_type_new_or_far_outside_is_told_in_shares():

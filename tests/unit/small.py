@@ -1,6 +1,7 @@
 """A small pipeline as values, and requests for it."""
 
 import tomllib
+from functools import cache
 
 import msgspec
 import numpy as np
@@ -70,7 +71,21 @@ score = 0.1
 
 
 def pipeline(text: str = TEXT, **changes: object) -> Pipeline:
-    found = msgspec.structs.replace(msgspec.convert(tomllib.loads(text), Pipeline), **changes)
+    if not changes:
+        return _whole(text)
+    found = msgspec.structs.replace(_written(text), **changes)
+    assert not mistakes_of(found)
+    return found
+
+
+@cache
+def _written(text: str) -> Pipeline:
+    return msgspec.convert(tomllib.loads(text), Pipeline)
+
+
+@cache
+def _whole(text: str) -> Pipeline:
+    found = _written(text)
     assert not mistakes_of(found)
     return found
 

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,14 @@ LOCAL = {"broker.start()", "running.bootstrap", "about['bootstrap']"}
 """Where a cluster without security is made: the address of the broker that was started here."""
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def calls(path: Path, of: set[str]) -> Iterator[str]:
     """The first argument of each call of these classes of confluent-kafka, whatever they are called here."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     names = {
         alias.asname or alias.name
         for node in ast.walk(tree)
@@ -34,6 +40,8 @@ def calls(path: Path, of: set[str]) -> Iterator[str]:
         for alias in node.names
         if alias.name in of
     }
+    if not names:
+        return
     assigned = {
         target.id: ast.unparse(node.value)
         for node in ast.walk(tree)

@@ -32,3 +32,19 @@ class Found(Struct, frozen=True):
 
     scores: list[float | None]
     errors: dict[int, str]
+
+
+class Order(Struct, frozen=True):
+    """One trial, where and with which environment."""
+
+    attempt: Attempt
+    folder: str
+    environment: dict[str, str]
+
+
+class Done(Struct, frozen=True):
+    """How a trial ended: -N by signal N, None when its time was over; and what it said."""
+
+    code: int | None
+    out: bytes
+    err: bytes

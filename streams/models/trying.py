@@ -15,8 +15,8 @@ from msgspec import DecodeError, json
 
 from schemas.pipeline import Kind, Model
 from streams.models.artifact import ModelRefused, sum_of
-from streams.models.attempt import CPU_S, Attempt, Found
-from streams.models.trial_forks import Done, forked
+from streams.models.attempt import CPU_S, Attempt, Done, Found
+from streams.models.trial_forks import forked
 
 Tried = Callable[[Path, Model, tuple[str, ...], bytes], None]
 """Sees to it that these bytes were loaded by a child process before; raises ModelRefused."""

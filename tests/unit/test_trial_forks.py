@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from schemas.pipeline import Kind, Model, Role
 from streams.models import trial_forks
 from streams.models.artifact import ModelRefused
-from streams.models.attempt import Attempt
-from streams.models.trial_forks import Order, forked, several
+from streams.models.attempt import Attempt, Order
+from streams.models.trial_forks import forked, several
 from streams.models.trying import try_in_child
 from tests.unit import python_models
 from tests.unit.test_diff import trained
@@ -34,7 +34,7 @@ def begun() -> Iterator[None]:
 
 
 def children() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children() if "streams.models.trial_forks" in one.cmdline()]
+    return [one for one in psutil.Process().children() if "streams.models.trial_fork" in one.cmdline()]
 
 
 def until(true: Callable[[], bool]) -> None:

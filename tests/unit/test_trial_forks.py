@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -34,7 +35,12 @@ def begun() -> Iterator[None]:
 
 
 def children() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children() if "streams.models.trial_fork" in one.cmdline()]
+    found = []
+    for one in psutil.Process().children():
+        with suppress(psutil.ZombieProcess):  # another test's, that nobody waited for
+            if "streams.models.trial_fork" in one.cmdline():
+                found.append(one)
+    return found
 
 
 def until(true: Callable[[], bool]) -> None:

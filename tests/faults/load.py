@@ -26,8 +26,8 @@ from tests.broker.pipelines import Up
 from tests.faults.conftest import LONG
 
 RATE = 300 if LONG else 60
-"""Requests a second. At 300 a pipeline and its broker take most of two cores, which the short form shares with the other
-tests: at 60 they take half as much."""
+"""Requests a second. At 300 a pipeline and its broker take most of two cores, which the short form shares with the
+other tests: at 60 they take half as much. A test that needs many requests in hand at one moment has its own rate."""
 
 Value = Callable[[int], dict[str, Any]]
 

@@ -39,7 +39,7 @@ def test_a_kill_at_each_named_point_costs_nothing(
     markers = {point: tmp_path / point for point in deadly}
     text = ",".join(f"{point}:{passes(point)}:{markers[point]}" for point in deadly)
     with up(cluster, file, name, tmp_path / "state", "--standby", more={VARIABLE: text}) as pipeline:
-        with Load(cluster, pipeline.topics.raw, min(RATE, 200)) as load:
+        with Load(cluster, pipeline.topics.raw, 200) as load:
             deadline_s = time.monotonic() + 200
             while not all(marker.exists() for marker in markers.values()):
                 assert time.monotonic() < deadline_s, [p for p, marker in markers.items() if not marker.exists()]
@@ -146,7 +146,7 @@ def test_when_up_is_killed_everything_ends_and_the_next_up_goes_on(tmp_path: Pat
     with up(nowhere, file, name, state, more=own) as first:
         first.cluster = Cluster(first.status["bootstrap"])
         processes = psutil.Process(first.process.pid).children(recursive=True)
-        with Load(first.cluster, first.topics.raw, RATE) as load:
+        with Load(first.cluster, first.topics.raw, 300) as load:
             load.wait(2)
         first.process.send_signal(signal.SIGKILL)
         gone, alive = psutil.wait_procs(processes, 20)
@@ -155,7 +155,7 @@ def test_when_up_is_killed_everything_ends_and_the_next_up_goes_on(tmp_path: Pat
         assert broker.running() is None
     with up(nowhere, file, name, state, more=own) as second:
         second.cluster = Cluster(second.status["bootstrap"])
-        with Load(second.cluster, second.topics.raw, RATE) as more:
+        with Load(second.cluster, second.topics.raw, 300) as more:
             more.wait(2)
         load.acknowledged |= more.acknowledged
         found = findings(second, file, load)

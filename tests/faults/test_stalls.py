@@ -37,9 +37,9 @@ def test_a_rendezvous_that_stood_still_says_nothing_before_it_has_looked(
     file, asleep_s = write(tmp_path, name), 15 if LONG else 4
     with up(cluster, file, name, tmp_path / "state", "--standby") as pipeline:
         scorers = [role for role in pipeline.status["roles"] if role.startswith("scorer")]
-        with Load(cluster, pipeline.topics.raw, RATE) as load:
+        with Load(cluster, pipeline.topics.raw, 300) as load:
             load.wait(2)
-            before = load.sent - RATE  # what it had in hand is of the last second
+            before = load.sent - 300  # what it had in hand is of the last second
             with ExitStack() as still:
                 with suspended([pipeline.pid(role) for role in scorers]):
                     load.wait(IN_HAND_S)

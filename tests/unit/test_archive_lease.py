@@ -144,7 +144,7 @@ def test_a_holder_is_told_that_another_has_taken_over_and_lets_nothing_go_that_i
         objects.put(lock, json.encode(Holder("elsewhere", 7, "theirs")))
         with pytest.raises(LockLost, match="stood still, and another one may have gone on"):
             ask_for_s(30, still_ours)
-    assert json.decode(lock.read_bytes(), type=Holder).life == "theirs"
+    assert json.decode(objects.fetch(lock).data, type=Holder).life == "theirs"
 
 
 def test_a_dead_process_of_this_host_is_known_by_its_number_and_one_of_another_by_its_standing_still(root: Path):
@@ -162,7 +162,7 @@ def test_a_dead_process_of_this_host_is_known_by_its_number_and_one_of_another_b
             assert (time.monotonic() - began_s < LEASE_S) == at_once, holder
     lock.write_bytes(b"by an older version")
     with store_of(root).locked(lock, wait=True):
-        assert json.decode(lock.read_bytes())["host"] == ours
+        assert json.decode(objects.fetch(lock).data)["host"] == ours
 
 
 @pytest.mark.parametrize("point", ["compact.written", "compact.after_replace"])

@@ -127,12 +127,11 @@ def _id_of(root: Path, topics: Topics, ticket: tuple[int, int], id_parts: tuple[
                     return str(_named(record, partition, id_parts))
                 except UNREADABLE:
                     return None
-    for layout in partitions(root, topics.decisions):
-        if layout.tree == NOW:
-            for path in layout.segments():
-                for decision in map(_decision, chain.from_iterable(map(records_of, read_batches(path)))):
-                    if decision and (decision.ticket.partition, decision.ticket.offset) == ticket:
-                        return decision.request_id
+    for layout in partitions(root, topics.decisions, NOW):
+        for path in layout.segments():
+            for decision in map(_decision, chain.from_iterable(map(records_of, read_batches(path)))):
+                if decision and (decision.ticket.partition, decision.ticket.offset) == ticket:
+                    return decision.request_id
     return None
 
 

@@ -87,12 +87,12 @@ def topic_of(folder: Path) -> str:
     return unquote(folder.name.removeprefix("topic="))
 
 
-def partitions(root: Path, topic: str | None = None) -> list[Layout]:
-    """Every partition of every topic, or of one, in every tree."""
+def partitions(root: Path, topic: str | None = None, tree: str | None = None) -> list[Layout]:
+    """Every partition of every topic, or of one, in every tree, or in one."""
     found = [
-        Layout(root, topic_of(folder), int(number), tree)
-        for tree in trees(root)
-        for folder in (topic_folders(root, tree) if topic is None else [root / tree / f"topic={encoded(topic)}"])
+        Layout(root, topic_of(folder), int(number), one)
+        for one in (trees(root) if tree is None else [tree])
+        for folder in (topic_folders(root, one) if topic is None else [root / one / f"topic={encoded(topic)}"])
         for path in listed(folder)
         if path.name.startswith("partition=") and (number := path.name.removeprefix("partition=")).isdecimal()
     ]

@@ -42,8 +42,8 @@ def settle(root: Path, topic: str, topic_id: str, writer: str) -> int | None:
 def _known(root: Path, topic: str, notes: Path) -> str | None:
     if (notes / LIFE).exists():
         return read_mark(notes / LIFE, Life).topic_id
-    for held in partitions(root, topic):
-        for path in held.segments()[-1:] if held.tree == NOW else ():
+    for held in partitions(root, topic, NOW):
+        for path in held.segments()[-1:]:
             return read_footer(path).topic_id
     return None
 

@@ -120,7 +120,7 @@ def require(root: Path, topic: str, count: int) -> list[int]:
     found = [number for number in range(count) if Layout(root, topic, number).segments()]
     if found:
         return found
-    raise nothing_of(root, topic, {held.topic for held in partitions(root) if held.tree == NOW and held.segments()})
+    raise nothing_of(root, topic, {held.topic for held in partitions(root, tree=NOW) if held.segments()})
 
 
 def nothing_of(root: Path, wanted: str, topics: Iterable[str]) -> ConfigurationRefused:

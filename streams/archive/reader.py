@@ -147,7 +147,7 @@ def summary(root: Path) -> Summary:
     """Files, rows and bytes under an archive's root. Raises ArchiveDamaged."""
 
     def look() -> Summary:
-        paths = [path for held in partitions(root) if held.tree == NOW for path in held.segments()]
+        paths = [path for held in partitions(root, tree=NOW) for path in held.segments()]
         rows = size = 0
         for path in paths:
             file = File(path, whole=False)

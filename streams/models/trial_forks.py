@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
@@ -35,9 +35,9 @@ class Forks:
         self._line: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
-    def ask(self, attempt: Attempt, environment: Mapping[str, str]) -> Done | None:
-        """Wait for a trial; None where there was none: it must be an interpreter of its own."""
-        order = json.encode(Order(attempt, os.getcwd(), dict(environment)))  # noqa: PTH109  as the system names it
+    def ask(self, attempt: Attempt) -> Done | None:
+        """Wait for a trial with our environment; None where there was none: it must be an interpreter of its own."""
+        order = json.encode(Order(attempt, os.getcwd(), dict(os.environ)))  # noqa: PTH109  as the system names it
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
@@ -112,4 +112,4 @@ def several() -> Iterator[None]:
 def forked(attempt: Attempt) -> Done | None:
     """A trial in a fork, with our own environment; None where it must be an interpreter of its own."""
     forks = _forks.get(Kind.LIGHTGBM.value if attempt.model.kind == Kind.LIGHTGBM else "")
-    return forks.ask(attempt, os.environ) if forks else None
+    return forks.ask(attempt) if forks else None
